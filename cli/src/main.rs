@@ -1,0 +1,3 @@
+//! The corewire program.
+
+fn main() {}

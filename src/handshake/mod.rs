@@ -1,0 +1,1 @@
+//! The opening handshake of RFC 6455 section 4, as values.

@@ -1,0 +1,1 @@
+//! Limiting mechanisms without policy.

@@ -1,0 +1,1 @@
+//! Counters of one loop: plain cells, read as a snapshot and merged by the reader.

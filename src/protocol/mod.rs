@@ -1,0 +1,1 @@
+//! One RFC 6455 connection after the handshake, without I/O.

@@ -1,0 +1,1 @@
+//! The event loop: the only module that names mio and socket2.
