@@ -1,1 +1,31 @@
 //! The containers of the engine: slots, rings, blocks, queues and the timer wheel.
+//!
+//! Each belongs to one loop and knows nothing of frames or sockets. What is handed out by index is
+//! either checked by a generation ([`Table`], [`SegmentKey`]) or owned by exactly one holder
+//! ([`TimerKey`]). Whatever can grow has a bound, and says how much memory it pins.
+
+pub mod block;
+pub mod outbox;
+pub mod ring;
+pub mod table;
+pub mod wheel;
+
+pub use block::{Block, BlockPool, BlockPoolLimits};
+pub use outbox::{Cursor, Outbox, OutboxPool, SegmentKey};
+pub use ring::{Ring, RingPool};
+pub use table::{Key, Table};
+pub use wheel::{TimerKey, Wheel};
+
+/// A pool stands at its limit: nothing was taken and nothing has changed.
+///
+/// The loop counts it, and the connection that needed the memory fails with 1013.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct PoolExhausted;
+
+impl std::fmt::Display for PoolExhausted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the memory pool is at its limit")
+    }
+}
+
+impl std::error::Error for PoolExhausted {}

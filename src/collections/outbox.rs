@@ -1,0 +1,515 @@
+//! The unsent bytes of one connection, in order.
+//!
+//! ```text
+//! Outbox { head, tail }          pool.segments (one slab for all connections of a loop)
+//!    │        └────────────────────────────────┐
+//!    └──► Ring: ▓▓▓▓▓▓▓░ ──► Shared: Bytes ──► Ring: ▓▓▓░░░░░ ──► ∅
+//! ```
+//!
+//! Small frames are copied one behind the other into pooled rings; what the application gives as
+//! [`Bytes`] is queued by reference. The handle that every connection carries is 16 bytes, and an
+//! idle connection owns nothing but that.
+
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+use slab::Slab;
+
+use super::PoolExhausted;
+use super::ring::{Ring, RingPool};
+
+/// A queue of bytes to be written, whose memory lies in an [`OutboxPool`].
+///
+/// Every call takes the one pool that the outbox has used from the start; with another one the
+/// content is arbitrary and calls may panic. [`Outbox::clear`] must be called before an outbox that
+/// is not empty is dropped, or its segments stay taken as long as the pool lives.
+#[derive(Debug)]
+pub struct Outbox {
+    /// Index of the first segment, or `NONE`.
+    head: u32,
+    /// Index of the last segment, or `NONE`.
+    tail: u32,
+    /// The sum of the segments' lengths; each of them is at least 1.
+    queued_bytes: u64,
+}
+
+/// The segments of all outboxes of a loop.
+#[derive(Debug)]
+pub struct OutboxPool {
+    segments: Slab<Segment>,
+    segments_max: usize,
+    rings: RingPool,
+    shared_bytes: u64,
+    /// The number given to the latest replaceable segment. At a billion per second it lasts 584
+    /// years, so no number comes twice.
+    sequence: u64,
+}
+
+/// A replaceable segment. Once a byte of the segment was consumed the key is stale, for ever.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct SegmentKey {
+    index: u32,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    data: Data,
+    next: u32,
+    /// The number of a replaceable segment of which nothing is consumed; otherwise 0.
+    sequence: u64,
+}
+
+#[derive(Debug)]
+enum Data {
+    Ring(Ring),
+    Shared(Bytes),
+    /// The header in front of a shared payload: a ring for it alone would pin kilobytes.
+    Header {
+        bytes: [u8; HEADER_BYTES_MAX],
+        start: u8,
+        end: u8,
+    },
+}
+
+impl Outbox {
+    /// Makes an empty outbox, which owns no memory.
+    pub const fn new() -> Self {
+        Self { head: NONE, tail: NONE, queued_bytes: 0 }
+    }
+
+    /// How many bytes wait to be written.
+    #[inline]
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    /// Whether nothing waits to be written.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queued_bytes == 0
+    }
+
+    /// Appends copies of `header` and `payload`, both or neither.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`] when the pool has too few rings or segments left.
+    #[inline]
+    pub fn push(
+        &mut self,
+        pool: &mut OutboxPool,
+        header: &[u8],
+        payload: &[u8],
+    ) -> Result<(), PoolExhausted> {
+        self.push_mapped(pool, header, payload, |_| {})
+    }
+
+    /// Appends copies of `header` and `payload`, both or neither; `map` then sees the copy of the
+    /// payload in order, in as many pieces as it lies in. This is how a client masks what it sends.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`] when the pool has too few rings or segments left; `map` was not called.
+    #[inline]
+    pub fn push_mapped(
+        &mut self,
+        pool: &mut OutboxPool,
+        header: &[u8],
+        payload: &[u8],
+        map: impl FnMut(&mut [u8]),
+    ) -> Result<(), PoolExhausted> {
+        let bytes = header.len() + payload.len();
+        match pool.ring_mut(self.tail) {
+            Some(ring) if ring.free() >= bytes => {
+                ring.push(header);
+                ring.push_mapped(payload, map);
+                self.queued_bytes += bytes as u64;
+                Ok(())
+            }
+            _ => self.push_over_rings(pool, header, payload, map),
+        }
+    }
+
+    /// Appends `bytes` by reference. Nothing happens if they are empty.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`] when the pool has no segment left.
+    pub fn push_shared(
+        &mut self,
+        pool: &mut OutboxPool,
+        bytes: Bytes,
+    ) -> Result<(), PoolExhausted> {
+        self.push_shared_with_header(pool, &[], bytes)
+    }
+
+    /// Appends a copy of `header`, then `payload` by reference, both or neither.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`] when the pool has too few segments left.
+    ///
+    /// # Panics
+    /// If the header is longer than [`HEADER_BYTES_MAX`].
+    pub fn push_shared_with_header(
+        &mut self,
+        pool: &mut OutboxPool,
+        header: &[u8],
+        payload: Bytes,
+    ) -> Result<(), PoolExhausted> {
+        assert!(header.len() <= HEADER_BYTES_MAX, "a frame's header is at most 14 bytes");
+        if payload.is_empty() {
+            return self.push(pool, header, &[]);
+        }
+        let fits_tail = pool.ring_mut(self.tail).is_some_and(|ring| ring.free() >= header.len());
+        let separate = !header.is_empty() && !fits_tail;
+        pool.reserve(0, 1 + usize::from(separate))?;
+        if separate {
+            self.append(pool, Data::header(header), 0);
+        } else if let Some(ring) = pool.ring_mut(self.tail) {
+            ring.push(header);
+        }
+        self.queued_bytes += header.len() as u64;
+        self.append_shared(pool, payload, 0);
+        Ok(())
+    }
+
+    /// Appends `bytes` by reference as a segment of their own, which [`Outbox::replace`] can change
+    /// until its first byte is consumed. This is how unsent pongs collapse into the latest.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`] when the pool has no segment left.
+    ///
+    /// # Panics
+    /// If `bytes` is empty.
+    pub fn push_replaceable(
+        &mut self,
+        pool: &mut OutboxPool,
+        bytes: Bytes,
+    ) -> Result<SegmentKey, PoolExhausted> {
+        assert!(!bytes.is_empty(), "a segment holds at least one byte");
+        pool.reserve(0, 1)?;
+        pool.sequence += 1;
+        let sequence = pool.sequence;
+        self.append_shared(pool, bytes, sequence);
+        Ok(SegmentKey { index: self.tail, sequence })
+    }
+
+    /// Puts `bytes` in the place of a segment of **this** outbox. Answers whether it did: `false`
+    /// when any byte of the segment was consumed, and when it is no longer queued.
+    ///
+    /// # Panics
+    /// If `bytes` is empty.
+    #[must_use]
+    pub fn replace(&mut self, pool: &mut OutboxPool, key: SegmentKey, bytes: Bytes) -> bool {
+        assert!(!bytes.is_empty(), "a segment holds at least one byte");
+        let Some(Segment { data: Data::Shared(queued), sequence, .. }) =
+            pool.segments.get_mut(key.index as usize)
+        else {
+            return false;
+        };
+        if *sequence != key.sequence {
+            return false;
+        }
+        let (old, new) = (queued.len() as u64, bytes.len() as u64);
+        self.queued_bytes = self.queued_bytes - old + new;
+        pool.shared_bytes = pool.shared_bytes - old + new;
+        *queued = bytes;
+        true
+    }
+
+    /// Fills `slices` with the queued bytes, the oldest first, as far as it reaches, and returns how
+    /// many were filled. None of them is empty.
+    #[inline]
+    pub fn lend<'a>(&'a self, pool: &'a OutboxPool, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let mut index = self.head;
+        while let Some(segment) = pool.segments.get(index as usize) {
+            let (first, second) = segment.data.as_slices();
+            for piece in [first, second] {
+                if piece.is_empty() {
+                    continue;
+                }
+                let Some(slice) = slices.get_mut(count) else { return count };
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            index = segment.next;
+        }
+        count
+    }
+
+    /// The oldest queued bytes that lie in one piece; empty only if the outbox is.
+    #[inline]
+    pub fn front_slice<'a>(&self, pool: &'a OutboxPool) -> &'a [u8] {
+        pool.segments.get(self.head as usize).map_or(&[], |segment| segment.data.as_slices().0)
+    }
+
+    /// Gives up the `bytes` oldest bytes, because they were written. A ring goes back to the pool
+    /// as soon as it is empty, and a reference is dropped as soon as all of it was written.
+    ///
+    /// # Panics
+    /// If fewer are queued.
+    #[inline]
+    pub fn consume(&mut self, pool: &mut OutboxPool, bytes: usize) {
+        assert!(bytes as u64 <= self.queued_bytes, "only queued bytes can be consumed");
+        self.queued_bytes -= bytes as u64;
+        let mut rest = bytes;
+        while rest > 0 {
+            let segment = &mut pool.segments[self.head as usize];
+            let len = segment.data.len();
+            if rest < len {
+                segment.sequence = 0;
+                segment.data.consume(rest);
+                if let Data::Shared(_) = segment.data {
+                    pool.shared_bytes -= rest as u64;
+                }
+                return;
+            }
+            rest -= len;
+            self.pop_front(pool);
+        }
+    }
+
+    /// Gives up every queued byte, and with it all memory.
+    pub fn clear(&mut self, pool: &mut OutboxPool) {
+        while self.head != NONE {
+            self.pop_front(pool);
+        }
+        self.queued_bytes = 0;
+    }
+
+    /// A cursor at the oldest queued byte.
+    pub fn cursor<'a>(&'a self, pool: &'a OutboxPool) -> Cursor<'a> {
+        Cursor { pool, segment: self.head, offset: 0, position: 0 }
+    }
+
+    /// The way of a push that does not fit into the last segment: the first of a batch, or one that
+    /// goes on into another ring.
+    #[inline(never)]
+    fn push_over_rings(
+        &mut self,
+        pool: &mut OutboxPool,
+        mut header: &[u8],
+        mut payload: &[u8],
+        mut map: impl FnMut(&mut [u8]),
+    ) -> Result<(), PoolExhausted> {
+        let bytes = header.len() + payload.len();
+        let fits_tail = pool.ring_mut(self.tail).map_or(0, |ring| ring.free());
+        let rings = pool.rings.count_for(bytes.saturating_sub(fits_tail));
+        pool.reserve(rings, rings)?;
+        self.queued_bytes += bytes as u64;
+        loop {
+            if let Some(ring) = pool.ring_mut(self.tail) {
+                header = &header[ring.push(header)..];
+                if header.is_empty() {
+                    payload = &payload[ring.push_mapped(payload, &mut map)..];
+                }
+            }
+            if header.is_empty() && payload.is_empty() {
+                return Ok(());
+            }
+            let ring = pool.rings.take().expect("as many rings as are filled were reserved");
+            self.append(pool, Data::Ring(ring), 0);
+        }
+    }
+
+    fn append_shared(&mut self, pool: &mut OutboxPool, bytes: Bytes, sequence: u64) {
+        self.queued_bytes += bytes.len() as u64;
+        pool.shared_bytes += bytes.len() as u64;
+        self.append(pool, Data::Shared(bytes), sequence);
+    }
+
+    fn append(&mut self, pool: &mut OutboxPool, data: Data, sequence: u64) {
+        // `reserve` keeps the number of segments below `NONE`.
+        let index = pool.segments.insert(Segment { data, next: NONE, sequence }) as u32;
+        match pool.segments.get_mut(self.tail as usize) {
+            Some(last) => last.next = index,
+            None => self.head = index,
+        }
+        self.tail = index;
+    }
+
+    fn pop_front(&mut self, pool: &mut OutboxPool) {
+        let segment = pool.segments.remove(self.head as usize);
+        self.head = segment.next;
+        if self.head == NONE {
+            self.tail = NONE;
+        }
+        match segment.data {
+            Data::Ring(ring) => pool.rings.put_back(ring),
+            Data::Shared(bytes) => pool.shared_bytes -= bytes.len() as u64,
+            Data::Header { .. } => {}
+        }
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OutboxPool {
+    /// Makes a pool of at most `rings_max` rings of `ring_bytes` each and at most `segments_max`
+    /// segments, counting rings, references and headers. Nothing is allocated yet.
+    ///
+    /// # Panics
+    /// If `ring_bytes` is no power of two or larger than a ring can be.
+    pub fn new(ring_bytes: usize, rings_max: usize, segments_max: usize) -> Self {
+        Self {
+            segments: Slab::new(),
+            segments_max: segments_max.min(NONE as usize),
+            rings: RingPool::new(ring_bytes, rings_max),
+            shared_bytes: 0,
+            sequence: 0,
+        }
+    }
+
+    /// Retains at most `count` unused rings; by default all of them are.
+    #[must_use]
+    pub fn with_rings_retained_max(mut self, count: usize) -> Self {
+        self.rings = self.rings.with_retained_max(count);
+        self
+    }
+
+    /// Memory of the pool itself: rings, handed out and retained, and the table of segments. What
+    /// is queued by reference is counted by [`OutboxPool::shared_bytes`].
+    pub fn pinned_bytes(&self) -> usize {
+        self.rings.pinned_bytes() + self.segments.capacity() * size_of::<Segment>()
+    }
+
+    /// The unwritten bytes that are queued by reference, counted once for each reference.
+    pub fn shared_bytes(&self) -> u64 {
+        self.shared_bytes
+    }
+
+    /// How many rings hold queued bytes.
+    pub fn rings_in_use(&self) -> usize {
+        self.rings.in_use()
+    }
+
+    /// How many segments are queued in all outboxes.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The size of each ring.
+    pub fn ring_bytes(&self) -> usize {
+        self.rings.ring_bytes()
+    }
+
+    /// Whether so many more rings and segments may be taken.
+    #[inline]
+    fn reserve(&self, rings: usize, segments: usize) -> Result<(), PoolExhausted> {
+        let fits =
+            rings <= self.rings.available() && segments <= self.segments_max - self.segments.len();
+        if fits { Ok(()) } else { Err(PoolExhausted) }
+    }
+
+    #[inline]
+    fn ring_mut(&mut self, index: u32) -> Option<&mut Ring> {
+        match self.segments.get_mut(index as usize) {
+            Some(Segment { data: Data::Ring(ring), .. }) => Some(ring),
+            _ => None,
+        }
+    }
+}
+
+impl Data {
+    fn header(header: &[u8]) -> Self {
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        bytes[..header.len()].copy_from_slice(header);
+        Self::Header { bytes, start: 0, end: header.len() as u8 }
+    }
+
+    #[inline]
+    fn as_slices(&self) -> (&[u8], &[u8]) {
+        match self {
+            Self::Ring(ring) => ring.as_slices(),
+            Self::Shared(bytes) => (bytes, &[]),
+            Self::Header { bytes, start, end } => (&bytes[*start as usize..*end as usize], &[]),
+        }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Self::Ring(ring) => ring.len(),
+            Self::Shared(bytes) => bytes.len(),
+            Self::Header { start, end, .. } => (end - start) as usize,
+        }
+    }
+
+    /// Gives up fewer bytes than are held.
+    #[inline]
+    fn consume(&mut self, count: usize) {
+        match self {
+            Self::Ring(ring) => ring.consume(count),
+            Self::Shared(bytes) => bytes.advance(count),
+            Self::Header { start, .. } => *start += count as u8,
+        }
+    }
+}
+
+/// A walk over the queued bytes of an outbox, the oldest first, which changes nothing.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    pool: &'a OutboxPool,
+    segment: u32,
+    /// Where the cursor stands in its segment; always below that segment's length.
+    offset: usize,
+    position: u64,
+}
+
+impl Cursor<'_> {
+    /// How many bytes lie behind the cursor.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes forward by `bytes`, at most to the end, and returns by how many it went.
+    pub fn skip(&mut self, bytes: u64) -> u64 {
+        let mut rest = bytes;
+        while let Some(segment) = self.pool.segments.get(self.segment as usize) {
+            let ahead = (segment.data.len() - self.offset) as u64;
+            if rest < ahead {
+                self.offset += rest as usize;
+                rest = 0;
+                break;
+            }
+            rest -= ahead;
+            self.segment = segment.next;
+            self.offset = 0;
+        }
+        self.position += bytes - rest;
+        bytes - rest
+    }
+
+    /// Copies the bytes at the cursor into `target` without moving, and returns how many there
+    /// were: fewer than asked for only at the end.
+    pub fn peek(&self, target: &mut [u8]) -> usize {
+        let mut filled = 0;
+        let mut index = self.segment;
+        let mut offset = self.offset;
+        while let Some(segment) = self.pool.segments.get(index as usize) {
+            let (first, second) = segment.data.as_slices();
+            for piece in [first, second] {
+                let skipped = offset.min(piece.len());
+                offset -= skipped;
+                let piece = &piece[skipped..];
+                let count = piece.len().min(target.len() - filled);
+                target[filled..filled + count].copy_from_slice(&piece[..count]);
+                filled += count;
+            }
+            if filled == target.len() {
+                break;
+            }
+            index = segment.next;
+        }
+        filled
+    }
+}
+
+/// RFC 6455 §5.2: two bytes, eight of extended payload length, four of masking key.
+pub const HEADER_BYTES_MAX: usize = 14;
+
+/// The index of no segment.
+const NONE: u32 = u32::MAX;

@@ -1,0 +1,205 @@
+//! A circular byte buffer of fixed size, and the pool that keeps such buffers for reuse.
+
+/// A circular buffer of bytes whose capacity is a power of two.
+///
+/// The storage is initialised once, when the ring is made; reuse never clears it. Whenever the ring
+/// runs empty it begins again at its first byte, so that a ring which is filled and then emptied
+/// in turn stays contiguous.
+#[derive(Debug)]
+pub struct Ring {
+    storage: Box<[u8]>,
+    /// Position of the first held byte; always below the capacity, and 0 when the ring is empty.
+    start: u32,
+    /// How many bytes are held; never more than the capacity.
+    len: u32,
+}
+
+impl Ring {
+    /// Makes an empty ring of `bytes`.
+    ///
+    /// # Panics
+    /// If `bytes` is no power of two or above [`CAPACITY_BYTES_MAX`].
+    pub fn with_capacity(bytes: usize) -> Self {
+        assert!(bytes.is_power_of_two(), "a ring's capacity is a power of two");
+        assert!(bytes <= CAPACITY_BYTES_MAX, "a ring's positions are 32-bit numbers");
+        Self { storage: vec![0; bytes].into_boxed_slice(), start: 0, len: 0 }
+    }
+
+    /// How many bytes fit into the ring when it is empty.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.storage.len()
+    }
+
+    /// How many bytes the ring holds.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the ring holds no byte.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many more bytes the ring takes.
+    #[inline]
+    pub fn free(&self) -> usize {
+        self.capacity() - self.len()
+    }
+
+    /// Appends as many of `bytes` as fit and returns how many were taken.
+    #[inline]
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        self.push_mapped(bytes, |_| {})
+    }
+
+    /// Appends as many of `bytes` as fit and returns how many were taken; `map` then sees the copy,
+    /// in order, in one piece or two, none of them empty. This is how a client masks what it sends.
+    #[inline]
+    pub fn push_mapped(&mut self, bytes: &[u8], mut map: impl FnMut(&mut [u8])) -> usize {
+        let taken = bytes.len().min(self.free());
+        if taken == 0 {
+            return 0;
+        }
+        let end = (self.start as usize + self.len()) & (self.capacity() - 1);
+        let (first, wrapped) = bytes[..taken].split_at(taken.min(self.capacity() - end));
+        let copy = &mut self.storage[end..end + first.len()];
+        copy.copy_from_slice(first);
+        map(copy);
+        if !wrapped.is_empty() {
+            let copy = &mut self.storage[..wrapped.len()];
+            copy.copy_from_slice(wrapped);
+            map(copy);
+        }
+        // `taken` is at most the capacity, which fits.
+        self.len += taken as u32;
+        taken
+    }
+
+    /// The held bytes, oldest first. The second piece is empty unless they wrap around.
+    #[inline]
+    pub fn as_slices(&self) -> (&[u8], &[u8]) {
+        let start = self.start as usize;
+        let edge = self.capacity().min(start + self.len());
+        let wrapped = self.len() - (edge - start);
+        (&self.storage[start..edge], &self.storage[..wrapped])
+    }
+
+    /// Gives up the `bytes` oldest bytes.
+    ///
+    /// # Panics
+    /// If the ring holds fewer.
+    #[inline]
+    pub fn consume(&mut self, bytes: usize) {
+        assert!(bytes <= self.len(), "only held bytes can be consumed");
+        self.len -= bytes as u32;
+        self.start = if self.len == 0 {
+            0
+        } else {
+            (self.start + bytes as u32) & (self.capacity() as u32 - 1)
+        };
+    }
+
+    /// Gives up every byte.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.start = 0;
+        self.len = 0;
+    }
+}
+
+/// Rings of one size, kept for reuse.
+///
+/// A ring is made when it is first needed and stays resident when it comes back, up to
+/// [`RingPool::with_retained_max`]. The ring that came back last is handed out first: it is the one
+/// still in the processor's cache.
+#[derive(Debug)]
+pub struct RingPool {
+    free: Vec<Ring>,
+    ring_bytes: usize,
+    count_max: usize,
+    retained_max: usize,
+    in_use: usize,
+}
+
+impl RingPool {
+    /// Makes a pool of at most `count_max` rings of `ring_bytes` each. None is allocated yet, and
+    /// each that comes back is retained.
+    ///
+    /// # Panics
+    /// If `ring_bytes` is no power of two or above [`CAPACITY_BYTES_MAX`].
+    pub fn new(ring_bytes: usize, count_max: usize) -> Self {
+        assert!(ring_bytes.is_power_of_two(), "a ring's capacity is a power of two");
+        assert!(ring_bytes <= CAPACITY_BYTES_MAX, "a ring's positions are 32-bit numbers");
+        Self { free: Vec::new(), ring_bytes, count_max, retained_max: count_max, in_use: 0 }
+    }
+
+    /// Retains at most `count` unused rings; a ring that comes back beyond them is freed.
+    #[must_use]
+    pub fn with_retained_max(mut self, count: usize) -> Self {
+        self.retained_max = count;
+        self.free.truncate(count);
+        self
+    }
+
+    /// Hands out an empty ring, or `None` when `count_max` rings are out already.
+    #[inline]
+    pub fn take(&mut self) -> Option<Ring> {
+        if self.in_use == self.count_max {
+            return None;
+        }
+        self.in_use += 1;
+        Some(self.free.pop().unwrap_or_else(|| Ring::with_capacity(self.ring_bytes)))
+    }
+
+    /// Takes a ring of this pool back; what it held is forgotten.
+    ///
+    /// # Panics
+    /// If no ring is out, or if this one has another size.
+    #[inline]
+    pub fn put_back(&mut self, mut ring: Ring) {
+        assert!(self.in_use > 0, "a ring comes back to the pool it was taken from");
+        assert!(ring.capacity() == self.ring_bytes, "a pool's rings have one size");
+        self.in_use -= 1;
+        if self.free.len() < self.retained_max {
+            ring.clear();
+            self.free.push(ring);
+        }
+    }
+
+    /// The size of each ring.
+    #[inline]
+    pub fn ring_bytes(&self) -> usize {
+        self.ring_bytes
+    }
+
+    /// How many rings are handed out.
+    #[inline]
+    pub fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// How many more rings [`RingPool::take`] can hand out.
+    #[inline]
+    pub fn available(&self) -> usize {
+        self.count_max - self.in_use
+    }
+
+    /// How many empty rings hold `bytes`.
+    #[inline]
+    pub fn count_for(&self, bytes: usize) -> usize {
+        // A ring's size is a power of two, and this stands in the way of every batch: no division.
+        let shift = self.ring_bytes.trailing_zeros();
+        (bytes >> shift) + usize::from(bytes & (self.ring_bytes - 1) != 0)
+    }
+
+    /// Memory held by all rings, handed out and retained.
+    pub fn pinned_bytes(&self) -> usize {
+        (self.in_use + self.free.len()) * self.ring_bytes
+    }
+}
+
+/// The largest ring: its positions are 32-bit numbers, and their sum must not overflow.
+pub const CAPACITY_BYTES_MAX: usize = 1 << 30;
