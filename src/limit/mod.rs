@@ -1,1 +1,5 @@
 //! Limiting mechanisms without policy.
+
+pub mod token_bucket;
+
+pub use token_bucket::TokenBucket;

@@ -1,0 +1,89 @@
+//! What happened on one loop, as numbers that only rise.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What happened on one loop since it started.
+        ///
+        /// The loop counts in plain fields. Who reads them takes a copy, merges the copies of all
+        /// loops with [`Counters::merge`] and walks over the result with [`Counters::iter`].
+        #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// The name of each counter, in the order of [`Counters::iter`].
+            pub const NAMES: &[&str] = &[$(stringify!($name)),+];
+
+            /// Adds the counters of another loop.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$name = self.$name.wrapping_add(other.$name);)+
+            }
+
+            /// Each counter's name and value.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name)),+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted by listeners.
+    accepted,
+    /// Connections begun by dialling.
+    dialled,
+    /// Accepted connections closed at once, because the loop is full.
+    refused_over_capacity,
+    /// How often accepting paused, for want of descriptors or memory.
+    accept_pauses,
+    /// Opening handshakes that ended in an agreement.
+    handshakes_completed,
+    /// Opening handshakes refused, by either side.
+    handshakes_refused,
+    /// HTTP requests read, upgrades included.
+    http_requests,
+    /// Whole messages received.
+    messages_received,
+    /// Messages taken for sending.
+    messages_sent,
+    /// Bytes read from sockets.
+    bytes_received,
+    /// Bytes written to sockets.
+    bytes_sent,
+    /// Frames received, control frames included.
+    frames_received,
+    /// Pings received.
+    pings_received,
+    /// Pongs received, whether asked for or not.
+    pongs_received,
+    /// Pongs not sent, because a later one took their place before the socket took output again.
+    pongs_collapsed,
+    /// Messages not taken for sending.
+    sends_dropped,
+    /// Connections failed because the peer broke the protocol.
+    protocol_errors,
+    /// Connections given up because the peer showed no sign of life.
+    heartbeat_timeouts,
+    /// Closing handshakes that the peer did not finish in time.
+    close_timeouts,
+    /// Opening handshakes that were not finished in time.
+    handshake_timeouts,
+    /// Connections that have ended, for whatever reason.
+    closed,
+    /// Reads that failed with an error of the system.
+    read_errors,
+    /// Writes that failed with an error of the system.
+    write_errors,
+    /// Requests for memory that a pool at its limit refused.
+    pool_exhausted,
+    /// How often reading from a connection paused.
+    reads_paused,
+    /// Commands refused because the mailbox was full.
+    mailbox_full,
+    /// Turns of the loop.
+    turns,
+    /// Wake-ups by handles of other threads.
+    wakeups,
+}
