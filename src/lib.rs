@@ -15,3 +15,33 @@ mod wire;
 mod reactor;
 #[cfg(feature = "net")]
 mod server;
+
+/// The private floors, for the fuzz targets alone; not part of the API.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Floor 0: one frame.
+    pub mod wire {
+        pub use crate::wire::*;
+    }
+    /// Floor 0: the sliver of HTTP.
+    pub mod http {
+        pub use crate::http::*;
+    }
+    /// Floor 0: containers.
+    pub mod collections {
+        pub use crate::collections::*;
+    }
+    /// Floor 0: mechanisms that bound what a peer may do.
+    pub mod limit {
+        pub use crate::limit::*;
+    }
+    /// Floor 1: the opening handshake.
+    pub mod handshake {
+        pub use crate::handshake::*;
+    }
+    /// Floor 2: one connection.
+    pub mod protocol {
+        pub use crate::protocol::*;
+    }
+}
