@@ -16,6 +16,14 @@ mod reactor;
 #[cfg(feature = "net")]
 mod server;
 
+pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
+pub use protocol::{
+    Chunk, CloseCause, CloseSummary, Config, Connection, Delivery, DropReason, Event, Events,
+    Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PreparedMessage,
+    SendOutcome, Sink, Transmit,
+};
+pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};
+
 /// The private floors, for the fuzz targets alone; not part of the API.
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -1,1 +1,165 @@
 //! Every bound in one place: its value, its unit, its reason and what happens there.
+//!
+//! Nothing that a peer controls is unbounded. The constants are the defaults; the structs carry
+//! what is in force. A limit that was guessed says so; the others name their source.
+
+use std::time::Duration;
+
+/// One kibibyte, so that the numbers below read like the prose about them.
+const KIB: usize = 1024;
+/// One mebibyte.
+const MIB: usize = 1024 * KIB;
+
+/// Payloads given as slices below this many bytes are copied behind what is corked; larger ones
+/// are offered to the kernel from the caller's memory. Copying 16 KiB costs less than the second
+/// `iovec` saves (measured on loopback: below it a copy and one `write` win).
+pub const COPY_BYTES_MAX: usize = 16 * KIB;
+
+/// A payload given as [`bytes::Bytes`] below this many bytes is copied instead of queued by
+/// reference: a queue node and two atomic counts cost as much as copying so little.
+pub const SHARE_BYTES_MIN: usize = 4 * KIB;
+
+/// Fragments that a message may have whatever its size. Streaming encoders send a few dozen.
+pub const FRAGMENTS_MIN: u32 = 1024;
+
+/// Above [`FRAGMENTS_MIN`], one more fragment is allowed for so many payload bytes received:
+/// messages in 64-byte fragments pass, floods of empty or one-byte fragments do not. At the bound
+/// the connection fails with 1008.
+pub const FRAGMENT_BYTES_MEAN_MIN: u64 = 16;
+
+/// The least that must be missing of a frame before the loop reads it straight into its final
+/// place instead of the shared receive buffer. Guess: below it the copy is cheaper than `readv`.
+pub const RECEIVE_INTO_BYTES_MIN: usize = 16 * KIB;
+
+/// Bounds of one connection after its handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionLimits {
+    /// Payload bytes of one message, whole or in fragments. Default 1 MiB: larger messages are
+    /// rare and each pins its size in memory. At the bound: fail with 1009, at the header.
+    pub message_bytes_max: u64,
+    /// Unsent bytes at which further messages are refused. A message is refused only when the
+    /// queue already holds so much, so the overshoot is at most one message. Default 1 MiB.
+    pub backpressure_bytes_max: usize,
+    /// Unsent bytes above which we stop reading from the peer; TCP then holds it back, so an echo
+    /// loses nothing. Default 256 KiB, one receive buffer.
+    pub high_water_bytes: usize,
+    /// Unsent bytes below which reading goes on and `on_drain` is called. Default 64 KiB.
+    pub low_water_bytes: usize,
+    /// Unsent bytes of control frames; above it, pongs that wait collapse into the latest one
+    /// (RFC 6455 §5.5.3 allows it). Default 16 KiB, more than 100 full pongs.
+    pub control_bytes_max: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: MIB as u64,
+            backpressure_bytes_max: MIB,
+            high_water_bytes: 256 * KIB,
+            low_water_bytes: 64 * KIB,
+            control_bytes_max: 16 * KIB,
+        }
+    }
+}
+
+/// Bounds of the opening handshake and of plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandshakeLimits {
+    /// Bytes of a request or response head. Default 16 KiB, twice what browsers send with large
+    /// cookies. At the bound: 431.
+    pub head_bytes_max: u32,
+    /// Header fields of a head. Default 100. At the bound: 431.
+    pub fields_max: u16,
+    /// Bytes of the request target. Default 8 KiB (RFC 9112 §3 recommends at least 8,000). At the
+    /// bound: 414.
+    pub target_bytes_max: u32,
+    /// Time from accepting to the end of the request's head, absolute: dripping does not extend
+    /// it. Default 10 s. At the bound: 408.
+    pub timeout: Duration,
+    /// Time that a plain HTTP connection may wait for its next request. Default 5 s.
+    pub keep_alive_timeout: Duration,
+    /// Requests on one plain HTTP connection. Default 100.
+    pub keep_alive_requests_max: u16,
+}
+
+impl Default for HandshakeLimits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 16 * KIB as u32,
+            fields_max: 100,
+            target_bytes_max: 8 * KIB as u32,
+            timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(5),
+            keep_alive_requests_max: 100,
+        }
+    }
+}
+
+/// Bounds of one loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoopLimits {
+    /// Connections in all. Default 1,000,000; descriptors usually end sooner. At the bound: 503.
+    pub connections_max: u32,
+    /// Connections from one address, `None` for no bound. Default `None`: proxies and carrier NAT
+    /// share addresses. At the bound: 503.
+    pub connections_per_address_max: Option<u32>,
+    /// Connections accepted in one turn, so that a storm of them does not starve the established.
+    pub accepts_per_turn: u32,
+    /// Bytes handled for one connection in one turn. Default 256 KiB. The rest waits one turn.
+    pub turn_bytes_max: usize,
+    /// Messages handled for one connection in one turn. Default 1,024. The rest waits one turn.
+    pub turn_messages_max: u32,
+    /// The size of the loop's one receive buffer. Default 256 KiB.
+    pub receive_buffer_bytes: usize,
+    /// The size of one send ring. Default 16 KiB, one corked batch.
+    pub ring_bytes: usize,
+    /// Send rings in all. Default 65,536 (1 GiB). At the bound: fail with 1013.
+    pub rings_max: usize,
+    /// Entries of all send queues together: rings, and messages queued by reference. Default 4
+    /// million. At the bound: fail with 1013.
+    pub segments_max: usize,
+    /// Bytes of blocks for messages that arrive in pieces, in use and kept. Default 1 GiB. At the
+    /// bound: fail with 1013.
+    pub block_bytes_max: usize,
+    /// Bytes of free blocks kept for the next message. Default 16 MiB.
+    pub block_bytes_retained: usize,
+    /// Commands from other threads that may wait. Default 65,536. At the bound the sender gets
+    /// its command back.
+    pub mailbox_commands_max: usize,
+    /// How long accepting rests when descriptors or memory run out. Default 100 ms, doubling to
+    /// [`LoopLimits::accept_pause_max`] while the shortage lasts.
+    pub accept_pause: Duration,
+    /// The longest rest. Default 1 s.
+    pub accept_pause_max: Duration,
+    /// Input read and thrown away while parting, so that the peer sees our last words and not a
+    /// reset. Default 256 KiB.
+    pub parting_bytes_max: usize,
+    /// Time for the same. Default 1 s.
+    pub parting_timeout: Duration,
+}
+
+impl Default for LoopLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            connections_per_address_max: None,
+            accepts_per_turn: 256,
+            turn_bytes_max: 256 * KIB,
+            turn_messages_max: 1024,
+            receive_buffer_bytes: 256 * KIB,
+            ring_bytes: 16 * KIB,
+            rings_max: 65_536,
+            segments_max: 4 << 20,
+            block_bytes_max: 1024 * MIB,
+            block_bytes_retained: 16 * MIB,
+            mailbox_commands_max: 65_536,
+            accept_pause: Duration::from_millis(100),
+            accept_pause_max: Duration::from_secs(1),
+            parting_bytes_max: 256 * KIB,
+            parting_timeout: Duration::from_secs(1),
+        }
+    }
+}

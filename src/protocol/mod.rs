@@ -1,1 +1,37 @@
 //! One RFC 6455 connection after the handshake, without I/O.
+//!
+//! ```text
+//!   bytes in ──► Receiver ──► Event ──┐ lent to the application together with
+//!                  │ Ping, Close      ▼
+//!                  └──────────► Transmit ──► Sender ──► Outbox ──► bytes out
+//! ```
+//!
+//! The [`Receiver`] parses, assembles and lends; the [`Sender`] queues frames. They share nothing,
+//! so a payload can be sent while it is held. [`Connection`] is both halves in one value for those
+//! who bring their own I/O; the reactor keeps them in two tables.
+
+mod assembler;
+mod config;
+mod connection;
+mod event;
+mod masking_keys;
+mod message;
+mod pools;
+mod receiver;
+mod sender;
+mod state;
+mod timer;
+mod transmit;
+
+pub use assembler::ReceivePools;
+pub use config::{Config, Delivery, Heartbeat, OverflowPolicy};
+pub use connection::{Connection, Events};
+pub use event::{Chunk, Event, Failure};
+pub use masking_keys::MaskingKeys;
+pub use message::{DropReason, Part, PreparedMessage, SendOutcome};
+pub use pools::{Pools, SendPools};
+pub use receiver::{Input, Receiver};
+pub use sender::Sender;
+pub use state::{CloseCause, CloseSummary, Initiator};
+pub use timer::{Moment, Timeline};
+pub use transmit::{NoSink, Sink, Transmit};

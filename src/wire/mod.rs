@@ -6,7 +6,7 @@
 mod close;
 mod error;
 mod header;
-mod mask;
+pub mod mask;
 mod opcode;
 mod utf8;
 
@@ -16,7 +16,7 @@ pub use close::{
 };
 pub use error::ProtocolError;
 pub use header::{HEADER_BYTES_MAX, Header, HeaderRules, ParsedHeader, Rsv1};
-pub use mask::{MaskingKey, apply};
+pub use mask::MaskingKey;
 pub use opcode::Opcode;
 pub use utf8::{InvalidUtf8, Utf8Validator, validate_whole};
 

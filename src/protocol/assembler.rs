@@ -1,0 +1,178 @@
+//! Messages that arrive in pieces, put together in pooled blocks.
+
+use std::num::NonZeroU32;
+
+use slab::Slab;
+
+use super::event::Failure;
+use crate::collections::{Block, BlockPool, BlockPoolLimits};
+use crate::limits::{FRAGMENT_BYTES_MEAN_MIN, FRAGMENTS_MIN, LoopLimits};
+use crate::wire::{Opcode, ProtocolError, Utf8Validator};
+
+/// What the receiving halves of one loop share. A connection between two messages owns nothing of
+/// it.
+#[derive(Debug)]
+pub struct ReceivePools {
+    assemblies: Slab<Assembly>,
+    pub(crate) blocks: BlockPool,
+}
+
+/// The name of an assembly in its pool; one more than its index, so that `Option` is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AssemblyKey(NonZeroU32);
+
+/// A message under way, or a control frame whose payload is torn.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    /// `None` until the first byte arrives, and always in streaming mode.
+    block: Option<Block>,
+    pub(super) opcode: Opcode,
+    pub(super) utf8: Utf8Validator,
+    /// Data frames begun.
+    fragments: u32,
+    /// Payload bytes received.
+    pub(super) received_bytes: u64,
+}
+
+impl ReceivePools {
+    pub(super) fn new(limits: &LoopLimits) -> Self {
+        let blocks = BlockPool::new(BlockPoolLimits {
+            pinned_bytes_max: limits.block_bytes_max,
+            retained_bytes_max: limits.block_bytes_retained,
+        });
+        Self { assemblies: Slab::new(), blocks }
+    }
+
+    /// Bytes of blocks, in use or kept for the next message.
+    pub fn pinned_bytes(&self) -> usize {
+        self.blocks.pinned_bytes()
+    }
+
+    /// Messages under way.
+    pub fn assemblies(&self) -> usize {
+        self.assemblies.len()
+    }
+
+    pub(super) fn begin(&mut self, opcode: Opcode) -> AssemblyKey {
+        let index = self.assemblies.insert(Assembly {
+            block: None,
+            opcode,
+            utf8: Utf8Validator::default(),
+            fragments: 0,
+            received_bytes: 0,
+        });
+        let name = u32::try_from(index + 1).expect("fewer assemblies than connections, a u32");
+        AssemblyKey(NonZeroU32::new(name).expect("one more than an index"))
+    }
+
+    /// Gives the block back; tells how many payload bytes had been received.
+    pub(super) fn end(&mut self, key: AssemblyKey) -> u64 {
+        let assembly = self.assemblies.remove(key.index());
+        if let Some(block) = assembly.block {
+            self.blocks.put_back(block);
+        }
+        assembly.received_bytes
+    }
+
+    pub(super) fn get(&self, key: AssemblyKey) -> &Assembly {
+        &self.assemblies[key.index()]
+    }
+
+    pub(super) fn get_mut(&mut self, key: AssemblyKey) -> &mut Assembly {
+        &mut self.assemblies[key.index()]
+    }
+
+    /// Copies `piece` behind what is there. `declared_bytes` is the message's size as far as the
+    /// headers so far have declared it; it is only a hint for choosing among free blocks.
+    pub(super) fn append(
+        &mut self,
+        key: AssemblyKey,
+        piece: &[u8],
+        declared_bytes: usize,
+    ) -> Result<(), Failure> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let block = self.reserve(key, piece.len(), declared_bytes)?;
+        let taken = block.extend_from_slice(piece);
+        assert_eq!(taken, piece.len(), "the block was grown for the piece");
+        Ok(())
+    }
+
+    /// The block of `key` with room for `more` bytes.
+    fn reserve(
+        &mut self,
+        key: AssemblyKey,
+        more: usize,
+        declared_bytes: usize,
+    ) -> Result<&mut Block, Failure> {
+        let Self { assemblies, blocks } = self;
+        let slot = &mut assemblies[key.index()].block;
+        let block = match slot {
+            Some(block) => block,
+            None => {
+                let block = blocks.take(more, declared_bytes).ok_or(Failure::PoolExhausted)?;
+                slot.insert(block)
+            }
+        };
+        if block.capacity() - block.len() < more {
+            let need = block.len() + more;
+            blocks.grow(block, need, declared_bytes).map_err(|_| Failure::PoolExhausted)?;
+        }
+        Ok(block)
+    }
+
+    /// The initialised rest of the block of `key`, at most `left` bytes, never empty; a full block
+    /// is grown first, by no more than what has arrived.
+    pub(super) fn spare(&mut self, key: AssemblyKey, left: u64) -> Option<&mut [u8]> {
+        let received = usize::try_from(self.get(key).received_bytes).ok()?;
+        let left = usize::try_from(left).ok()?;
+        let block = self.reserve(key, 1, received.saturating_add(left)).ok()?;
+        let spare = block.spare();
+        let room = spare.len().min(left);
+        Some(&mut spare[..room])
+    }
+}
+
+impl AssemblyKey {
+    const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+impl Assembly {
+    /// Counts a data frame of `payload_bytes` in, or says which limit it breaks.
+    pub(super) fn begin_frame(
+        &mut self,
+        payload_bytes: u64,
+        message_bytes_max: u64,
+    ) -> Result<(), ProtocolError> {
+        let count = self.fragments + 1;
+        let earned = self.received_bytes / FRAGMENT_BYTES_MEAN_MIN;
+        if u64::from(count) > u64::from(FRAGMENTS_MIN) + earned {
+            return Err(ProtocolError::TooManyFragments { count });
+        }
+        if self.received_bytes.saturating_add(payload_bytes) > message_bytes_max {
+            return Err(ProtocolError::MessageTooLarge { limit_bytes: message_bytes_max });
+        }
+        self.fragments = count;
+        Ok(())
+    }
+
+    /// Everything assembled so far.
+    pub(super) fn payload(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], Block::as_slice)
+    }
+
+    /// The last `bytes` of the block, as they were read straight into it.
+    pub(super) fn placed_mut(&mut self, bytes: usize) -> &mut [u8] {
+        let block = self.block.as_mut().expect("bytes were placed into a block");
+        block.advance(bytes);
+        let end = block.len();
+        &mut block.as_mut_slice()[end - bytes..]
+    }
+
+    pub(super) fn payload_mut(&mut self) -> &mut [u8] {
+        self.block.as_mut().map_or(&mut [], Block::as_mut_slice)
+    }
+}

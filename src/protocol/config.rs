@@ -1,0 +1,94 @@
+//! What one kind of connection is held to: shared by all connections of a listener or dialler.
+
+use std::time::Duration;
+
+use crate::limits::ConnectionLimits;
+use crate::wire::{HeaderRules, Role, Rsv1};
+
+/// The settings of a connection, shared by all of one kind.
+///
+/// ```
+/// use corewire::{Config, Heartbeat, Role};
+/// use std::time::Duration;
+///
+/// let mut config = Config::new(Role::Server);
+/// config.limits.message_bytes_max = 64 << 20;
+/// config.heartbeat = Some(Heartbeat { ping_every: Duration::from_secs(10), ..Heartbeat::default() });
+/// assert_eq!(config.close_timeout, Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The end that we are. A server refuses unmasked frames, a client masked ones (RFC 6455 §5.1).
+    pub role: Role,
+    /// The bounds of messages and queues.
+    pub limits: ConnectionLimits,
+    /// Whole messages (the default) or pieces as they arrive.
+    pub delivery: Delivery,
+    /// Automatic pings and the deadline for a sign of life. Default: every 30 s, dead after 90 s;
+    /// `None` switches both off.
+    pub heartbeat: Option<Heartbeat>,
+    /// The whole closing handshake, from our Close to the end of the connection. Default 5 s.
+    pub close_timeout: Duration,
+    /// What happens to a connection whose queue is full. Default: it fails with 1013.
+    pub on_overflow: OverflowPolicy,
+}
+
+/// How messages reach the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// Each message whole, as `Event::Text` or `Event::Binary`.
+    #[default]
+    Whole,
+    /// Each message in pieces as they arrive, as `Event::Chunk`; nothing is assembled. A piece of
+    /// text may end inside a character.
+    Streaming,
+}
+
+/// Automatic pings and the deadline for any sign of life.
+///
+/// A sign of life is any received byte, or the kernel taking bytes after it had refused some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// A ping is sent so often, traffic or not. Default 30 s: below the 60 s after which common
+    /// proxies drop a silent connection.
+    pub ping_every: Duration,
+    /// Without a sign of life for so long the connection is dropped. Default 90 s: two pings may
+    /// be lost.
+    pub dead_after: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { ping_every: Duration::from_secs(30), dead_after: Duration::from_secs(90) }
+    }
+}
+
+/// What happens when a message meets a full queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OverflowPolicy {
+    /// The message is refused and the connection fails with 1013: a reader so slow is lost.
+    #[default]
+    Fail,
+    /// The message is refused; the connection lives.
+    Refuse,
+}
+
+impl Config {
+    /// The defaults for one end.
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            limits: ConnectionLimits::default(),
+            delivery: Delivery::default(),
+            heartbeat: Some(Heartbeat::default()),
+            close_timeout: Duration::from_secs(5),
+            on_overflow: OverflowPolicy::default(),
+        }
+    }
+
+    /// What a frame's header is held to.
+    pub(crate) const fn header_rules(&self) -> HeaderRules {
+        HeaderRules { role: self.role, rsv1: Rsv1::Forbidden }
+    }
+}

@@ -1,0 +1,118 @@
+//! What is sent, and what becomes of it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::wire::{HEADER_BYTES_MAX, Header, Opcode};
+
+/// What became of a send.
+#[must_use = "a dropped message is lost: say so to whom it concerns, or ignore it deliberately"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// Taken; nothing before it is held up, and it is offered to the kernel in this turn.
+    Sent,
+    /// Taken, behind so many bytes that the kernel has refused so far.
+    Queued {
+        /// Bytes in front of the message.
+        bytes: usize,
+    },
+    /// Not taken.
+    Dropped(DropReason),
+}
+
+impl SendOutcome {
+    /// Whether the message was taken.
+    pub const fn is_taken(self) -> bool {
+        !matches!(self, Self::Dropped(_))
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The queue already holds `backpressure_bytes_max`.
+    Backpressure,
+    /// The closing handshake has begun: nothing may follow a Close (RFC 6455 §5.5.1).
+    Closing,
+    /// There is no such connection any more.
+    Gone,
+    /// The loop's pool of send rings is at its limit; the connection fails with 1013.
+    PoolExhausted,
+    /// A message sent in parts is not finished: its last part must come first (RFC 6455 §5.4).
+    MessageInProgress,
+    /// A further part was given, but no message was begun.
+    NoMessageInProgress,
+    /// More than the frame or queue can count (4 GiB), or a ping of over 125 bytes.
+    TooLarge,
+}
+
+/// Which part of a message is sent in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The first of several.
+    First,
+    /// Neither the first nor the last.
+    Middle,
+    /// The last of several.
+    Last,
+}
+
+/// A message encoded once and sent to many: its frame is shared by reference.
+///
+/// Cloning costs one atomic increment. The frame is as a server sends it; a client, whose every
+/// frame needs a masking key of its own (RFC 6455 §5.3), copies the payload instead.
+///
+/// ```
+/// use corewire::PreparedMessage;
+/// let news = PreparedMessage::text("hello");
+/// assert_eq!(news.payload(), b"hello");
+/// ```
+#[derive(Clone, Debug)]
+pub struct PreparedMessage {
+    frame: Bytes,
+    header_bytes: u8,
+    opcode: Opcode,
+}
+
+impl PreparedMessage {
+    /// A text message.
+    pub fn text(payload: &str) -> Self {
+        Self::encode(Opcode::Text, payload.as_bytes())
+    }
+
+    /// A binary message.
+    pub fn binary(payload: &[u8]) -> Self {
+        Self::encode(Opcode::Binary, payload)
+    }
+
+    fn encode(opcode: Opcode, payload: &[u8]) -> Self {
+        let header = Header {
+            fin: true,
+            rsv1: false,
+            opcode,
+            masking_key: None,
+            payload_bytes: payload.len() as u64,
+        };
+        let mut head = [0; HEADER_BYTES_MAX];
+        let header_bytes = header.encode(&mut head);
+        let mut frame = BytesMut::with_capacity(header_bytes + payload.len());
+        frame.put_slice(&head[..header_bytes]);
+        frame.put_slice(payload);
+        Self { frame: frame.freeze(), header_bytes: header_bytes as u8, opcode }
+    }
+
+    /// The payload, without its header.
+    pub fn payload(&self) -> &[u8] {
+        &self.frame[usize::from(self.header_bytes)..]
+    }
+
+    /// Text or binary.
+    pub const fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    /// The whole frame as a server sends it.
+    pub(crate) const fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+}

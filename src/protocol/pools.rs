@@ -1,0 +1,48 @@
+//! The memory that connections of one loop share.
+
+use std::time::Instant;
+
+use super::assembler::ReceivePools;
+use super::masking_keys::MaskingKeys;
+use super::timer::Timeline;
+use crate::collections::OutboxPool;
+use crate::limits::LoopLimits;
+
+/// The memory that the connections of one loop share, and the origin of their time.
+///
+/// An idle connection owns nothing of it. Make one per thread; a user of the codec alone makes one
+/// for all its connections.
+#[derive(Debug)]
+pub struct Pools {
+    pub(crate) receive: ReceivePools,
+    pub(crate) send: SendPools,
+}
+
+/// What the sending halves share.
+#[derive(Debug)]
+pub struct SendPools {
+    pub(crate) outbox: OutboxPool,
+    pub(crate) masking_keys: MaskingKeys,
+    pub(crate) timeline: Timeline,
+}
+
+impl Pools {
+    /// Pools within `limits`. `now` is the origin of time, no connection may be given an earlier
+    /// instant; `seed` feeds the masking keys of clients and must be unpredictable in production
+    /// (RFC 6455 §5.3).
+    pub fn new(limits: &LoopLimits, now: Instant, seed: [u8; 32]) -> Self {
+        Self {
+            receive: ReceivePools::new(limits),
+            send: SendPools {
+                outbox: OutboxPool::new(limits.ring_bytes, limits.rings_max, limits.segments_max),
+                masking_keys: MaskingKeys::new(seed),
+                timeline: Timeline::new(now),
+            },
+        }
+    }
+
+    /// Bytes of memory that the pools hold, in use or kept for the next message.
+    pub fn pinned_bytes(&self) -> usize {
+        self.receive.pinned_bytes() + self.send.outbox.pinned_bytes()
+    }
+}

@@ -1,0 +1,496 @@
+//! The receiving half: bytes in, events out, payloads lent where they lie.
+
+use std::ops::Range;
+
+use super::assembler::{AssemblyKey, ReceivePools};
+use super::config::{Config, Delivery};
+use super::event::{Chunk, Event, Failure};
+use super::transmit::Transmit;
+use crate::limits::RECEIVE_INTO_BYTES_MIN;
+use crate::wire::{
+    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, mask, parse_close, validate_whole,
+};
+
+/// The receiving half of a connection. It owns no buffer while it is between two frames.
+#[derive(Debug)]
+pub struct Receiver {
+    stage: Stage,
+    /// The message whose first frame has come and whose last has not.
+    message: Option<AssemblyKey>,
+    /// What the last event lent; it goes back with the next call.
+    lent: Option<AssemblyKey>,
+    /// Bytes read straight into the block of `message`, not looked at yet.
+    placed_bytes: u32,
+}
+
+/// Which part of a frame comes next.
+#[derive(Debug)]
+enum Stage {
+    /// A header, of which `len` bytes came in an earlier input.
+    Header { torn: [u8; HEADER_BYTES_MAX], len: u8 },
+    /// `left` bytes of a data frame of `message`.
+    Data { left: u64, masking_key: Option<MaskingKey>, fin: bool },
+    /// `left` bytes of a torn control frame, the rest is in `held`.
+    Control { left: u8, masking_key: Option<MaskingKey>, opcode: Opcode, held: AssemblyKey },
+    /// The peer's Close was received or the connection failed: whatever follows is ignored.
+    Finished,
+}
+
+impl Stage {
+    const BETWEEN_FRAMES: Self = Self::Header { torn: [0; HEADER_BYTES_MAX], len: 0 };
+}
+
+/// Bytes being handled; payloads are unmasked in place and lent from here.
+#[derive(Debug)]
+pub struct Input<'i> {
+    bytes: &'i mut [u8],
+    at: usize,
+}
+
+/// What is ready to be lent: an [`Event`] without its borrows.
+enum Ready {
+    Whole { opcode: Opcode, range: Range<usize> },
+    Assembled(AssemblyKey),
+    Piece { opcode: Opcode, range: Range<usize>, offset: u64, fin: bool },
+    Control { opcode: Opcode, range: Range<usize> },
+    HeldControl { opcode: Opcode, held: AssemblyKey },
+}
+
+/// What a step has led to.
+enum Step {
+    Ready(Ready),
+    Continue,
+    /// The input is used up in mid-frame.
+    Starved,
+}
+
+impl<'i> Input<'i> {
+    /// All of `bytes`.
+    pub fn new(bytes: &'i mut [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// How many bytes were handled.
+    pub const fn consumed(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes not handled yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn remaining(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// The next `bytes` as a range; the caller has checked that they are there.
+    fn take(&mut self, bytes: usize) -> Range<usize> {
+        let start = self.at;
+        self.at += bytes;
+        start..self.at
+    }
+
+    fn unmask(&mut self, range: &Range<usize>, masking_key: Option<MaskingKey>) {
+        if let Some(key) = masking_key {
+            mask::apply(&mut self.bytes[range.clone()], key);
+        }
+    }
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Receiver {
+    /// Between two frames, before the first.
+    pub const fn new() -> Self {
+        Self { stage: Stage::BETWEEN_FRAMES, message: None, lent: None, placed_bytes: 0 }
+    }
+
+    /// The next event in `input`, or `None` when the input is used up.
+    ///
+    /// Pings and Closes are answered through `transmit` before they are told. The event borrows
+    /// from this half, `input` and `pools` alone.
+    #[inline]
+    pub fn next<'a>(
+        &mut self,
+        input: &'a mut Input<'_>,
+        pools: &'a mut ReceivePools,
+        transmit: &mut Transmit<'_>,
+    ) -> Option<Event<'a>> {
+        self.give_back_lent(pools);
+        if !transmit.is_receiving() {
+            self.stage = Stage::Finished;
+        }
+        match self.advance(input, pools, transmit.config()) {
+            Ok(None) => None,
+            Ok(Some(ready)) => Some(self.lend(ready, input, pools, transmit)),
+            Err(failure) => Some(self.fail(failure, transmit)),
+        }
+    }
+
+    /// Where the coming bytes of a large frame belong, if that is worth a read of its own; the
+    /// caller reads into it and says how many with [`Receiver::handle_placed`].
+    pub fn wanted<'a>(
+        &mut self,
+        pools: &'a mut ReceivePools,
+        config: &Config,
+    ) -> Option<&'a mut [u8]> {
+        match (&self.stage, self.message, config.delivery) {
+            (Stage::Data { left, .. }, Some(key), Delivery::Whole)
+                if *left >= RECEIVE_INTO_BYTES_MIN as u64 && self.placed_bytes == 0 =>
+            {
+                pools.spare(key, *left)
+            }
+            _ => None,
+        }
+    }
+
+    /// So many bytes were read into the place that [`Receiver::wanted`] gave. They come before
+    /// any further input.
+    pub fn handle_placed(&mut self, bytes: usize) {
+        self.placed_bytes = u32::try_from(bytes).expect("no read returns 4 GiB");
+    }
+
+    /// Gives back what the last event lent, for when handling stops before `next` says `None`.
+    pub fn give_back_lent(&mut self, pools: &mut ReceivePools) {
+        if let Some(key) = self.lent.take() {
+            pools.end(key);
+        }
+    }
+
+    /// Whether bytes of a frame or message are missing.
+    pub fn is_mid_message(&self) -> bool {
+        self.message.is_some()
+            || !matches!(self.stage, Stage::Header { len: 0, .. } | Stage::Finished)
+    }
+
+    /// Gives everything back to the pools; tells how many payload bytes of an unfinished message
+    /// had been received.
+    pub fn release(&mut self, pools: &mut ReceivePools) -> u64 {
+        self.give_back_lent(pools);
+        if let Stage::Control { held, .. } = self.stage {
+            pools.end(held);
+        }
+        self.stage = Stage::Finished;
+        self.message.take().map_or(0, |key| pools.end(key))
+    }
+
+    fn fail<'a>(&mut self, failure: Failure, transmit: &mut Transmit<'_>) -> Event<'a> {
+        if let Stage::Control { held, .. } = self.stage {
+            self.lent = Some(held);
+        }
+        self.stage = Stage::Finished;
+        transmit.fail(failure);
+        Event::Failed(failure)
+    }
+
+    #[inline]
+    fn advance(
+        &mut self,
+        input: &mut Input<'_>,
+        pools: &mut ReceivePools,
+        config: &Config,
+    ) -> Result<Option<Ready>, Failure> {
+        loop {
+            let step = match &self.stage {
+                Stage::Header { .. } => match self.take_header(input, config)? {
+                    Some(header) => self.begin_frame(&header, input, pools, config)?,
+                    None => Step::Starved,
+                },
+                Stage::Data { .. } => self.continue_data(input, pools, config)?,
+                Stage::Control { .. } => self.continue_control(input, pools)?,
+                Stage::Finished => {
+                    input.at = input.bytes.len();
+                    Step::Starved
+                }
+            };
+            match step {
+                Step::Ready(ready) => return Ok(Some(ready)),
+                Step::Continue => {}
+                Step::Starved => return Ok(None),
+            }
+        }
+    }
+
+    #[inline]
+    fn take_header(
+        &mut self,
+        input: &mut Input<'_>,
+        config: &Config,
+    ) -> Result<Option<Header>, ProtocolError> {
+        let Stage::Header { torn, len } = &mut self.stage else {
+            unreachable!("called in the header stage only")
+        };
+        let rules = config.header_rules();
+        if *len == 0 {
+            if input.remaining() == 0 {
+                return Ok(None);
+            }
+            if let Some(parsed) = Header::parse(input.rest(), rules)? {
+                input.at += parsed.header_bytes;
+                return Ok(Some(parsed.header));
+            }
+        }
+        // The header is torn: its bytes wait here, so that an idle connection owns no buffer.
+        let held = usize::from(*len);
+        let more = input.remaining().min(HEADER_BYTES_MAX - held);
+        torn[held..held + more].copy_from_slice(&input.rest()[..more]);
+        if let Some(parsed) = Header::parse(&torn[..held + more], rules)? {
+            input.at += parsed.header_bytes - held;
+            *len = 0;
+            return Ok(Some(parsed.header));
+        }
+        *len += more as u8;
+        input.at += more;
+        Ok(None)
+    }
+
+    #[inline]
+    fn begin_frame(
+        &mut self,
+        header: &Header,
+        input: &mut Input<'_>,
+        pools: &mut ReceivePools,
+        config: &Config,
+    ) -> Result<Step, Failure> {
+        // A length that does not fit a usize cannot be in the input either.
+        let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
+        let is_here = payload_bytes <= input.remaining();
+        if header.opcode.is_control() {
+            if is_here {
+                let range = input.take(payload_bytes);
+                input.unmask(&range, header.masking_key);
+                return Ok(Step::Ready(Ready::Control { opcode: header.opcode, range }));
+            }
+            self.stage = Stage::Control {
+                left: header.payload_bytes as u8,
+                masking_key: header.masking_key,
+                opcode: header.opcode,
+                held: pools.begin(header.opcode),
+            };
+            return Ok(Step::Continue);
+        }
+        if self.message.is_none() {
+            // §5.4: a continuation needs a message to continue.
+            if header.opcode == Opcode::Continuation {
+                return Err(ProtocolError::UnexpectedContinuation.into());
+            }
+            let limit_bytes = config.limits.message_bytes_max;
+            if header.payload_bytes > limit_bytes {
+                return Err(ProtocolError::MessageTooLarge { limit_bytes }.into());
+            }
+            if is_here && header.fin && config.delivery == Delivery::Whole {
+                let range = input.take(payload_bytes);
+                input.unmask(&range, header.masking_key);
+                return Ok(Step::Ready(Ready::Whole { opcode: header.opcode, range }));
+            }
+        }
+        self.begin_data(header, pools, config)
+    }
+
+    /// Begins a data frame that cannot be lent as it lies.
+    fn begin_data(
+        &mut self,
+        header: &Header,
+        pools: &mut ReceivePools,
+        config: &Config,
+    ) -> Result<Step, Failure> {
+        let opcode = header.opcode;
+        let key = match self.message {
+            // §5.4: fragments of one message must not be interleaved with another message.
+            Some(_) if opcode != Opcode::Continuation => {
+                return Err(ProtocolError::ExpectedContinuation { opcode }.into());
+            }
+            Some(key) => key,
+            None => *self.message.insert(pools.begin(opcode)),
+        };
+        let limit_bytes = config.limits.message_bytes_max;
+        pools.get_mut(key).begin_frame(header.payload_bytes, limit_bytes)?;
+        self.stage = Stage::Data {
+            left: header.payload_bytes,
+            masking_key: header.masking_key,
+            fin: header.fin,
+        };
+        Ok(Step::Continue)
+    }
+
+    /// Takes what there is of a data frame's payload: unmasked, validated, then kept or lent.
+    fn continue_data(
+        &mut self,
+        input: &mut Input<'_>,
+        pools: &mut ReceivePools,
+        config: &Config,
+    ) -> Result<Step, Failure> {
+        let (Stage::Data { left, masking_key, fin }, Some(key)) = (&mut self.stage, self.message)
+        else {
+            unreachable!("a data frame belongs to a message")
+        };
+        let assembly = pools.get_mut(key);
+        let (opcode, offset) = (assembly.opcode, assembly.received_bytes);
+        let placed = std::mem::take(&mut self.placed_bytes) as usize;
+        let mut range = input.at..input.at;
+        let piece_bytes = if placed > 0 {
+            let piece = assembly.placed_mut(placed);
+            if let Some(key) = masking_key {
+                mask::apply(piece, *key);
+            }
+            if opcode == Opcode::Text {
+                let end = assembly.payload().len();
+                let mut utf8 = std::mem::take(&mut assembly.utf8);
+                let checked = utf8.validate(&assembly.payload()[end - placed..]);
+                assembly.utf8 = utf8;
+                checked.map_err(|_| ProtocolError::InvalidUtf8)?;
+            }
+            placed
+        } else {
+            let bytes = usize::try_from(*left).unwrap_or(usize::MAX).min(input.remaining());
+            range = input.take(bytes);
+            input.unmask(&range, *masking_key);
+            let piece = &input.bytes[range.clone()];
+            if opcode == Opcode::Text {
+                assembly.utf8.validate(piece).map_err(|_| ProtocolError::InvalidUtf8)?;
+            }
+            if config.delivery == Delivery::Whole {
+                let declared = offset.saturating_add(*left);
+                pools.append(key, piece, usize::try_from(declared).unwrap_or(usize::MAX))?;
+            }
+            bytes
+        };
+        *left -= piece_bytes as u64;
+        *masking_key = masking_key.map(|key| key.rotated(piece_bytes));
+        let (frame_ends, fin) = (*left == 0, *fin);
+        pools.get_mut(key).received_bytes += piece_bytes as u64;
+        if frame_ends {
+            self.stage = Stage::BETWEEN_FRAMES;
+        }
+        if frame_ends && fin {
+            return self.end_message(key, range, offset, pools, config);
+        }
+        if config.delivery == Delivery::Streaming && piece_bytes > 0 {
+            return Ok(Step::Ready(Ready::Piece { opcode, range, offset, fin: false }));
+        }
+        Ok(if frame_ends { Step::Continue } else { Step::Starved })
+    }
+
+    /// The last byte of a message is here; `range` is its last piece, `offset` what came before.
+    fn end_message(
+        &mut self,
+        key: AssemblyKey,
+        range: Range<usize>,
+        offset: u64,
+        pools: &mut ReceivePools,
+        config: &Config,
+    ) -> Result<Step, Failure> {
+        let assembly = pools.get_mut(key);
+        let opcode = assembly.opcode;
+        if opcode == Opcode::Text {
+            assembly.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
+        }
+        self.message = None;
+        self.lent = Some(key);
+        Ok(Step::Ready(match config.delivery {
+            Delivery::Whole => Ready::Assembled(key),
+            Delivery::Streaming => Ready::Piece { opcode, range, offset, fin: true },
+        }))
+    }
+
+    fn continue_control(
+        &mut self,
+        input: &mut Input<'_>,
+        pools: &mut ReceivePools,
+    ) -> Result<Step, Failure> {
+        let Stage::Control { left, masking_key, opcode, held } = &mut self.stage else {
+            unreachable!("called in the control stage only")
+        };
+        let bytes = usize::from(*left).min(input.remaining());
+        let range = input.take(bytes);
+        pools.append(*held, &input.bytes[range], bytes)?;
+        *left -= bytes as u8;
+        if *left > 0 {
+            return Ok(Step::Starved);
+        }
+        let (opcode, held) = (*opcode, *held);
+        if let Some(key) = *masking_key {
+            mask::apply(pools.get_mut(held).payload_mut(), key);
+        }
+        self.stage = Stage::BETWEEN_FRAMES;
+        self.lent = Some(held);
+        Ok(Step::Ready(Ready::HeldControl { opcode, held }))
+    }
+
+    #[inline]
+    fn lend<'a>(
+        &mut self,
+        ready: Ready,
+        input: &'a Input<'_>,
+        pools: &'a ReceivePools,
+        transmit: &mut Transmit<'_>,
+    ) -> Event<'a> {
+        match ready {
+            Ready::Whole { opcode, range } => {
+                self.lend_message(opcode, &input.bytes[range], transmit)
+            }
+            Ready::Assembled(key) => {
+                let assembly = pools.get(key);
+                self.lend_message(assembly.opcode, assembly.payload(), transmit)
+            }
+            Ready::Piece { opcode, range, offset, fin } => {
+                Event::Chunk(Chunk { opcode, payload: &input.bytes[range], offset, fin })
+            }
+            Ready::Control { opcode, range } => {
+                self.lend_control(opcode, &input.bytes[range], transmit)
+            }
+            Ready::HeldControl { opcode, held } => {
+                self.lend_control(opcode, pools.get(held).payload(), transmit)
+            }
+        }
+    }
+
+    /// Text is validated here where it lies whole, and once more where it was assembled from
+    /// pieces that were valid: a `&str` needs that proof in one place.
+    #[inline]
+    fn lend_message<'a>(
+        &mut self,
+        opcode: Opcode,
+        payload: &'a [u8],
+        transmit: &mut Transmit<'_>,
+    ) -> Event<'a> {
+        if opcode != Opcode::Text {
+            return Event::Binary(payload);
+        }
+        match validate_whole(payload) {
+            Ok(text) => Event::Text(text),
+            Err(_) => self.fail(ProtocolError::InvalidUtf8.into(), transmit),
+        }
+    }
+
+    fn lend_control<'a>(
+        &mut self,
+        opcode: Opcode,
+        payload: &'a [u8],
+        transmit: &mut Transmit<'_>,
+    ) -> Event<'a> {
+        match opcode {
+            Opcode::Ping => {
+                transmit.answer_ping(payload);
+                Event::Ping(payload)
+            }
+            Opcode::Close => match parse_close(payload) {
+                Ok(frame) => {
+                    self.stage = Stage::Finished;
+                    transmit.answer_close(frame);
+                    Event::Close(frame)
+                }
+                Err(error) => self.fail(error.into(), transmit),
+            },
+            Opcode::Pong => Event::Pong { payload, round_trip: transmit.handle_pong(payload) },
+            Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+                unreachable!("data frames are never held as control frames")
+            }
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The sending half: what is queued, what the kernel took of it, and the connection's time.
+
+use std::io;
+use std::time::Duration;
+
+use super::config::Config;
+use super::event::Failure;
+use super::pools::SendPools;
+use super::state::{CloseCause, CloseSummary, Closing, ClosingPhase, Ending, Initiator, State};
+use super::timer::Moment;
+use crate::collections::{Outbox, SegmentKey};
+use crate::wire::{CloseCode, HEADER_BYTES_MAX, Header, HeaderRules, Opcode, Role, Rsv1};
+
+/// The sending half of a connection. An idle one owns no buffer.
+#[derive(Debug)]
+pub struct Sender {
+    pub(super) outbox: Outbox,
+    pub(super) state: State,
+    pub(super) last_life: Moment,
+    ping_due: Moment,
+    heartbeat: HeartbeatState,
+    /// The collapsed pong that waits in the outbox; newer pings replace its payload.
+    pub(super) waiting_pong: Option<Box<SegmentKey>>,
+    /// Bytes at the front of the outbox that end something whose beginning the kernel has.
+    front_left: u32,
+    /// Unsent bytes of control frames, an upper bound: counted up to the next empty outbox.
+    pub(super) control_bytes: u32,
+    front: Front,
+    pub(super) flow: Flow,
+    pub(super) in_parts: Parts,
+}
+
+/// Our own ping, on its way and back.
+#[derive(Clone, Copy, Debug)]
+enum HeartbeatState {
+    Idle,
+    /// In the outbox; its last byte is the `behind`-th that is unsent.
+    Queued {
+        behind: u32,
+        payload: Moment,
+    },
+    /// Wholly handed to the kernel at `at`.
+    Flushed {
+        at: Moment,
+        payload: Moment,
+    },
+}
+
+/// What the first `front_left` bytes of the outbox belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Front {
+    /// Not to a message: a control frame, or the end of the handshake's answer.
+    Other,
+    /// To a message, which therefore counts as unsent.
+    Message,
+}
+
+/// Whether the kernel takes output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Free,
+    /// It refused some; until it has taken everything, sends are queued.
+    Refused,
+}
+
+/// Whether a message is being sent in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parts {
+    None,
+    Begun,
+}
+
+/// What has not been handed to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unsent {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+impl Sender {
+    /// The sending half of a connection that opens at `now`. `outbox` may still hold the end of
+    /// the handshake's answer.
+    pub fn new(outbox: Outbox, config: &Config, now: Moment) -> Self {
+        let ping_every = config.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.ping_every);
+        Self {
+            front_left: u32::try_from(outbox.queued_bytes()).unwrap_or(u32::MAX),
+            outbox,
+            state: State::Open,
+            last_life: now,
+            ping_due: now.plus(ping_every),
+            heartbeat: HeartbeatState::Idle,
+            waiting_pong: None,
+            control_bytes: 0,
+            front: Front::Other,
+            flow: Flow::Free,
+            in_parts: Parts::None,
+        }
+    }
+
+    /// The unsent bytes.
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Unsent bytes.
+    pub fn queued_bytes(&self) -> usize {
+        // A queue never holds more than 4 GiB: `Transmit` refuses what would pass that.
+        self.outbox.queued_bytes() as usize
+    }
+
+    /// Whether messages may be sent and are received.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Whether the connection is over: `on_close` is due.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed(_))
+    }
+
+    /// Whether only queued output keeps the connection: input is of no interest any more.
+    pub fn is_flushing(&self) -> bool {
+        matches!(&self.state, State::Closing(closing) if closing.phase == ClosingPhase::Flushing)
+    }
+
+    /// Whether the kernel has refused output that is still queued.
+    pub fn is_held_up(&self) -> bool {
+        self.flow == Flow::Refused
+    }
+
+    /// The first `bytes` unsent ones were written. With everything written, output flows again.
+    pub(crate) fn handle_transmitted(&mut self, bytes: usize, pools: &mut SendPools, now: Moment) {
+        let queued = self.queued_bytes();
+        debug_assert!(bytes <= queued, "no more can be written than was queued");
+        if bytes == 0 {
+            return;
+        }
+        if self.flow == Flow::Refused {
+            // The peer's window opened: it is alive although we may have stopped reading.
+            self.last_life = now;
+        }
+        if let HeartbeatState::Queued { behind, payload } = self.heartbeat {
+            self.heartbeat = match behind.checked_sub(bytes as u32) {
+                None | Some(0) => HeartbeatState::Flushed { at: now, payload },
+                Some(behind) => HeartbeatState::Queued { behind, payload },
+            };
+        }
+        if bytes < queued {
+            self.find_front(bytes, pools);
+        }
+        self.outbox.consume(&mut pools.outbox, bytes);
+        if bytes == queued {
+            self.handle_drained();
+        }
+    }
+
+    /// The kernel refused what is queued.
+    pub(crate) fn handle_refused(&mut self) {
+        if !self.outbox.is_empty() {
+            self.flow = Flow::Refused;
+        }
+    }
+
+    /// A message was written up to its last `left` bytes, which are all that is queued.
+    pub(super) fn handle_torn_message(&mut self, left: usize) {
+        self.flow = Flow::Refused;
+        self.front_left = left as u32;
+        self.front = Front::Message;
+    }
+
+    fn handle_drained(&mut self) {
+        self.flow = Flow::Free;
+        self.front_left = 0;
+        self.control_bytes = 0;
+        self.waiting_pong = None;
+        if let State::Closing(closing) = &self.state
+            && closing.phase == ClosingPhase::Flushing
+        {
+            self.state = State::Closed(Box::new(closing.ending.clone()));
+        }
+    }
+
+    /// Notes what will be at the front once `bytes` are consumed, by walking our own frames. Only
+    /// partial writes come here, so whole batches cost nothing for it.
+    fn find_front(&mut self, bytes: usize, pools: &SendPools) {
+        let bytes = bytes as u64;
+        let mut cursor = self.outbox.cursor(&pools.outbox);
+        cursor.skip(u64::from(self.front_left));
+        let mut end = u64::from(self.front_left);
+        while end < bytes {
+            let Some(header) = peek_header(&cursor) else { break };
+            let frame_bytes = header.frame_bytes;
+            self.front = header.front;
+            cursor.skip(frame_bytes);
+            end += frame_bytes;
+        }
+        self.front_left = end.saturating_sub(bytes) as u32;
+    }
+
+    /// Counts the messages not, or not wholly, handed to the kernel.
+    pub(super) fn unsent(&self, pools: &SendPools) -> Unsent {
+        let bytes = self.outbox.queued_bytes();
+        let mut messages = u64::from(self.front_left > 0 && self.front == Front::Message);
+        let mut cursor = self.outbox.cursor(&pools.outbox);
+        cursor.skip(u64::from(self.front_left));
+        while let Some(header) = peek_header(&cursor) {
+            messages += u64::from(header.front == Front::Message);
+            cursor.skip(header.frame_bytes);
+        }
+        Unsent { messages, bytes }
+    }
+
+    /// The next instant at which [`Sender::handle_timeout`] has something to do.
+    pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Moment> {
+        match &self.state {
+            State::Open => config
+                .heartbeat
+                .map(|heartbeat| self.ping_due.min(self.last_life.plus(heartbeat.dead_after))),
+            State::Closing(closing) => Some(closing.linger_until),
+            State::Closed(_) => None,
+        }
+    }
+
+    /// Time has come to `now`. Says whether a heartbeat ping is due; the caller sends it.
+    pub(super) fn handle_timeout(&mut self, config: &Config, now: Moment) -> HeartbeatDue {
+        match &mut self.state {
+            State::Open => {
+                let Some(heartbeat) = config.heartbeat else { return HeartbeatDue::No };
+                if now >= self.last_life.plus(heartbeat.dead_after) {
+                    self.end(Initiator::Local, CloseCause::HeartbeatTimeout);
+                    return HeartbeatDue::No;
+                }
+                if now < self.ping_due {
+                    return HeartbeatDue::No;
+                }
+                self.ping_due = now.plus(heartbeat.ping_every);
+                HeartbeatDue::Yes
+            }
+            State::Closing(closing) if now >= closing.linger_until => {
+                let mut ending = closing.ending.clone();
+                if ending.cause == CloseCause::ClosingHandshake {
+                    ending.cause = CloseCause::CloseTimeout;
+                }
+                self.state = State::Closed(Box::new(ending));
+                HeartbeatDue::No
+            }
+            State::Closing(_) | State::Closed(_) => HeartbeatDue::No,
+        }
+    }
+
+    /// The heartbeat's ping is the last thing in the outbox.
+    pub(super) fn handle_ping_queued(&mut self, payload: Moment) {
+        let behind = self.outbox.queued_bytes() as u32;
+        self.heartbeat = HeartbeatState::Queued { behind, payload };
+    }
+
+    /// A pong came: the round-trip time, if it answers our heartbeat exactly.
+    pub(super) fn handle_pong(&mut self, payload: &[u8], now: Moment) -> Option<Duration> {
+        match self.heartbeat {
+            HeartbeatState::Flushed { at, payload: ours } if payload == ours.to_be_bytes() => {
+                self.heartbeat = HeartbeatState::Idle;
+                Some(now.since(at))
+            }
+            HeartbeatState::Idle
+            | HeartbeatState::Queued { .. }
+            | HeartbeatState::Flushed { .. } => None,
+        }
+    }
+
+    /// Begins the closing handshake; a Close is in the outbox.
+    pub(super) fn begin_closing(&mut self, phase: ClosingPhase, until: Moment, ending: Ending) {
+        self.state = State::Closing(Box::new(Closing { phase, linger_until: until, ending }));
+    }
+
+    /// The peer's stream has ended. What is queued is still written until the deadline.
+    pub(crate) fn handle_end_of_stream(&mut self, config: &Config, now: Moment) {
+        match &mut self.state {
+            _ if self.outbox.is_empty() => self.end(Initiator::Peer, CloseCause::EndOfStream),
+            State::Open => {
+                let ending = Ending::abnormal(Initiator::Peer, CloseCause::EndOfStream);
+                let until = now.plus(config.close_timeout);
+                self.begin_closing(ClosingPhase::Flushing, until, ending);
+            }
+            State::Closing(closing) => {
+                if closing.phase == ClosingPhase::AwaitingClose {
+                    closing.phase = ClosingPhase::Flushing;
+                    closing.ending.code = CloseCode::ABNORMAL;
+                    closing.ending.cause = CloseCause::EndOfStream;
+                }
+            }
+            State::Closed(_) => {}
+        }
+    }
+
+    /// The transport failed: nothing can be written or read any more.
+    pub(crate) fn handle_transport_error(&mut self, error: io::ErrorKind) {
+        self.end(Initiator::Peer, CloseCause::Transport(error));
+    }
+
+    /// Ends the connection now, without a closing handshake.
+    pub(crate) fn end(&mut self, initiator: Initiator, cause: CloseCause) {
+        match &self.state {
+            State::Open => self.state = State::Closed(Box::new(Ending::abnormal(initiator, cause))),
+            State::Closing(closing) => {
+                let mut ending = closing.ending.clone();
+                if ending.cause == CloseCause::ClosingHandshake {
+                    ending = Ending::abnormal(ending.initiator, cause);
+                }
+                self.state = State::Closed(Box::new(ending));
+            }
+            State::Closed(_) => {}
+        }
+    }
+
+    /// Ends the connection because a frame that is partly written can never be finished.
+    pub(super) fn end_torn(&mut self, failure: Failure) {
+        self.state = State::Closed(Box::new(Ending::abnormal(
+            Initiator::Local,
+            CloseCause::Failed(failure),
+        )));
+    }
+
+    /// The summary of a connection that is over; its queue goes back to the pools.
+    pub(crate) fn finish(mut self, incomplete_bytes: u64, pools: &mut SendPools) -> CloseSummary {
+        let unsent = self.unsent(pools);
+        self.outbox.clear(&mut pools.outbox);
+        let ending = match self.state {
+            State::Open => Ending::abnormal(Initiator::Local, CloseCause::LoopEnded),
+            State::Closing(closing) => closing.ending,
+            State::Closed(ending) => *ending,
+        };
+        CloseSummary {
+            code: ending.code,
+            reason: ending.reason,
+            initiator: ending.initiator,
+            cause: ending.cause,
+            unsent_messages: unsent.messages,
+            unsent_bytes: unsent.bytes,
+            incomplete_bytes,
+        }
+    }
+}
+
+/// Whether a heartbeat ping is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeartbeatDue {
+    Yes,
+    No,
+}
+
+/// One of our own frames in the outbox.
+struct QueuedFrame {
+    frame_bytes: u64,
+    front: Front,
+}
+
+/// Reads the header at the cursor. Our own frames are always well-formed; whether they are masked
+/// they say themselves.
+fn peek_header(cursor: &crate::collections::Cursor<'_>) -> Option<QueuedFrame> {
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let len = cursor.peek(&mut bytes);
+    let is_masked = len > 1 && bytes[1] & 0x80 != 0;
+    // A frame that a server accepts is one that a client sent, and the other way round.
+    let role = if is_masked { Role::Server } else { Role::Client };
+    let rules = HeaderRules { role, rsv1: Rsv1::Negotiated };
+    let parsed = Header::parse(&bytes[..len], rules).ok()??;
+    let is_last = parsed.header.fin
+        && matches!(parsed.header.opcode, Opcode::Text | Opcode::Binary | Opcode::Continuation);
+    Some(QueuedFrame {
+        frame_bytes: parsed.header_bytes as u64 + parsed.header.payload_bytes,
+        front: if is_last { Front::Message } else { Front::Other },
+    })
+}

@@ -1,0 +1,126 @@
+//! The life of a connection after its handshake.
+
+use std::io;
+
+use super::event::Failure;
+use super::timer::Moment;
+use crate::wire::CloseCode;
+
+/// Where a connection stands.
+///
+/// ```text
+///            close()                      the peer's Close
+///   Open ───────────────► AwaitingClose ───────────────────┐
+///    │                          │                          ▼
+///    │ the peer's Close, or we fail the connection      Flushing ──► Closed
+///    └──────────────────────────┼─────────────────────────►│ all is   ▲
+///                               │                            written  │
+///                               └── deadline, end of stream, reset ───┘
+/// ```
+///
+/// `AwaitingClose` and `Flushing` together have one deadline, set when the closing begins.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Messages go both ways.
+    Open,
+    /// A Close is queued or sent; no further frame may follow it (RFC 6455 §5.5.1).
+    Closing(Box<Closing>),
+    /// Nothing goes either way any more.
+    Closed(Box<Ending>),
+}
+
+/// A closing handshake under way.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) phase: ClosingPhase,
+    /// The end of the whole closing handshake.
+    pub(super) linger_until: Moment,
+    pub(super) ending: Ending,
+}
+
+/// How far a closing handshake has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClosingPhase {
+    /// Ours is queued, the peer's is awaited.
+    AwaitingClose,
+    /// Nothing is awaited any more; what is queued is written, then the connection ends.
+    Flushing,
+}
+
+/// What `on_close` will say, without the counts that are known only at the end.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    pub(super) code: CloseCode,
+    pub(super) reason: Box<str>,
+    pub(super) initiator: Initiator,
+    pub(super) cause: CloseCause,
+}
+
+impl Ending {
+    /// An end without a closing handshake: 1006, which is never on the wire (RFC 6455 §7.4.1).
+    pub(super) fn abnormal(initiator: Initiator, cause: CloseCause) -> Self {
+        Self { code: CloseCode::ABNORMAL, reason: Box::default(), initiator, cause }
+    }
+}
+
+/// Who began the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initiator {
+    /// This end.
+    Local,
+    /// The peer.
+    Peer,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseCause {
+    /// Both sides said Close (RFC 6455 §7.1.4).
+    ClosingHandshake,
+    /// We failed the connection (RFC 6455 §7.1.7).
+    Failed(Failure),
+    /// The peer's stream ended without a Close.
+    EndOfStream,
+    /// The transport failed, most often a reset.
+    Transport(io::ErrorKind),
+    /// No sign of life within `dead_after`.
+    HeartbeatTimeout,
+    /// The closing handshake was not finished within `close_timeout`.
+    CloseTimeout,
+    /// The application dropped the connection.
+    Aborted,
+    /// The handler panicked in a callback of this connection.
+    HandlerPanicked,
+    /// The loop ended while the connection was open.
+    LoopEnded,
+}
+
+/// How a connection ended: the last thing that the application hears of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseSummary {
+    /// The code of the Close that began the end, 1005 if that Close had none, 1006 if there was
+    /// no Close at all (RFC 6455 §7.1.5).
+    pub code: CloseCode,
+    /// The reason that came with the code.
+    pub reason: Box<str>,
+    /// Who began.
+    pub initiator: Initiator,
+    /// Why.
+    pub cause: CloseCause,
+    /// Messages that were taken by a send and not, or not whole, handed to the kernel.
+    pub unsent_messages: u64,
+    /// Bytes that were queued and not handed to the kernel, headers and control frames included.
+    pub unsent_bytes: u64,
+    /// Payload bytes received of a message whose end never came; they were not delivered, or only
+    /// as pieces.
+    pub incomplete_bytes: u64,
+}
+
+impl CloseSummary {
+    /// Whether both sides said Close.
+    pub fn is_clean(&self) -> bool {
+        self.cause == CloseCause::ClosingHandshake
+    }
+}

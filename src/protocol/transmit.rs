@@ -1,0 +1,479 @@
+//! The application's view of a sending half: everything that can be sent, and the answers that the
+//! protocol owes.
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::config::{Config, OverflowPolicy};
+use super::event::Failure;
+use super::message::{DropReason, Part, PreparedMessage, SendOutcome};
+use super::pools::SendPools;
+use super::sender::{Flow, HeartbeatDue, Parts, Sender};
+use super::state::{CloseCause, ClosingPhase, Ending, Initiator, State};
+use super::timer::Moment;
+use crate::collections::PoolExhausted;
+use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
+use crate::wire::{
+    CloseCode, CloseFrame, ControlPayload, HEADER_BYTES_MAX, Header, InvalidClose, MaskingKey,
+    Opcode, Role, encode_close, mask,
+};
+
+/// Where output can be offered before the caller's own write: the seam to the I/O floor.
+pub trait Sink {
+    /// Offers bytes in order; says how many were taken, or `None` if nothing can be written
+    /// before the caller's own [`poll_transmit`](super::Connection::poll_transmit).
+    fn offer(&mut self, slices: &[IoSlice<'_>]) -> Option<usize>;
+}
+
+/// Takes nothing: for those who write what `poll_transmit` lends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSink;
+
+impl Sink for NoSink {
+    fn offer(&mut self, _: &[IoSlice<'_>]) -> Option<usize> {
+        None
+    }
+}
+
+/// A sending half together with what it needs to send. Given with each event.
+pub struct Transmit<'a> {
+    pub(crate) sender: &'a mut Sender,
+    pub(crate) pools: &'a mut SendPools,
+    pub(crate) config: &'a Config,
+    pub(crate) now: Moment,
+    pub(crate) sink: &'a mut dyn Sink,
+}
+
+impl<'a> Transmit<'a> {
+    /// Sends a text message.
+    #[inline]
+    pub fn send_text(&mut self, payload: &str) -> SendOutcome {
+        self.send_slice(Opcode::Text, payload.as_bytes())
+    }
+
+    /// Sends a binary message. Up to 16 KiB are copied; more is offered to the kernel from where
+    /// it lies, and only what it refuses is copied.
+    #[inline]
+    pub fn send_binary(&mut self, payload: &[u8]) -> SendOutcome {
+        self.send_slice(Opcode::Binary, payload)
+    }
+
+    /// Sends a binary message that the queue may keep by reference.
+    pub fn send_bytes(&mut self, payload: Bytes) -> SendOutcome {
+        if payload.len() < SHARE_BYTES_MIN || self.config.role == Role::Client {
+            return self.send_slice(Opcode::Binary, &payload);
+        }
+        let header = data_header(Opcode::Binary, true, payload.len());
+        self.send_with(payload.len(), |transmit| {
+            let mut head = [0; HEADER_BYTES_MAX];
+            let head_bytes = header.encode(&mut head);
+            let Transmit { sender, pools, .. } = transmit;
+            let head = &head[..head_bytes];
+            sender.outbox.push_shared_with_header(&mut pools.outbox, head, payload)
+        })
+    }
+
+    /// Sends a message that was encoded once for many receivers.
+    pub fn send_prepared(&mut self, message: &PreparedMessage) -> SendOutcome {
+        let payload = message.payload();
+        let by_reference = payload.len() >= SHARE_BYTES_MIN || self.sender.flow == Flow::Refused;
+        if !by_reference || self.config.role == Role::Client {
+            return self.send_slice(message.opcode(), payload);
+        }
+        self.send_with(payload.len(), |transmit| {
+            let Transmit { sender, pools, .. } = transmit;
+            sender.outbox.push_shared(&mut pools.outbox, message.frame().clone())
+        })
+    }
+
+    /// Sends one part of a message (RFC 6455 §5.4), as a frame of its own. `opcode` is that of the
+    /// message, `Text` or `Binary`, for every part. The parts of a text message together must be
+    /// valid UTF-8; that is the caller's to see to.
+    pub fn send_part(&mut self, opcode: Opcode, payload: &[u8], part: Part) -> SendOutcome {
+        let begun = self.sender.in_parts == Parts::Begun;
+        let opcode = match part {
+            Part::First if begun => return SendOutcome::Dropped(DropReason::MessageInProgress),
+            Part::First => opcode,
+            Part::Middle | Part::Last if begun => Opcode::Continuation,
+            Part::Middle | Part::Last => {
+                return SendOutcome::Dropped(DropReason::NoMessageInProgress);
+            }
+        };
+        self.sender.in_parts = Parts::None;
+        let header = data_header(opcode, part == Part::Last, payload.len());
+        let outcome = self.send_frame(&header, payload);
+        let unfinished = part != Part::Last && outcome.is_taken();
+        let lost_in_between = part != Part::First && !outcome.is_taken();
+        if unfinished || lost_in_between {
+            self.sender.in_parts = Parts::Begun;
+        }
+        outcome
+    }
+
+    /// Sends a ping of at most 125 bytes. Its pong comes as an event; the heartbeat's pings go by
+    /// themselves.
+    pub fn send_ping(&mut self, payload: &[u8]) -> SendOutcome {
+        let Some(payload) = ControlPayload::from_slice(payload) else {
+            return SendOutcome::Dropped(DropReason::TooLarge);
+        };
+        match self.admit(0) {
+            Err(reason) => SendOutcome::Dropped(reason),
+            Ok(outcome) => match self.push_control(Opcode::Ping, payload.as_slice()) {
+                Ok(()) => outcome,
+                Err(PoolExhausted) => self.exhausted(),
+            },
+        }
+    }
+
+    /// Begins the closing handshake (RFC 6455 §7.1.2). What was sent before leaves first; what is
+    /// sent afterwards is dropped. Closing a second time does nothing.
+    ///
+    /// # Errors
+    /// [`InvalidClose`] if the code may not stand on the wire or the reason has over 123 bytes;
+    /// nothing was sent then.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidClose> {
+        let payload = encode_close(code, reason)?;
+        if self.sender.is_open() {
+            self.push_close(
+                payload.as_slice(),
+                ClosingPhase::AwaitingClose,
+                Ending {
+                    code,
+                    reason: reason.into(),
+                    initiator: Initiator::Local,
+                    cause: CloseCause::ClosingHandshake,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Fails the connection (RFC 6455 §7.1.7): a Close that says why is queued, the peer's is not
+    /// awaited.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        self.fail_with(failure.close_code(), &failure.to_string(), CloseCause::Failed(failure));
+    }
+
+    /// As [`Transmit::fail`], for a cause outside the protocol.
+    pub(crate) fn fail_with(&mut self, code: CloseCode, reason: &str, cause: CloseCause) {
+        match &mut self.sender.state {
+            State::Open => {
+                let payload = encode_close(code, reason)
+                    .or_else(|_| encode_close(code, ""))
+                    .expect("we fail connections with sendable codes only");
+                let initiator = Initiator::Local;
+                let ending = Ending { code, reason: reason.into(), initiator, cause };
+                self.push_close(payload.as_slice(), ClosingPhase::Flushing, ending);
+            }
+            State::Closing(closing) => {
+                // Our Close has gone already; there is no second one (RFC 6455 §5.5.1).
+                closing.phase = ClosingPhase::Flushing;
+                closing.ending.cause = cause;
+                self.end_if_flushed();
+            }
+            State::Closed(_) => {}
+        }
+    }
+
+    /// Ends the connection at once; what is queued is lost and counted.
+    pub fn abort(&mut self) {
+        self.sender.end(Initiator::Local, CloseCause::Aborted);
+    }
+
+    /// Unsent bytes.
+    pub fn queued_bytes(&self) -> usize {
+        self.sender.queued_bytes()
+    }
+
+    /// Whether messages may be sent.
+    pub fn is_open(&self) -> bool {
+        self.sender.is_open()
+    }
+
+    pub(super) const fn config(&self) -> &'a Config {
+        self.config
+    }
+
+    /// Whether what the peer says is still of interest.
+    #[inline]
+    pub(super) fn is_receiving(&self) -> bool {
+        self.sender.is_open() || !(self.sender.is_flushing() || self.sender.is_closed())
+    }
+
+    /// Queues the pong that a ping asks for (RFC 6455 §5.5.2). While the kernel takes output, each
+    /// ping gets its own; once it has refused some, those that wait collapse into the latest.
+    pub(super) fn answer_ping(&mut self, payload: &[u8]) {
+        if !self.sender.is_open() {
+            return;
+        }
+        let bound = self.config.limits.control_bytes_max;
+        if self.sender.flow == Flow::Free && self.sender.control_bytes as usize >= bound {
+            self.flush();
+        }
+        let crowded = self.sender.control_bytes as usize >= bound;
+        let pushed = if self.sender.flow == Flow::Refused || crowded {
+            self.collapse_pong(payload)
+        } else {
+            self.push_control(Opcode::Pong, payload)
+        };
+        if pushed.is_err() {
+            self.fail(Failure::PoolExhausted);
+        }
+    }
+
+    /// Answers the peer's Close with the same code, an empty one with an empty one (RFC 6455
+    /// §5.5.1), or takes it as the answer to ours.
+    pub(super) fn answer_close(&mut self, frame: Option<CloseFrame<'_>>) {
+        match &mut self.sender.state {
+            State::Open => {
+                let code = frame.map_or(CloseCode::NO_STATUS, |frame| frame.code);
+                let payload = match frame {
+                    Some(frame) => encode_close(frame.code, "").expect("received codes are valid"),
+                    None => ControlPayload::empty(),
+                };
+                let ending = Ending {
+                    code,
+                    reason: frame.map_or("", |frame| frame.reason).into(),
+                    initiator: Initiator::Peer,
+                    cause: CloseCause::ClosingHandshake,
+                };
+                self.push_close(payload.as_slice(), ClosingPhase::Flushing, ending);
+            }
+            State::Closing(closing) => {
+                closing.phase = ClosingPhase::Flushing;
+                self.end_if_flushed();
+            }
+            State::Closed(_) => {}
+        }
+    }
+
+    pub(super) fn handle_pong(&mut self, payload: &[u8]) -> Option<Duration> {
+        self.sender.handle_pong(payload, self.now)
+    }
+
+    /// Time has come to `now`: sends the heartbeat's ping when it is due.
+    pub(crate) fn handle_timeout(&mut self) {
+        let due = self.sender.handle_timeout(self.config, self.now);
+        // A peer that takes no output cannot answer; the kernel taking some is its sign of life.
+        if due == HeartbeatDue::Yes && self.sender.flow == Flow::Free {
+            match self.push_control(Opcode::Ping, &self.now.to_be_bytes()) {
+                Ok(()) => self.sender.handle_ping_queued(self.now),
+                Err(PoolExhausted) => self.fail(Failure::PoolExhausted),
+            }
+        }
+    }
+
+    /// Offers what is queued to the sink, if there is one.
+    pub(crate) fn flush(&mut self) {
+        while !self.sender.outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.sender.outbox.lend(&self.pools.outbox, &mut slices);
+            let lent: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+            let Some(taken) = self.sink.offer(&slices[..count]) else { return };
+            self.sender.handle_transmitted(taken, self.pools, self.now);
+            if taken < lent {
+                self.sender.handle_refused();
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
+        self.send_frame(&data_header(opcode, true, payload.len()), payload)
+    }
+
+    #[inline]
+    fn send_frame(&mut self, header: &Header, payload: &[u8]) -> SendOutcome {
+        self.send_with(payload.len(), |transmit| {
+            let offer_at_once = payload.len() >= COPY_BYTES_MAX
+                && transmit.config.role == Role::Server
+                && transmit.sender.flow == Flow::Free;
+            if offer_at_once {
+                transmit.offer_frame(header, payload)
+            } else {
+                transmit.push_frame(header, payload)
+            }
+        })
+    }
+
+    /// Checks that a message may be sent, has `push` queue it and says what became of it.
+    #[inline]
+    fn send_with(
+        &mut self,
+        payload_bytes: usize,
+        push: impl FnOnce(&mut Self) -> Result<(), PoolExhausted>,
+    ) -> SendOutcome {
+        if self.sender.in_parts == Parts::Begun {
+            return SendOutcome::Dropped(DropReason::MessageInProgress);
+        }
+        match self.admit(payload_bytes) {
+            Err(reason) => SendOutcome::Dropped(reason),
+            Ok(outcome) => match push(self) {
+                Ok(()) => outcome,
+                Err(PoolExhausted) => self.exhausted(),
+            },
+        }
+    }
+
+    /// Whether a message may be taken, and what its sender will be told.
+    #[inline]
+    fn admit(&mut self, payload_bytes: usize) -> Result<SendOutcome, DropReason> {
+        if !self.sender.is_open() {
+            return Err(DropReason::Closing);
+        }
+        let queued = self.sender.queued_bytes();
+        if queued >= self.config.limits.backpressure_bytes_max {
+            // A batch that is merely corked is not a slow reader: offer it before judging.
+            if self.sender.flow == Flow::Free {
+                self.flush();
+            }
+            if self.sender.queued_bytes() >= self.config.limits.backpressure_bytes_max {
+                if self.config.on_overflow == OverflowPolicy::Fail {
+                    self.fail(Failure::Backpressure);
+                }
+                return Err(DropReason::Backpressure);
+            }
+        }
+        let queued = self.sender.queued_bytes();
+        if payload_bytes > QUEUE_BYTES_MAX - queued.min(QUEUE_BYTES_MAX) {
+            return Err(DropReason::TooLarge);
+        }
+        Ok(match self.sender.flow {
+            Flow::Free => SendOutcome::Sent,
+            Flow::Refused => SendOutcome::Queued { bytes: queued },
+        })
+    }
+
+    fn exhausted(&mut self) -> SendOutcome {
+        self.fail(Failure::PoolExhausted);
+        SendOutcome::Dropped(DropReason::PoolExhausted)
+    }
+
+    /// Queues a frame behind what is corked; a client's is masked in its place (RFC 6455 §5.3).
+    #[inline]
+    fn push_frame(&mut self, header: &Header, payload: &[u8]) -> Result<(), PoolExhausted> {
+        let mut head = [0; HEADER_BYTES_MAX];
+        let outbox = &mut self.sender.outbox;
+        match self.config.role {
+            Role::Server => {
+                let head_bytes = header.encode(&mut head);
+                outbox.push(&mut self.pools.outbox, &head[..head_bytes], payload)
+            }
+            Role::Client => {
+                let mut key = self.pools.masking_keys.next_key();
+                let header = Header { masking_key: Some(key), ..*header };
+                let head_bytes = header.encode(&mut head);
+                outbox.push_mapped(&mut self.pools.outbox, &head[..head_bytes], payload, |piece| {
+                    mask_piece(piece, &mut key);
+                })
+            }
+        }
+    }
+
+    /// Offers a large frame from the caller's memory, behind what is corked, in one write; what
+    /// the kernel refuses is copied.
+    fn offer_frame(&mut self, header: &Header, payload: &[u8]) -> Result<(), PoolExhausted> {
+        let mut head = [0; HEADER_BYTES_MAX];
+        let head_bytes = header.encode(&mut head);
+        let head = &head[..head_bytes];
+        let corked = self.sender.queued_bytes();
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = self.sender.outbox.lend(&self.pools.outbox, &mut slices[..SLICES_MAX - 2]);
+        if slices[..count].iter().map(|slice| slice.len()).sum::<usize>() < corked {
+            return self.push_frame(header, payload);
+        }
+        slices[count] = IoSlice::new(head);
+        slices[count + 1] = IoSlice::new(payload);
+        let Some(taken) = self.sink.offer(&slices[..count + 2]) else {
+            return self.push_frame(header, payload);
+        };
+        self.sender.handle_transmitted(taken.min(corked), self.pools, self.now);
+        let taken = taken.saturating_sub(corked);
+        if taken == 0 {
+            let pushed = self.push_frame(header, payload);
+            self.sender.handle_refused();
+            return pushed;
+        }
+        let left = head_bytes + payload.len() - taken;
+        if left == 0 {
+            return Ok(());
+        }
+        let head = &head[taken.min(head_bytes)..];
+        let payload = &payload[taken.saturating_sub(head_bytes)..];
+        let pushed = self.sender.outbox.push(&mut self.pools.outbox, head, payload);
+        match pushed {
+            Ok(()) => self.sender.handle_torn_message(left),
+            Err(PoolExhausted) => self.sender.end_torn(Failure::PoolExhausted),
+        }
+        pushed
+    }
+
+    fn push_control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), PoolExhausted> {
+        let before = self.sender.queued_bytes();
+        self.push_frame(&data_header(opcode, true, payload.len()), payload)?;
+        self.sender.control_bytes += (self.sender.queued_bytes() - before) as u32;
+        Ok(())
+    }
+
+    /// Queues a pong that later ones replace while not a byte of it is written.
+    fn collapse_pong(&mut self, payload: &[u8]) -> Result<(), PoolExhausted> {
+        let mut header = data_header(Opcode::Pong, true, payload.len());
+        if self.config.role == Role::Client {
+            header.masking_key = Some(self.pools.masking_keys.next_key());
+        }
+        let mut head = [0; HEADER_BYTES_MAX];
+        let head_bytes = header.encode(&mut head);
+        let mut frame = BytesMut::with_capacity(head_bytes + payload.len());
+        frame.put_slice(&head[..head_bytes]);
+        frame.put_slice(payload);
+        if let Some(key) = header.masking_key {
+            mask::apply(&mut frame[head_bytes..], key);
+        }
+        let frame = frame.freeze();
+        let Sender { outbox, waiting_pong, .. } = &mut *self.sender;
+        if let Some(key) = waiting_pong
+            && outbox.replace(&mut self.pools.outbox, **key, frame.clone())
+        {
+            return Ok(());
+        }
+        let key = outbox.push_replaceable(&mut self.pools.outbox, frame)?;
+        *waiting_pong = Some(Box::new(key));
+        Ok(())
+    }
+
+    fn push_close(&mut self, payload: &[u8], phase: ClosingPhase, ending: Ending) {
+        // A pool without room for two bytes cannot tell the peer; the connection ends all the same.
+        let pushed = self.push_control(Opcode::Close, payload);
+        let until = self.now.plus(self.config.close_timeout);
+        let phase = if pushed.is_ok() { phase } else { ClosingPhase::Flushing };
+        self.sender.begin_closing(phase, until, ending);
+        self.end_if_flushed();
+    }
+
+    fn end_if_flushed(&mut self) {
+        if self.sender.outbox.is_empty()
+            && let State::Closing(closing) = &self.sender.state
+            && closing.phase == ClosingPhase::Flushing
+        {
+            self.sender.state = State::Closed(Box::new(closing.ending.clone()));
+        }
+    }
+}
+
+fn data_header(opcode: Opcode, fin: bool, payload_bytes: usize) -> Header {
+    Header { fin, rsv1: false, opcode, masking_key: None, payload_bytes: payload_bytes as u64 }
+}
+
+fn mask_piece(piece: &mut [u8], key: &mut MaskingKey) {
+    mask::apply(piece, *key);
+    *key = key.rotated(piece.len());
+}
+
+/// Slices of one offer. Linux takes 1,024; sixteen rings hold a whole turn's bytes.
+const SLICES_MAX: usize = 18;
+
+/// The most that one queue may hold: its counters are 32 bits wide.
+const QUEUE_BYTES_MAX: usize = u32::MAX as usize - (1 << 20);
