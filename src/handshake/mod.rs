@@ -1,1 +1,26 @@
-//! The opening handshake of RFC 6455 section 4, as values.
+//! The opening handshake of RFC 6455 §4, as values.
+//!
+//! A server gives a parsed head to [`inspect`]. What comes back is an [`Upgrade`], to be answered by
+//! [`write_accept`]; or a plain HTTP [`Request`], to be answered by a [`Response`]; or a
+//! [`HandshakeError`], which writes its own answer. A client writes a [`ClientRequest`] and gives
+//! the response's head to [`verify`]. Both ends are left with what was [`Negotiated`].
+
+mod accept;
+mod accept_key;
+mod client;
+mod error;
+mod negotiated;
+mod origins;
+mod request;
+mod response;
+mod server;
+
+pub use accept::{Accept, SubprotocolNotOffered, write_accept};
+pub use accept_key::{AcceptKey, accept_key, is_valid_key, request_key};
+pub use client::{ClientHandshakeError, ClientRequest, Expectation, verify};
+pub use error::HandshakeError;
+pub use negotiated::{Negotiated, NegotiatedExtension};
+pub use origins::{AllowList, InvalidOrigin, Origins};
+pub use request::Request;
+pub use response::{BodyAllowed, InvalidHeader, Persistence, Response};
+pub use server::{Inspected, Upgrade, inspect};

@@ -1,1 +1,20 @@
 //! The sliver of HTTP/1.1 that a WebSocket upgrade needs.
+//!
+//! [`HeadScanner`] finds the end of a head while its bytes are still arriving and refuses it at the
+//! first byte that proves it wrong; [`parse_request`] and [`parse_response`] then split the
+//! complete head into borrowed parts. Nothing here allocates per field.
+
+mod extensions;
+mod fields;
+mod head;
+mod uri;
+
+pub use extensions::{Extension, ExtensionError, Extensions, Param, Params};
+pub use fields::{Fields, NotSingle, is_field_value, is_token};
+pub use head::{
+    FIELDS_MAX, FieldStorage, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
+    ResponseHead, Version, parse_request, parse_response,
+};
+pub use uri::{
+    Authority, Host, Origin, RequestTarget, Scheme, UriError, WebSocketUri, default_port,
+};

@@ -1,0 +1,264 @@
+//! The client's half of the opening handshake (RFC 6455 §4.1): the request, and the checks of what
+//! comes back.
+
+use std::fmt;
+
+use super::accept_key::{AcceptKey, accept_key, request_key};
+use super::negotiated::{Negotiated, NegotiatedExtension};
+use super::response::{Headers, InvalidHeader, write_field};
+use crate::http::{
+    Extensions, Fields, HeadError, NotSingle, ResponseHead, Version, WebSocketUri, is_token,
+};
+
+/// A request for a WebSocket. It serves any number of attempts: what differs between them is the
+/// nonce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientRequest {
+    uri: WebSocketUri,
+    subprotocols: Vec<Box<str>>,
+    extensions: Option<Box<str>>,
+    headers: Headers,
+}
+
+impl ClientRequest {
+    /// A request that offers no subprotocols and no extensions.
+    pub const fn new(uri: WebSocketUri) -> Self {
+        Self { uri, subprotocols: Vec::new(), extensions: None, headers: Headers::new() }
+    }
+
+    /// Offers one more subprotocol; those offered first are preferred.
+    ///
+    /// # Errors
+    /// `name` is not a token, or is offered already.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, InvalidHeader> {
+        if !is_token(name) {
+            return Err(InvalidHeader::Token);
+        }
+        if self.subprotocols.iter().any(|offered| **offered == *name) {
+            return Err(InvalidHeader::RepeatedSubprotocol);
+        }
+        self.subprotocols.push(name.into());
+        Ok(self)
+    }
+
+    /// Offers extensions: a value of `Sec-WebSocket-Extensions`, which takes the place of an
+    /// earlier one.
+    ///
+    /// # Errors
+    /// The value cannot stand in a head, breaks the grammar of RFC 6455 §9.1, or names no extension.
+    pub fn extensions(mut self, offer: &str) -> Result<Self, InvalidHeader> {
+        let mut extensions = Extensions::new([offer.as_bytes()].into_iter()).peekable();
+        if extensions.peek().is_none() || extensions.any(|extension| extension.is_err()) {
+            return Err(InvalidHeader::Extensions);
+        }
+        self.extensions = Some(offer.trim_matches([' ', '\t']).into());
+        Ok(self)
+    }
+
+    /// Adds a header.
+    ///
+    /// # Errors
+    /// The name or the value cannot stand in a head, or the engine writes this header itself: Host,
+    /// Connection, Upgrade, Content-Length, Transfer-Encoding, all that begin with Sec-WebSocket-.
+    /// Expect is refused too: there is no body to expect anything of.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, InvalidHeader> {
+        self.headers.add_to_handshake(name, value, &["Host", "Expect"])?;
+        Ok(self)
+    }
+
+    /// Where the request leads.
+    pub const fn uri(&self) -> &WebSocketUri {
+        &self.uri
+    }
+
+    /// Appends the request to `out`. `nonce` has to be random and new for each connection
+    /// (RFC 6455 §4.1).
+    pub fn write(&self, nonce: [u8; 16], out: &mut Vec<u8>) {
+        for part in ["GET ", self.uri.target(), " HTTP/1.1\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        write_field(out, "Host", &self.uri.host_field());
+        write_field(out, "Upgrade", "websocket");
+        write_field(out, "Connection", "Upgrade");
+        out.extend_from_slice(b"Sec-WebSocket-Key: ");
+        out.extend_from_slice(&request_key(nonce));
+        out.extend_from_slice(b"\r\nSec-WebSocket-Version: 13\r\n");
+        if !self.subprotocols.is_empty() {
+            write_field(out, "Sec-WebSocket-Protocol", &self.subprotocols.join(", "));
+        }
+        if let Some(offer) = &self.extensions {
+            write_field(out, "Sec-WebSocket-Extensions", offer);
+        }
+        self.headers.write(out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What the answer to this request with this nonce has to be.
+    pub fn expectation(&self, nonce: [u8; 16]) -> Expectation<'_> {
+        Expectation { request: self, accept_key: accept_key(&request_key(nonce)) }
+    }
+
+    fn offers_extension(&self, name: &str) -> bool {
+        let offer = self.extensions.as_deref().map(str::as_bytes);
+        // The offer was parsed when it was made, so that there is no error to lose.
+        Extensions::new(offer.into_iter())
+            .flatten()
+            .any(|extension| extension.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// What [`verify`] compares an answer with. Borrows the request, which has to be kept meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation<'a> {
+    request: &'a ClientRequest,
+    accept_key: AcceptKey,
+}
+
+/// Why a client gives a connection up before it is one. A field that stands more than once and must
+/// not, or that is not ASCII, counts as wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientHandshakeError {
+    /// The head could not be read.
+    Head(HeadError),
+    /// The server did not switch protocols.
+    Status {
+        /// What it answered instead of 101.
+        status: u16,
+    },
+    /// The server switched protocols in HTTP/1.0, which has no such thing.
+    UpgradeInHttp10,
+    /// There is no Upgrade field.
+    MissingUpgrade,
+    /// The Upgrade field is not `websocket`.
+    WrongUpgrade,
+    /// There is no Connection field.
+    MissingConnection,
+    /// The Connection field has no token `upgrade`.
+    WrongConnection,
+    /// There is no Sec-WebSocket-Accept field.
+    MissingAccept,
+    /// Sec-WebSocket-Accept is not the answer to the key that was sent.
+    WrongAccept,
+    /// The Sec-WebSocket-Extensions field breaks its grammar.
+    InvalidExtensions,
+    /// The server uses an extension that was not offered.
+    ExtensionNotOffered,
+    /// The server uses an extension twice.
+    RepeatedExtension,
+    /// The server selected a subprotocol that was not offered, or something that is none.
+    SubprotocolNotOffered,
+    /// The Sec-WebSocket-Protocol field stands more than once.
+    RepeatedSubprotocol,
+}
+
+impl ClientHandshakeError {
+    /// Whether another attempt can succeed where this one failed: the server was busy, slow or
+    /// broken (408, 429, 5xx). Every other answer is final until somebody changes something;
+    /// redirections are not followed.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Status { status: 408 | 429 | 500..=599 })
+    }
+}
+
+impl fmt::Display for ClientHandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Head(error) => return error.fmt(f),
+            Self::Status { status } => {
+                return write!(f, "the server answered with status {status} instead of 101");
+            }
+            Self::UpgradeInHttp10 => "the server answered in HTTP/1.0",
+            Self::MissingUpgrade => "the answer has no Upgrade field",
+            Self::WrongUpgrade => "the answer's Upgrade field is not websocket",
+            Self::MissingConnection => "the answer has no Connection field",
+            Self::WrongConnection => "the answer's Connection field has no token upgrade",
+            Self::MissingAccept => "the answer has no Sec-WebSocket-Accept field",
+            Self::WrongAccept => "the answer's Sec-WebSocket-Accept field does not fit the key",
+            Self::InvalidExtensions => "the answer's Sec-WebSocket-Extensions field is malformed",
+            Self::ExtensionNotOffered => "the server uses an extension that was not offered",
+            Self::RepeatedExtension => "the server uses an extension twice",
+            Self::SubprotocolNotOffered => "the server selected a subprotocol that was not offered",
+            Self::RepeatedSubprotocol => "the answer's Sec-WebSocket-Protocol field is repeated",
+        })
+    }
+}
+
+impl std::error::Error for ClientHandshakeError {}
+
+impl From<HeadError> for ClientHandshakeError {
+    fn from(error: HeadError) -> Self {
+        Self::Head(error)
+    }
+}
+
+/// Checks an answer by RFC 6455 §4.1, in the order of that section's list.
+///
+/// # Errors
+/// The first rule that is broken. The connection has to be closed.
+pub fn verify(
+    response: &ResponseHead<'_>,
+    expected: &Expectation<'_>,
+) -> Result<Negotiated, ClientHandshakeError> {
+    let fields = response.fields;
+    if response.status != 101 {
+        return Err(ClientHandshakeError::Status { status: response.status });
+    }
+    if response.version == Version::Http10 {
+        return Err(ClientHandshakeError::UpgradeInHttp10);
+    }
+    match fields.single("Upgrade") {
+        Ok(Some(upgrade)) if upgrade.eq_ignore_ascii_case("websocket") => {}
+        Ok(None) => return Err(ClientHandshakeError::MissingUpgrade),
+        Ok(Some(_)) | Err(_) => return Err(ClientHandshakeError::WrongUpgrade),
+    }
+    if fields.count("Connection") == 0 {
+        return Err(ClientHandshakeError::MissingConnection);
+    }
+    if !fields.has_token("Connection", "upgrade") {
+        return Err(ClientHandshakeError::WrongConnection);
+    }
+    match fields.single("Sec-WebSocket-Accept") {
+        Ok(Some(accept)) if accept == expected.accept_key.as_str() => {}
+        Ok(None) => return Err(ClientHandshakeError::MissingAccept),
+        Ok(Some(_)) | Err(_) => return Err(ClientHandshakeError::WrongAccept),
+    }
+    let extensions = extensions(fields, expected.request)?;
+    let subprotocol = subprotocol(fields, expected.request)?;
+    Ok(Negotiated { subprotocol, extensions })
+}
+
+fn extensions(
+    fields: Fields<'_>,
+    request: &ClientRequest,
+) -> Result<Vec<NegotiatedExtension>, ClientHandshakeError> {
+    let mut negotiated: Vec<NegotiatedExtension> = Vec::new();
+    for extension in Extensions::new(fields.all("Sec-WebSocket-Extensions")) {
+        let extension = extension.map_err(|_| ClientHandshakeError::InvalidExtensions)?;
+        let name = extension.name();
+        if !request.offers_extension(name) {
+            return Err(ClientHandshakeError::ExtensionNotOffered);
+        }
+        if negotiated.iter().any(|earlier| earlier.name().eq_ignore_ascii_case(name)) {
+            return Err(ClientHandshakeError::RepeatedExtension);
+        }
+        negotiated.push(extension.into());
+    }
+    Ok(negotiated)
+}
+
+fn subprotocol(
+    fields: Fields<'_>,
+    request: &ClientRequest,
+) -> Result<Option<Box<str>>, ClientHandshakeError> {
+    match fields.single("Sec-WebSocket-Protocol") {
+        Ok(None) => Ok(None),
+        Ok(Some(selected)) => {
+            let mut offered = request.subprotocols.iter();
+            let offered = offered.find(|offered| ***offered == *selected);
+            offered.cloned().map(Some).ok_or(ClientHandshakeError::SubprotocolNotOffered)
+        }
+        Err(NotSingle::Repeated) => Err(ClientHandshakeError::RepeatedSubprotocol),
+        Err(NotSingle::NotAscii) => Err(ClientHandshakeError::SubprotocolNotOffered),
+    }
+}

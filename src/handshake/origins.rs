@@ -1,0 +1,73 @@
+//! Which web pages may connect (RFC 6455 §10.2): browsers send cookies along whoever asks, so the
+//! server has to look at who asks.
+
+use std::fmt;
+
+use super::request::Request;
+use crate::http::Origin;
+
+/// Which origins are welcome. Requests without an Origin field come from no browser and are always
+/// permitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// The origin's host and port are those of the Host field. A port that is left out is the
+    /// default of the origin's scheme; the scheme itself is not compared, since TLS may have ended
+    /// before us. `null` is refused.
+    #[default]
+    SameOrigin,
+    /// The origin's scheme, host and port are listed; made by [`allow`](Self::allow). `null` is
+    /// refused.
+    Allow(AllowList),
+    /// Every origin, `null` and malformed ones included.
+    Any,
+}
+
+/// The origins of [`Origins::Allow`], each of them well-formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowList(Vec<Box<str>>);
+
+impl Origins {
+    /// Permits these origins, each written as browsers send it: `https://example.com`, with a port
+    /// if it is not the scheme's default one. An empty list refuses every browser.
+    ///
+    /// # Errors
+    /// One of them is not `scheme://host[:port]`.
+    pub fn allow<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidOrigin> {
+        let check = |origin: &str| match Origin::parse(origin) {
+            Ok(_) => Ok(Box::from(origin)),
+            Err(_) => Err(InvalidOrigin),
+        };
+        Ok(Self::Allow(AllowList(origins.into_iter().map(check).collect::<Result<_, _>>()?)))
+    }
+
+    /// Whether the request's origin is welcome.
+    pub fn permits(&self, request: &Request<'_>) -> bool {
+        let origin = match (self, request.fields().single("Origin")) {
+            (Self::Any, _) | (_, Ok(None)) => return true,
+            (_, Err(_)) => return false,
+            (_, Ok(Some(origin))) => Origin::parse(origin),
+        };
+        match (self, origin) {
+            (Self::Any, _) => true,
+            (_, Err(_)) => false,
+            (Self::SameOrigin, Ok(origin)) => {
+                request.authority().is_some_and(|host| origin.is_at(&host))
+            }
+            (Self::Allow(list), Ok(origin)) => {
+                list.0.iter().any(|allowed| Origin::parse(allowed) == Ok(origin))
+            }
+        }
+    }
+}
+
+/// An origin for [`Origins::allow`] is not `scheme://host[:port]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidOrigin;
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the origin is not a scheme, a host and perhaps a port")
+    }
+}
+
+impl std::error::Error for InvalidOrigin {}
