@@ -16,11 +16,22 @@ mod reactor;
 #[cfg(feature = "net")]
 mod server;
 
+pub use handshake::{
+    Accept, AllowList, HandshakeError, InvalidHeader, InvalidOrigin, Negotiated, Origins, Request,
+    Response,
+};
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
     Chunk, CloseCause, CloseSummary, Config, Connection, Delivery, DropReason, Event, Events,
     Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PreparedMessage,
     SendOutcome, Sink, Transmit,
+};
+#[cfg(feature = "net")]
+pub use reactor::{
+    Accepted, Arrival, Buffer, Command, ConnectionId, Context, Handle, Handler, ListenOptions,
+    ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PostError,
+    Reactor, ReactorConfig, Readiness, Received, ReceivedInto, ShardIndex, SocketOptions, Usage,
+    Verdict, Wake,
 };
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};
 

@@ -128,6 +128,11 @@ impl Sender {
         self.flow == Flow::Refused
     }
 
+    /// Something came from the peer, or it cannot be told whether anything did.
+    pub fn handle_sign_of_life(&mut self, now: Moment) {
+        self.last_life = now;
+    }
+
     /// The first `bytes` unsent ones were written. With everything written, output flows again.
     pub(crate) fn handle_transmitted(&mut self, bytes: usize, pools: &mut SendPools, now: Moment) {
         let queued = self.queued_bytes();

@@ -1,0 +1,252 @@
+//! What a callback may do.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::handler::Message;
+use super::id::ConnectionId;
+use super::net::{Net, NetKey};
+use super::shared::Shared;
+use super::slot::Phase;
+use crate::collections::Key;
+use crate::protocol::{DropReason, Part, PreparedMessage, SendOutcome, Sink, Transmit};
+use crate::wire::{CloseCode, InvalidClose, Opcode};
+
+/// The loop as a callback sees it: the connection it is about, and all others.
+///
+/// What is sent inside a callback is corked and leaves in one write when the batch that the
+/// callback belongs to ends; payloads of 16 KiB and more given as slices are written at once.
+pub struct Context<'a, D> {
+    pub(super) shared: &'a mut Shared<D>,
+    pub(super) writer: &'a mut dyn Writer,
+    pub(super) current: Key,
+}
+
+/// One connection of the loop, to be sent to. It may be gone; then every send says so.
+pub struct Peer<'a, D> {
+    shared: &'a mut Shared<D>,
+    writer: &'a mut dyn Writer,
+    key: Key,
+}
+
+/// The writing part of a [`Net`], without its type: only large payloads and full corks pass here.
+pub(super) trait Writer {
+    fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+impl<N: Net> Writer for N {
+    fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send(socket, slices)
+    }
+}
+
+/// Offers the output of one slot to its socket. An error is noted for after the callback.
+pub(super) struct SlotSink<'a> {
+    pub(super) writer: &'a mut dyn Writer,
+    pub(super) socket: NetKey,
+    pub(super) error: &'a mut Option<io::ErrorKind>,
+    pub(super) bytes_sent: &'a mut u64,
+}
+
+impl Sink for SlotSink<'_> {
+    fn offer(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
+        if self.error.is_some() {
+            return Some(0);
+        }
+        match self.writer.write(self.socket, slices) {
+            Ok(bytes) => {
+                *self.bytes_sent += bytes as u64;
+                Some(bytes)
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    *self.error = Some(error.kind());
+                }
+                Some(0)
+            }
+        }
+    }
+}
+
+impl<D> Context<'_, D> {
+    /// The name of the connection that the callback is about.
+    pub fn id(&self) -> ConnectionId {
+        ConnectionId::new(self.shared.shard, self.current)
+    }
+
+    /// The time of this turn; the clock is read once per turn.
+    pub fn now(&self) -> Instant {
+        self.shared.now
+    }
+
+    /// Any connection of this loop, the current one included.
+    pub fn peer(&mut self, id: ConnectionId) -> Peer<'_, D> {
+        // A name from another loop cannot be in this table.
+        let stale = Key { index: u32::MAX, generation: 0 };
+        let key = if id.shard() == self.shared.shard { id.key() } else { stale };
+        Peer { shared: self.shared, writer: self.writer, key }
+    }
+
+    /// The connection that the callback is about.
+    pub fn here(&mut self) -> Peer<'_, D> {
+        Peer { shared: self.shared, writer: self.writer, key: self.current }
+    }
+
+    /// Sends a message to the current connection. See [`Peer`] for all that can be sent.
+    #[inline]
+    pub fn send(&mut self, message: Message<'_>) -> SendOutcome {
+        match message {
+            Message::Text(text) => self.send_text(text),
+            Message::Binary(bytes) => self.send_binary(bytes),
+        }
+    }
+
+    /// Sends a text message to the current connection.
+    #[inline]
+    pub fn send_text(&mut self, payload: &str) -> SendOutcome {
+        let current = self.current;
+        self.shared.send(current, self.writer, |transmit| transmit.send_text(payload))
+    }
+
+    /// Sends a binary message to the current connection.
+    #[inline]
+    pub fn send_binary(&mut self, payload: &[u8]) -> SendOutcome {
+        let current = self.current;
+        self.shared.send(current, self.writer, |transmit| transmit.send_binary(payload))
+    }
+
+    /// Begins the closing handshake of the current connection.
+    ///
+    /// # Errors
+    /// [`InvalidClose`] if the code may not stand on the wire or the reason has over 123 bytes.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidClose> {
+        self.here().close(code, reason)
+    }
+
+    /// What the application keeps for the current connection.
+    pub fn data(&mut self) -> &mut D {
+        let slot = self.shared.slots.get_mut(self.current);
+        match slot.map(|slot| &mut slot.phase) {
+            Some(Phase::Open { data, .. } | Phase::Closed { data }) => data,
+            _ => unreachable!("callbacks are about connections between on_open and on_close"),
+        }
+    }
+
+    /// The names of all open connections of this loop.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        let shard = self.shared.shard;
+        self.shared.open_keys().map(move |key| ConnectionId::new(shard, key))
+    }
+}
+
+impl<D> Peer<'_, D> {
+    /// Sends a text message.
+    pub fn send_text(&mut self, payload: &str) -> SendOutcome {
+        self.send_with(|transmit| transmit.send_text(payload))
+    }
+
+    /// Sends a binary message: small ones are copied behind what is corked, large ones written at
+    /// once from where they lie.
+    pub fn send_binary(&mut self, payload: &[u8]) -> SendOutcome {
+        self.send_with(|transmit| transmit.send_binary(payload))
+    }
+
+    /// Sends a binary message that the queue may keep by reference.
+    pub fn send_bytes(&mut self, payload: Bytes) -> SendOutcome {
+        self.send_with(|transmit| transmit.send_bytes(payload))
+    }
+
+    /// Sends a message that was encoded once for many receivers.
+    pub fn send_prepared(&mut self, message: &PreparedMessage) -> SendOutcome {
+        self.send_with(|transmit| transmit.send_prepared(message))
+    }
+
+    /// Sends one part of a message, as a frame of its own (RFC 6455 §5.4).
+    pub fn send_part(&mut self, opcode: Opcode, payload: &[u8], part: Part) -> SendOutcome {
+        self.send_with(|transmit| transmit.send_part(opcode, payload, part))
+    }
+
+    /// Sends a ping of at most 125 bytes; the heartbeat's go by themselves.
+    pub fn send_ping(&mut self, payload: &[u8]) -> SendOutcome {
+        self.send_with(|transmit| transmit.send_ping(payload))
+    }
+
+    /// Begins the closing handshake; `on_close` follows when it is over, at most `close_timeout`
+    /// later. A connection that is gone or closing already is left alone.
+    ///
+    /// # Errors
+    /// [`InvalidClose`] if the code may not stand on the wire or the reason has over 123 bytes.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidClose> {
+        let closed = self.act(|transmit| transmit.close(code, reason));
+        closed.unwrap_or(Ok(()))
+    }
+
+    /// Ends the connection without a closing handshake; what is queued is lost and counted.
+    pub fn abort(&mut self) {
+        self.act(|transmit| transmit.abort());
+    }
+
+    /// Stops reading. What has been read already waits; TCP holds the sender back.
+    pub fn pause(&mut self) {
+        if let Some(slot) = self.shared.slots.get_mut(self.key) {
+            slot.notes.paused = true;
+        }
+    }
+
+    /// Goes on reading, from the next turn on.
+    pub fn resume(&mut self) {
+        self.shared.resume(self.key);
+    }
+
+    /// Whether messages may be sent.
+    pub fn is_open(&self) -> bool {
+        self.shared.sender(self.key).is_some_and(|sender| sender.is_open())
+    }
+
+    /// Unsent bytes, those of this batch included.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.sender(self.key).map_or(0, |sender| sender.queued_bytes())
+    }
+
+    /// The other end of the socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.shared.slots.get(self.key).map(|slot| slot.peer.socket_addr())
+    }
+
+    /// Which listener the connection came to, counted in the order they were added.
+    pub fn listener(&self) -> Option<usize> {
+        self.shared.slots.get(self.key).map(|slot| usize::from(slot.listener))
+    }
+
+    /// The subprotocol that was agreed on.
+    pub fn subprotocol(&self) -> Option<&str> {
+        let negotiated = self.shared.slots.get(self.key)?.negotiated.as_deref()?;
+        negotiated.subprotocol.as_deref()
+    }
+
+    /// What the application keeps for the connection.
+    pub fn data(&mut self) -> Option<&mut D> {
+        match &mut self.shared.slots.get_mut(self.key)?.phase {
+            Phase::Open { data, .. } | Phase::Closed { data } => Some(data),
+            Phase::Http(_) | Phase::Parting { .. } | Phase::Ended => None,
+        }
+    }
+
+    fn send_with(&mut self, send: impl FnOnce(&mut Transmit<'_>) -> SendOutcome) -> SendOutcome {
+        let outcome = self.shared.send(self.key, self.writer, send);
+        self.shared.mark_dirty(self.key);
+        outcome
+    }
+
+    fn act<R>(&mut self, act: impl FnOnce(&mut Transmit<'_>) -> R) -> Option<R> {
+        let result = self.shared.with_transmit(self.key, self.writer, act);
+        self.shared.mark_dirty(self.key);
+        result
+    }
+}
+
+/// What a send to a connection that is not there says.
+pub(super) const GONE: SendOutcome = SendOutcome::Dropped(DropReason::Gone);

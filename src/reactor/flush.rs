@@ -1,0 +1,335 @@
+//! Writing, and what follows from how it went.
+
+use std::io::IoSlice;
+
+use super::context::{Context, SlotSink};
+use super::handler::Handler;
+use super::net::Net;
+use super::slot::{Inbound, Phase, WriteSide};
+use super::turn::{PanicPolicy, Reactor, Timer};
+use crate::collections::{Key, Outbox};
+use crate::protocol::{CloseCause, CloseSummary, Failure, Sink};
+use crate::wire::CloseCode;
+
+impl<D> Phase<D> {
+    /// Whether output waits.
+    pub(super) fn has_output(&self) -> bool {
+        match self {
+            Self::Http(outbox) | Self::Parting { outbox, .. } => !outbox.is_empty(),
+            Self::Open { sender, .. } => sender.queued_bytes() > 0,
+            Self::Closed { .. } | Self::Ended => false,
+        }
+    }
+}
+
+impl<N: Net, H: Handler> Reactor<N, H> {
+    /// Offers what `key` has queued to the kernel.
+    #[inline]
+    pub(super) fn flush(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        if !slot.phase.has_output() {
+            return;
+        }
+        if matches!(slot.phase, Phase::Open { .. }) {
+            let _ = self.shared.with_transmit(key, &mut self.net, |transmit| transmit.flush());
+            return;
+        }
+        let mut sink = SlotSink {
+            writer: &mut self.net,
+            socket: slot.socket,
+            error: &mut slot.notes.write_error,
+            bytes_sent: &mut self.shared.counters.bytes_sent,
+        };
+        if let Phase::Http(outbox) | Phase::Parting { outbox, .. } = &mut slot.phase {
+            let pool = &mut self.shared.pools.outbox;
+            while !outbox.is_empty() {
+                let mut slices = [IoSlice::new(&[]); 16];
+                let count = outbox.lend(pool, &mut slices);
+                let taken = sink.offer(&slices[..count]).unwrap_or(0);
+                outbox.consume(pool, taken);
+                if taken == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Draws the consequences of what was read and written: errors, the end of a closing
+    /// handshake, reading that may go on, a deadline that has come nearer.
+    pub(super) fn settle(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let write_error = slot.notes.write_error.take();
+        if write_error.is_some() {
+            self.shared.counters.write_errors += 1;
+        }
+        match &mut slot.phase {
+            Phase::Open { sender, .. } => {
+                if let Some(error) = write_error {
+                    sender.handle_transport_error(error);
+                }
+                if sender.is_closed() {
+                    self.close(key);
+                } else if sender.is_open() {
+                    self.settle_flow(key);
+                } else {
+                    self.hasten(key);
+                }
+            }
+            Phase::Parting { outbox, write_side, .. } => {
+                if write_error.is_some() {
+                    self.end(key);
+                } else if outbox.is_empty() && *write_side == WriteSide::Open {
+                    *write_side = WriteSide::Shut;
+                    let input_ended = slot.notes.input_ended;
+                    self.net.shutdown(slot.socket);
+                    if input_ended {
+                        self.end(key);
+                    }
+                }
+            }
+            Phase::Http(_) if write_error.is_some() => self.end(key),
+            Phase::Http(_) | Phase::Closed { .. } | Phase::Ended => {}
+        }
+    }
+
+    /// Above the high-water mark reading rests, below the low-water mark it goes on and `on_drain`
+    /// is told.
+    pub(super) fn settle_flow(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get(key) else { return };
+        let Phase::Open { sender, .. } = &slot.phase else { return };
+        let limits = &self.shared.config(slot).limits;
+        let queued = sender.queued_bytes();
+        let (is_high, is_low) = (queued > limits.high_water_bytes, queued <= limits.low_water_bytes);
+        let is_held_up = sender.is_held_up();
+        let notes = slot.notes;
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        slot.notes.drain_owed |= is_held_up;
+        if is_high && !notes.choked {
+            slot.notes.choked = true;
+            self.shared.counters.reads_paused += 1;
+        }
+        if is_low && notes.choked {
+            slot.notes.choked = false;
+            self.shared.mark_ready(key);
+        }
+        if is_low && notes.drain_owed {
+            self.tell_drained(key);
+        }
+    }
+
+    fn tell_drained(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let Phase::Open { sender, .. } = &slot.phase else { return };
+        slot.notes.drain_owed = sender.is_held_up();
+        self.call(key, |handler, ctx| handler.on_drain(ctx));
+        self.shared.mark_dirty(key);
+    }
+
+    /// Runs a callback about `key`. A panic is caught if so configured, and fails the connection.
+    pub(super) fn call(
+        &mut self,
+        key: Key,
+        callback: impl FnOnce(&mut H, &mut Context<'_, H::Data>),
+    ) {
+        let Self { handler, shared, net, panics, .. } = self;
+        let mut ctx = Context { shared, writer: net, current: key };
+        call(handler, &mut ctx, *panics, callback);
+    }
+
+    /// The WebSocket `key` is over: `on_close`, then the socket parts.
+    fn close(&mut self, key: Key) {
+        let incomplete_bytes = self.release_input(key);
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let address = slot.peer.socket_addr().ip();
+        let (sender, data) = match std::mem::replace(&mut slot.phase, Phase::Ended) {
+            Phase::Open { sender, data } => (sender, data),
+            other => {
+                slot.phase = other;
+                return;
+            }
+        };
+        slot.phase = Phase::Closed { data };
+        let summary = sender.finish(incomplete_bytes, &mut self.shared.pools);
+        self.count_closed(&summary);
+        self.admission.depart(address);
+        self.call(key, |handler, ctx| handler.on_close(ctx, &summary));
+        match summary.cause {
+            CloseCause::ClosingHandshake | CloseCause::Failed(_) | CloseCause::HandlerPanicked
+                if summary.unsent_bytes == 0 =>
+            {
+                self.part(key, Outbox::new());
+            }
+            _ => self.end(key),
+        }
+    }
+
+    fn count_closed(&mut self, summary: &CloseSummary) {
+        let counters = &mut self.shared.counters;
+        counters.closed += 1;
+        match summary.cause {
+            CloseCause::HeartbeatTimeout => counters.heartbeat_timeouts += 1,
+            CloseCause::CloseTimeout => counters.close_timeouts += 1,
+            CloseCause::Failed(Failure::Protocol(_)) => counters.protocol_errors += 1,
+            CloseCause::Failed(Failure::PoolExhausted) => counters.pool_exhausted += 1,
+            _ => {}
+        }
+    }
+
+    /// Gives back what the receiving half holds; tells how much of a message had come.
+    fn release_input(&mut self, key: Key) -> u64 {
+        let receiver = &mut self.receivers[key.index as usize];
+        if let Some(backlog) = receiver.backlog.take() {
+            let backlog = self.backlogs.remove(backlog.index());
+            self.receive_pools.blocks.put_back(backlog.block);
+        }
+        match std::mem::take(&mut receiver.inbound) {
+            Inbound::Open(mut receiver) => receiver.release(&mut self.receive_pools),
+            Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => 0,
+        }
+    }
+
+    /// The last words are in `outbox`: they are flushed, the write side is shut, and what the peer
+    /// still sends is thrown away within bounds, so that it reads our words and not a reset.
+    pub(super) fn part(&mut self, key: Key, outbox: Outbox) {
+        self.release_input(key);
+        self.receivers[key.index as usize].inbound = Inbound::Parting { discarded_bytes: 0 };
+        let until = self.shared.now + self.limits.parting_timeout;
+        if let Some(slot) = self.shared.slots.get_mut(key) {
+            slot.phase = Phase::Parting { outbox, until, write_side: WriteSide::Open };
+            slot.notes.paused = false;
+            slot.notes.choked = false;
+            self.hasten(key);
+            self.flush(key);
+            self.settle(key);
+            self.shared.mark_ready(key);
+        }
+    }
+
+    /// Closes the socket now; the slot goes at the end of the turn.
+    pub(super) fn end(&mut self, key: Key) {
+        self.release_input(key);
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        if matches!(slot.phase, Phase::Ended) {
+            return;
+        }
+        if let Phase::Http(outbox) | Phase::Parting { outbox, .. } = &mut slot.phase {
+            outbox.clear(&mut self.shared.pools.outbox);
+        }
+        slot.phase = Phase::Ended;
+        self.net.close(slot.socket);
+        self.wheel.cancel(slot.timer);
+        self.ended.push(key);
+    }
+
+    /// Arms the timer of `key` earlier, if its deadline has come nearer. One that has moved away
+    /// costs nothing: the entry fires early and is armed again.
+    pub(super) fn hasten(&mut self, key: Key) {
+        let Some(deadline) = self.deadline(key) else { return };
+        if let Some(slot) = self.shared.slots.get(key)
+            && self.wheel.deadline(slot.timer) > deadline
+        {
+            self.wheel.rearm(slot.timer, deadline);
+        }
+    }
+
+    /// Works off the deadlines that have come.
+    pub(super) fn handle_deadlines(&mut self) {
+        self.wheel.advance(self.shared.now);
+        while let Some((_, timer)) = self.wheel.pop_due() {
+            match timer {
+                Timer::Connection(index) => self.handle_deadline(index),
+                Timer::Accept(index) => self.resume_accepting(index as usize),
+                Timer::Drain => self.cut_off(),
+            }
+        }
+    }
+
+    fn handle_deadline(&mut self, index: u32) {
+        let Some(key) = self.shared.slots.key_at(index) else { return };
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        // The entry has left the wheel; the slot always has one.
+        slot.timer = self.wheel.insert(self.shared.now, Timer::Connection(index));
+        // After a stall of this process its peers may have spoken long ago: what they said is read
+        // before they are judged.
+        if !slot.notes.is_held() {
+            slot.notes.readable = true;
+            self.serve(key);
+        } else if slot.notes.paused
+            && let Phase::Open { sender, .. } = &mut slot.phase
+        {
+            // While the application does not read, it cannot see a sign of life either.
+            sender.handle_sign_of_life(self.shared.moment);
+        }
+        let is_due = self.deadline(key).is_some_and(|deadline| deadline <= self.shared.now);
+        if is_due {
+            self.handle_timeout(key);
+        }
+        self.rearm(key);
+    }
+
+    fn handle_timeout(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get(key) else { return };
+        match &slot.phase {
+            Phase::Open { .. } => {
+                let _ = self.shared.with_transmit(key, &mut self.net, |transmit| {
+                    transmit.handle_timeout();
+                });
+                self.flush(key);
+                self.settle(key);
+            }
+            Phase::Http(_) => self.handle_http_timeout(key),
+            Phase::Parting { .. } => self.end(key),
+            Phase::Closed { .. } | Phase::Ended => {}
+        }
+    }
+
+    fn rearm(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get(key) else { return };
+        if matches!(slot.phase, Phase::Ended) {
+            return;
+        }
+        // Without a deadline of its own a connection is asked again once an hour.
+        let idle = self.shared.now + std::time::Duration::from_secs(3600);
+        let deadline = self.deadline(key).unwrap_or(idle);
+        self.wheel.rearm(slot.timer, deadline);
+    }
+
+    fn deadline(&self, key: Key) -> Option<std::time::Instant> {
+        let slot = self.shared.slots.get(key)?;
+        match &slot.phase {
+            Phase::Open { sender, .. } => {
+                let moment = sender.poll_timeout(self.shared.config(slot))?;
+                Some(self.shared.pools.timeline.instant(moment))
+            }
+            Phase::Parting { until, .. } => Some(*until),
+            Phase::Http(_) => match &self.receivers[key.index as usize].inbound {
+                Inbound::Http(http) => Some(http.deadline),
+                _ => None,
+            },
+            Phase::Closed { .. } | Phase::Ended => None,
+        }
+    }
+}
+
+/// Runs a callback, catching a panic if so configured.
+pub(super) fn call<H: Handler>(
+    handler: &mut H,
+    ctx: &mut Context<'_, H::Data>,
+    panics: PanicPolicy,
+    callback: impl FnOnce(&mut H, &mut Context<'_, H::Data>),
+) {
+    match panics {
+        PanicPolicy::Propagate => callback(handler, ctx),
+        PanicPolicy::CloseConnection => {
+            let run = std::panic::AssertUnwindSafe(|| callback(handler, ctx));
+            if std::panic::catch_unwind(run).is_err() {
+                let current = ctx.current;
+                ctx.shared.with_transmit(current, ctx.writer, |transmit| {
+                    let cause = CloseCause::HandlerPanicked;
+                    transmit.fail_with(CloseCode::INTERNAL_ERROR, "", cause);
+                });
+                ctx.shared.mark_dirty(current);
+            }
+        }
+    }
+}

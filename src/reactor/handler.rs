@@ -1,0 +1,124 @@
+//! What an application implements.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::context::Context;
+use super::id::ConnectionId;
+use crate::handshake::{Accept, Request, Response};
+use crate::protocol::{Chunk, CloseSummary};
+
+/// An application on a loop. One value serves all connections of its loop, from one thread.
+///
+/// # Calling order
+/// For each connection [`on_request`](Self::on_request), perhaps several times for plain HTTP; once
+/// it has answered [`Verdict::Accept`], exactly one [`on_open`](Self::on_open), then any of the
+/// others in the order of the wire, then exactly one [`on_close`](Self::on_close). No callback is
+/// entered from inside another one, nor from inside a send.
+///
+/// ```
+/// use corewire::{Context, Handler, Message};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type Data = ();
+///
+///     fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
+///         let _ = ctx.send(message);
+///     }
+/// }
+/// ```
+pub trait Handler {
+    /// What the application keeps per connection; it lies in the connection's slot.
+    type Data: Default;
+
+    /// A request has come whose head keeps the rules. The default accepts every upgrade and
+    /// answers 426 to all else.
+    ///
+    /// An upgrade that is not welcome by its `Origin` never comes here.
+    fn on_request(&mut self, request: &Request<'_>, _: &Arrival) -> Verdict<Self::Data> {
+        if request.is_upgrade() {
+            return Verdict::Accept { accept: Accept::new(), data: Self::Data::default() };
+        }
+        Verdict::UpgradeRequired
+    }
+
+    /// A connection has opened; what is sent here follows the handshake's answer.
+    fn on_open(&mut self, _: &mut Context<'_, Self::Data>) {}
+
+    /// A whole message. It is lent: copy what must outlive the callback.
+    fn on_message(&mut self, ctx: &mut Context<'_, Self::Data>, message: Message<'_>);
+
+    /// A piece of a message, with [`Delivery::Streaming`](crate::Delivery::Streaming) instead of
+    /// [`on_message`](Self::on_message).
+    fn on_chunk(&mut self, _: &mut Context<'_, Self::Data>, _: Chunk<'_>) {}
+
+    /// A ping has come; its pong is on its way already.
+    fn on_ping(&mut self, _: &mut Context<'_, Self::Data>, _payload: &[u8]) {}
+
+    /// A pong has come, with the round-trip time if it answers the last heartbeat.
+    fn on_pong(
+        &mut self,
+        _: &mut Context<'_, Self::Data>,
+        _payload: &[u8],
+        _round_trip: Option<Duration>,
+    ) {
+    }
+
+    /// Output that was held up has fallen below the low-water mark: sending may go on.
+    fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
+
+    /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
+    /// this callback.
+    fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &CloseSummary) {}
+}
+
+/// A whole message, lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Valid UTF-8 (RFC 6455 §5.6).
+    Text(&'a str),
+    /// Any bytes.
+    Binary(&'a [u8]),
+}
+
+impl Message<'_> {
+    /// The bytes of either.
+    pub const fn payload(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Verdict<D> {
+    /// Upgrade to a WebSocket. For a request that is no upgrade the answer is 426 instead.
+    Accept {
+        /// The subprotocol and further headers of the answer.
+        accept: Accept,
+        /// What the application keeps for the connection.
+        data: D,
+    },
+    /// Answer so, and close the connection.
+    Reject(Response),
+    /// Answer so as plain HTTP; the connection is kept for the next request where HTTP allows it.
+    Respond(Response),
+    /// 426 with `Upgrade: websocket` (RFC 9110 §15.5.22): there is nothing here but a WebSocket.
+    UpgradeRequired,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Arrival {
+    /// The name of the connection, should it be accepted.
+    pub id: ConnectionId,
+    /// The other end of the socket; behind a proxy, the proxy.
+    pub peer: SocketAddr,
+    /// Which listener it came to, counted in the order they were added.
+    pub listener: usize,
+}

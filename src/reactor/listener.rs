@@ -1,0 +1,252 @@
+//! Listeners, what their connections are held to, and accepting that survives shortages.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::handler::Handler;
+use super::id::Target;
+use super::net::{Accepted, Net, NetKey, SocketOptions};
+use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
+use super::turn::{Reactor, Timer};
+use crate::collections::{Outbox, TimerKey};
+use crate::handshake::Origins;
+use crate::http::{HeadLimits, HeadScanner};
+use crate::limits::{HandshakeLimits, LoopLimits};
+use crate::protocol::Config;
+
+/// What the connections of one listener are held to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenerSettings {
+    /// Of each WebSocket.
+    pub config: Arc<Config>,
+    /// Of each opening handshake.
+    pub handshake: HandshakeLimits,
+    /// Who may connect from a browser. Default: pages of the same origin.
+    pub origins: Origins,
+    /// Of each accepted socket.
+    pub socket: SocketOptions,
+}
+
+impl ListenerSettings {
+    /// The defaults, with `config` for the connections.
+    pub fn new(config: impl Into<Arc<Config>>) -> Self {
+        Self {
+            config: config.into(),
+            handshake: HandshakeLimits::default(),
+            origins: Origins::SameOrigin,
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+/// A listener and how accepting goes.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: NetKey,
+    pub(super) address: SocketAddr,
+    pub(super) config: Arc<Config>,
+    pub(super) handshake: HandshakeLimits,
+    pub(super) head: HeadLimits,
+    pub(super) origins: Origins,
+    pub(super) socket_options: SocketOptions,
+    pub(super) accepting: Accepting,
+    /// The next rest, should the shortage last.
+    pub(super) next_pause: Duration,
+}
+
+/// Whether connections may wait at a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Accepting {
+    /// None waits; readiness will be told.
+    Idle,
+    /// Some may wait.
+    Ready,
+    /// Something has run out; accepting rests until the timer fires.
+    Paused(TimerKey),
+    /// The listener is closed.
+    Stopped,
+}
+
+impl Listener {
+    pub(super) fn new(
+        socket: NetKey,
+        address: SocketAddr,
+        settings: ListenerSettings,
+        limits: &LoopLimits,
+    ) -> Self {
+        let head = HeadLimits {
+            head_bytes_max: settings.handshake.head_bytes_max,
+            fields_max: settings.handshake.fields_max,
+            target_bytes_max: settings.handshake.target_bytes_max,
+        };
+        Self {
+            socket,
+            address,
+            config: settings.config,
+            handshake: settings.handshake,
+            head,
+            origins: settings.origins,
+            socket_options: settings.socket,
+            accepting: Accepting::Idle,
+            next_pause: limits.accept_pause,
+        }
+    }
+}
+
+/// Counts connections, in all and by address.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    by_address: HashMap<IpAddr, u32>,
+    pub(super) open: u32,
+}
+
+impl Admission {
+    /// Whether one more may open.
+    pub(super) fn permits(&self, address: IpAddr, limits: &LoopLimits) -> bool {
+        let from_there = self.by_address.get(&address).copied().unwrap_or(0);
+        self.open < limits.connections_max
+            && limits.connections_per_address_max.is_none_or(|bound| from_there < bound)
+    }
+
+    pub(super) fn arrive(&mut self, address: IpAddr, limits: &LoopLimits) {
+        self.open += 1;
+        if limits.connections_per_address_max.is_some() {
+            *self.by_address.entry(address).or_default() += 1;
+        }
+    }
+
+    pub(super) fn depart(&mut self, address: IpAddr) {
+        self.open -= 1;
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// What an error of `accept` asks for.
+enum AcceptError {
+    /// Nobody waits.
+    Drained,
+    /// Something has run out; trying on would only spin.
+    Shortage,
+    /// That one connection failed while it waited.
+    Passing,
+}
+
+impl AcceptError {
+    fn of(error: &io::Error) -> Self {
+        // EMFILE and ENFILE have no kind of their own; their numbers, and those of ENOMEM and
+        // ENOSPC, are the same on all Unixes, ENOBUFS is 105 on Linux and 55 on the BSDs.
+        const SHORTAGES: [i32; 6] = [12, 23, 24, 28, 55, 105];
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::Drained,
+            io::ErrorKind::OutOfMemory => Self::Shortage,
+            _ if error.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
+                Self::Shortage
+            }
+            _ => Self::Passing,
+        }
+    }
+}
+
+impl<N: Net, H: Handler> Reactor<N, H> {
+    /// Takes waiting connections from each listener that may have some, within the budget.
+    pub(super) fn accept_waiting(&mut self) {
+        for index in 0..self.shared.listeners.len() {
+            if matches!(self.shared.listeners[index].accepting, Accepting::Ready) {
+                self.accept_from(index);
+            }
+        }
+    }
+
+    fn accept_from(&mut self, index: usize) {
+        let mut failures = 0;
+        for _ in 0..self.limits.accepts_per_turn {
+            let Some(key) = self.shared.slots.vacant_key() else {
+                return self.pause_accepting(index);
+            };
+            let token = Target::Connection(key).token(self.shared.shard);
+            let listener = &self.shared.listeners[index];
+            match self.net.accept(listener.socket, token, &listener.socket_options) {
+                Ok(accepted) => {
+                    failures = 0;
+                    self.shared.listeners[index].next_pause = self.limits.accept_pause;
+                    self.open_socket(index, accepted);
+                }
+                Err(error) => match AcceptError::of(&error) {
+                    AcceptError::Drained => {
+                        self.shared.listeners[index].accepting = Accepting::Idle;
+                        return;
+                    }
+                    AcceptError::Shortage => return self.pause_accepting(index),
+                    AcceptError::Passing => failures += 1,
+                },
+            }
+        }
+        // A listener that says nothing but errors, budget after budget, must not spin either.
+        if failures >= self.limits.accepts_per_turn {
+            self.pause_accepting(index);
+        }
+    }
+
+    fn pause_accepting(&mut self, index: usize) {
+        self.shared.counters.accept_pauses += 1;
+        let listener = &mut self.shared.listeners[index];
+        let until = self.shared.now + listener.next_pause;
+        listener.next_pause = (listener.next_pause * 2).min(self.limits.accept_pause_max);
+        listener.accepting = Accepting::Paused(self.wheel.insert(until, Timer::Accept(index as u32)));
+    }
+
+    pub(super) fn resume_accepting(&mut self, index: usize) {
+        if let Some(listener) = self.shared.listeners.get_mut(index)
+            && matches!(listener.accepting, Accepting::Paused(_))
+        {
+            listener.accepting = Accepting::Ready;
+        }
+    }
+
+    /// Closes all listeners.
+    pub(super) fn stop_listening(&mut self) {
+        for listener in &mut self.shared.listeners {
+            match std::mem::replace(&mut listener.accepting, Accepting::Stopped) {
+                Accepting::Stopped => continue,
+                Accepting::Paused(timer) => {
+                    self.wheel.cancel(timer);
+                }
+                Accepting::Idle | Accepting::Ready => {}
+            }
+            self.net.close(listener.socket);
+        }
+    }
+
+    fn open_socket(&mut self, listener: usize, accepted: Accepted) {
+        self.shared.counters.accepted += 1;
+        let deadline: Instant =
+            self.shared.now + self.shared.listeners[listener].handshake.timeout;
+        let key = self.shared.slots.vacant_key().expect("asked for before accepting");
+        let timer = self.wheel.insert(deadline, Timer::Connection(key.index));
+        let inserted = self.shared.slots.insert(Slot {
+            phase: Phase::Http(Outbox::new()),
+            negotiated: None,
+            peer: accepted.peer.into(),
+            socket: accepted.key,
+            timer,
+            listener: listener as u16,
+            notes: Notes::default(),
+        });
+        assert!(inserted.is_ok(), "a vacant key was there");
+        let index = key.index as usize;
+        if index >= self.receivers.len() {
+            self.receivers.resize_with(index + 1, Default::default);
+        }
+        let http = HttpState { scanner: HeadScanner::request(), deadline, requests: 0 };
+        self.receivers[index].inbound = Inbound::Http(Box::new(http));
+    }
+}

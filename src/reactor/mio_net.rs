@@ -1,0 +1,252 @@
+//! The real network: non-blocking sockets over mio, registered once, edge-triggered.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::net::{
+    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
+    SocketOptions, Wake,
+};
+
+/// Sockets over epoll (kqueue on the BSDs), one instance per loop.
+///
+/// A socket's key is its descriptor: the kernel hands out the lowest free number, so a plain
+/// vector finds it, at four bytes a socket.
+#[derive(Debug)]
+pub struct MioNet {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    streams: Vec<Option<TcpStream>>,
+    listeners: Vec<TcpListener>,
+    /// `None` while it is handed out.
+    buffer: Option<Buffer>,
+    receive_bytes: usize,
+}
+
+/// Tokens with all bits set cannot be a connection's.
+const WAKE_TOKEN: Token = Token(usize::MAX);
+
+/// Readiness taken from the kernel in one call.
+const EVENTS_PER_POLL: usize = 1024;
+
+impl MioNet {
+    /// A network whose receive buffer has `receive_buffer_bytes`.
+    ///
+    /// # Errors
+    /// What creating the epoll descriptor and the wake descriptor says.
+    pub fn new(receive_buffer_bytes: usize) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE_TOKEN)?);
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            waker,
+            streams: Vec::new(),
+            listeners: Vec::new(),
+            buffer: Some(Buffer::new(receive_buffer_bytes)),
+            receive_bytes: receive_buffer_bytes,
+        })
+    }
+
+    fn stream(&mut self, key: NetKey) -> io::Result<&mut TcpStream> {
+        let stream = self.streams.get_mut(key.0 as usize).and_then(Option::as_mut);
+        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn take_buffer(&mut self) -> Buffer {
+        // A second buffer is made only if the first is still out, which the loop never lets happen.
+        self.buffer.take().unwrap_or_else(|| Buffer::new(self.receive_bytes))
+    }
+
+    fn listener(&self, key: NetKey) -> io::Result<&TcpListener> {
+        let found = self.listeners.iter().find(|listener| key_of(*listener) == key);
+        found.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Net for MioNet {
+    fn listen(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        token: u64,
+    ) -> io::Result<Listening> {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_reuse_address(true)?;
+        if options.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let mut listener = TcpListener::from_std(socket.into());
+        self.poll.registry().register(&mut listener, to_token(token), Interest::READABLE)?;
+        let listening = Listening { key: key_of(&listener), address: listener.local_addr()? };
+        self.listeners.push(listener);
+        Ok(listening)
+    }
+
+    fn accept(
+        &mut self,
+        listener: NetKey,
+        token: u64,
+        options: &SocketOptions,
+    ) -> io::Result<Accepted> {
+        let (mut stream, peer) = self.listener(listener)?.accept()?;
+        apply(options, &stream)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, to_token(token), interest)?;
+        let key = key_of(&stream);
+        let index = key.0 as usize;
+        if index >= self.streams.len() {
+            self.streams.resize_with(index + 1, || None);
+        }
+        self.streams[index] = Some(stream);
+        Ok(Accepted { key, peer })
+    }
+
+    #[inline]
+    fn receive(&mut self, key: NetKey) -> io::Result<Received> {
+        let mut buffer = self.take_buffer();
+        let result = self
+            .stream(key)
+            .and_then(|stream| uninterrupted(|| stream.read(buffer.as_mut_slice())));
+        match result {
+            Ok(bytes) => Ok(Received { buffer, bytes }),
+            Err(error) => {
+                self.give_back(buffer);
+                Err(error)
+            }
+        }
+    }
+
+    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
+        let mut buffer = self.take_buffer();
+        let room = rest.len();
+        let result = self.stream(key).and_then(|stream| {
+            uninterrupted(|| {
+                let surplus = IoSliceMut::new(buffer.as_mut_slice());
+                stream.read_vectored(&mut [IoSliceMut::new(&mut *rest), surplus])
+            })
+        });
+        match result {
+            Ok(bytes) => {
+                let placed_bytes = bytes.min(room);
+                let surplus = Received { buffer, bytes: bytes - placed_bytes };
+                Ok(ReceivedInto { placed_bytes, surplus })
+            }
+            Err(error) => {
+                self.give_back(buffer);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline]
+    fn give_back(&mut self, buffer: Buffer) {
+        self.buffer = Some(buffer);
+    }
+
+    #[inline]
+    fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let stream = self.stream(key)?;
+        match slices {
+            [slice] => uninterrupted(|| stream.write(slice)),
+            slices => uninterrupted(|| stream.write_vectored(slices)),
+        }
+    }
+
+    fn shutdown(&mut self, key: NetKey) {
+        if let Ok(stream) = self.stream(key) {
+            // A connection that is reset already has nothing to shut down.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, key: NetKey) {
+        // Closing the descriptor takes it out of the epoll set.
+        if let Some(stream) = self.streams.get_mut(key.0 as usize) {
+            *stream = None;
+        }
+        self.listeners.retain(|listener| key_of(listener) != key);
+    }
+
+    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        let told = self.events.iter().filter(|event| event.token() != WAKE_TOKEN);
+        events.extend(told.map(|event| Readiness {
+            token: event.token().0 as u64,
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            hung_up: event.is_read_closed() || event.is_error(),
+        }));
+        Ok(())
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+impl AsRawFd for MioNet {
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl Wake for Waker {
+    fn wake(&self) {
+        // The only failure is a full counter, which means that a wake-up is pending already.
+        let _ = Self::wake(self);
+    }
+}
+
+fn apply(options: &SocketOptions, stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    if options.nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(silence) = options.keepalive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
+}
+
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn key_of(socket: &impl AsRawFd) -> NetKey {
+    NetKey(socket.as_raw_fd() as u32)
+}
+
+const fn to_token(token: u64) -> Token {
+    Token(token as usize)
+}

@@ -1,0 +1,218 @@
+//! The seam between the loop and the network.
+//!
+//! The loop is generic over [`Net`], so the same engine code runs on real sockets ([`MioNet`](super::MioNet))
+//! and on a simulated network with a virtual clock. Whether readiness or completion stands behind
+//! an implementation is its own affair.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A network as the loop sees it: non-blocking calls, readiness and a clock.
+///
+/// A call that cannot go on says `ErrorKind::WouldBlock`; interrupted calls are repeated inside.
+/// Readiness is edge-triggered: it is told once and holds until a call says `WouldBlock` or moves
+/// fewer bytes than it was given room for.
+pub trait Net {
+    /// Listens on `address`; a port of 0 is chosen by the network.
+    ///
+    /// # Errors
+    /// What `socket`, `bind`, `listen` and the registration say.
+    fn listen(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        token: u64,
+    ) -> io::Result<Listening>;
+
+    /// Takes one connection that waits at `listener` and registers it under `token`.
+    ///
+    /// # Errors
+    /// What `accept` and the registration say; the connection is closed if the latter fails.
+    fn accept(
+        &mut self,
+        listener: NetKey,
+        token: u64,
+        options: &SocketOptions,
+    ) -> io::Result<Accepted>;
+
+    /// Reads what has arrived into a buffer of the network's own and hands it out by value; the
+    /// loop gives it back with [`Net::give_back`]. No bytes mean the end of the stream.
+    ///
+    /// # Errors
+    /// What `read` says.
+    fn receive(&mut self, key: NetKey) -> io::Result<Received>;
+
+    /// Reads into `rest` first, what is more into a buffer as [`Net::receive`] does. No bytes at
+    /// all mean the end of the stream.
+    ///
+    /// # Errors
+    /// What `readv` says.
+    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto>;
+
+    /// Takes a buffer back after it was handled.
+    fn give_back(&mut self, buffer: Buffer);
+
+    /// Writes what the network takes now, in order.
+    ///
+    /// # Errors
+    /// What `write` or `writev` says.
+    fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Shuts the write side: the peer reads the end of the stream behind what was sent.
+    fn shutdown(&mut self, key: NetKey);
+
+    /// Closes a connection or listener; its key is void.
+    fn close(&mut self, key: NetKey);
+
+    /// Waits for readiness, at most `timeout` (`None`: without end), and appends it to `events`.
+    ///
+    /// # Errors
+    /// What `epoll_wait` or its like says, other than an interruption.
+    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// What ends a [`Net::poll`] from another thread.
+    fn waker(&self) -> Arc<dyn Wake>;
+
+    /// The time; it never goes backwards.
+    fn now(&self) -> Instant;
+}
+
+/// Ends a poll from another thread.
+pub trait Wake: Send + Sync {
+    /// The poll under way, or else the next one, returns at once.
+    fn wake(&self);
+}
+
+/// A socket's name inside its [`Net`]; small numbers, reused after a close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NetKey(pub u32);
+
+/// What is ready for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// As given when the socket was registered.
+    pub token: u64,
+    /// There is something to read or accept.
+    pub readable: bool,
+    /// Output that was refused may be tried again.
+    pub writable: bool,
+    /// The peer has shut its write side, or the connection failed: read on to the end.
+    pub hung_up: bool,
+}
+
+/// A listener that stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// Its key.
+    pub key: NetKey,
+    /// The address it really has.
+    pub address: SocketAddr,
+}
+
+/// A connection taken from a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Its key.
+    pub key: NetKey,
+    /// The other end.
+    pub peer: SocketAddr,
+}
+
+/// A receive buffer, preallocated and initialised once, passed by value.
+#[derive(Debug)]
+pub struct Buffer(pub(super) Box<[u8]>);
+
+/// Bytes that have arrived.
+#[derive(Debug)]
+pub struct Received {
+    /// The first `bytes` are what arrived.
+    pub buffer: Buffer,
+    /// How many.
+    pub bytes: usize,
+}
+
+/// Bytes that have arrived, the first of them in their final place.
+#[derive(Debug)]
+pub struct ReceivedInto {
+    /// How many went into the place given.
+    pub placed_bytes: usize,
+    /// What was more.
+    pub surplus: Received,
+}
+
+impl Buffer {
+    /// A buffer of `bytes` zeros.
+    pub fn new(bytes: usize) -> Self {
+        Self(vec![0; bytes].into_boxed_slice())
+    }
+
+    /// All of it.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// Its size in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Received {
+    /// What arrived.
+    pub fn filled(&mut self) -> &mut [u8] {
+        &mut self.buffer.0[..self.bytes]
+    }
+
+    /// Whether the socket is drained: a read that had room left got everything.
+    pub fn is_short(&self) -> bool {
+        self.bytes < self.buffer.len()
+    }
+}
+
+/// How a listener is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    /// Connections that may wait to be accepted. Default 4,096; the kernel caps it at
+    /// `net.core.somaxconn`.
+    pub backlog: u32,
+    /// SO_REUSEPORT: several loops listen on one address and the kernel spreads connections over
+    /// them. Default off, so that two programs on one port are an error; more than one thread
+    /// switches it on.
+    pub reuse_port: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { backlog: 4096, reuse_port: false }
+    }
+}
+
+/// How an accepted connection is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketOptions {
+    /// TCP_NODELAY. Default on: batches are corked here already, and Nagle's algorithm would add
+    /// a round trip to each.
+    pub nodelay: bool,
+    /// TCP keep-alive probes after so much silence. Default `None`: the heartbeat sees more.
+    pub keepalive: Option<Duration>,
+    /// SO_RCVBUF in bytes. Default `None`: the kernel tunes it.
+    pub receive_buffer_bytes: Option<usize>,
+    /// SO_SNDBUF in bytes. Default `None`: the kernel tunes it.
+    pub send_buffer_bytes: Option<usize>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            keepalive: None,
+            receive_buffer_bytes: None,
+            send_buffer_bytes: None,
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Reading, and handing what was read to those it concerns.
+
+use std::io;
+
+use super::context::Context;
+use super::flush::call;
+use super::handler::{Handler, Message};
+use super::net::{Net, Received};
+use super::slot::{Backlog, BacklogKey, Inbound, Phase};
+use super::turn::Reactor;
+use crate::collections::Key;
+use crate::protocol::{Event, Input};
+
+/// What one connection may still take of this turn.
+pub(super) struct Budget {
+    bytes: usize,
+    messages: u32,
+}
+
+impl Budget {
+    const fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.messages == 0
+    }
+}
+
+/// How handling some bytes went.
+pub(super) enum Handled {
+    /// So many bytes are done with; the rest waits for the connection's next turn.
+    Consumed(usize),
+    /// So many are done with; the rest is the beginning of something and waits for more input.
+    Incomplete(usize),
+}
+
+impl<N: Net, H: Handler> Reactor<N, H> {
+    /// Reads from `key` and handles what comes, within one budget; then flushes what it caused.
+    pub(super) fn serve(&mut self, key: Key) {
+        let mut budget =
+            Budget { bytes: self.limits.turn_bytes_max, messages: self.limits.turn_messages_max };
+        loop {
+            if !self.handle_backlog(key, &mut budget) {
+                break;
+            }
+            let Some(slot) = self.shared.slots.get(key) else { return };
+            if slot.notes.is_held() || !slot.notes.readable {
+                break;
+            }
+            if budget.is_spent() {
+                self.shared.mark_ready(key);
+                break;
+            }
+            self.receive(key, &mut budget);
+        }
+        self.flush(key);
+        self.settle(key);
+    }
+
+    /// Handles what was read earlier. Says whether reading may go on.
+    fn handle_backlog(&mut self, key: Key, budget: &mut Budget) -> bool {
+        let receiver = &mut self.receivers[key.index as usize];
+        let is_head = matches!(receiver.inbound, Inbound::Http(_));
+        if receiver.backlog.is_none() || is_head {
+            // An unfinished head waits for more input, not for its turn.
+            return true;
+        }
+        let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
+        if is_held {
+            return false;
+        }
+        let Some(mut backlog) = self.take_backlog(key) else { return true };
+        self.handle_taken(key, &mut backlog, budget);
+        let all = self.keep_backlog(key, backlog);
+        if !all && self.shared.slots.get(key).is_some_and(|slot| !slot.notes.is_held()) {
+            self.shared.mark_ready(key);
+        }
+        all
+    }
+
+    fn take_backlog(&mut self, key: Key) -> Option<Backlog> {
+        let name = self.receivers[key.index as usize].backlog.take()?;
+        Some(self.backlogs.remove(name.index()))
+    }
+
+    fn handle_taken(&mut self, key: Key, backlog: &mut Backlog, budget: &mut Budget) {
+        let at = backlog.at;
+        let (Handled::Consumed(bytes) | Handled::Incomplete(bytes)) =
+            self.handle_bytes(key, &mut backlog.block.as_mut_slice()[at..], budget);
+        backlog.at += bytes;
+    }
+
+    /// Puts a backlog back, or its block into the pool if nothing is left. Says whether that is so.
+    fn keep_backlog(&mut self, key: Key, backlog: Backlog) -> bool {
+        if backlog.at == backlog.block.len() || self.is_over(key) {
+            self.receive_pools.blocks.put_back(backlog.block);
+            return true;
+        }
+        let name = BacklogKey::new(self.backlogs.insert(backlog));
+        self.receivers[key.index as usize].backlog = Some(name);
+        false
+    }
+
+    /// Keeps bytes that were read and not handled.
+    fn stash(&mut self, key: Key, rest: &[u8]) {
+        if rest.is_empty() || self.is_over(key) {
+            return;
+        }
+        let kept = match self.take_backlog(key) {
+            None => self.receive_pools.blocks.take(rest.len(), rest.len()).map(|mut block| {
+                block.extend_from_slice(rest);
+                Backlog { block, at: 0 }
+            }),
+            Some(mut backlog) => {
+                let need = backlog.block.len() + rest.len();
+                match self.receive_pools.blocks.grow(&mut backlog.block, need, need) {
+                    Ok(()) => {
+                        backlog.block.extend_from_slice(rest);
+                        Some(backlog)
+                    }
+                    Err(_) => {
+                        self.receive_pools.blocks.put_back(backlog.block);
+                        None
+                    }
+                }
+            }
+        };
+        match kept {
+            Some(backlog) => {
+                self.keep_backlog(key, backlog);
+            }
+            None => self.fail_exhausted(key),
+        }
+    }
+
+    /// There is no memory for what was read: a WebSocket fails with 1013, a request is dropped.
+    fn fail_exhausted(&mut self, key: Key) {
+        self.shared.counters.pool_exhausted += 1;
+        let failed = self.shared.with_transmit(key, &mut self.net, |transmit| {
+            transmit.fail(crate::protocol::Failure::PoolExhausted);
+        });
+        if failed.is_none() {
+            self.end(key);
+        }
+    }
+
+    fn is_over(&self, key: Key) -> bool {
+        self.shared.slots.get(key).is_none_or(|slot| matches!(slot.phase, Phase::Ended))
+    }
+
+    /// One read, and what it brought.
+    fn receive(&mut self, key: Key, budget: &mut Budget) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let socket = slot.socket;
+        let config = &self.shared.listeners[usize::from(slot.listener)].config;
+        let receiver = &mut self.receivers[key.index as usize];
+        let wanted = match &mut receiver.inbound {
+            Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
+            Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => None,
+        };
+        let received = match wanted {
+            Some(rest) => self.net.receive_into(socket, rest).map(|into| {
+                if let Inbound::Open(receiver) = &mut receiver.inbound {
+                    receiver.handle_placed(into.placed_bytes);
+                }
+                (into.placed_bytes, into.surplus)
+            }),
+            None => self.net.receive(socket).map(|received| (0, received)),
+        };
+        match received {
+            Ok((0, received)) if received.bytes == 0 => {
+                self.net.give_back(received.buffer);
+                self.handle_end_of_stream(key);
+            }
+            Ok((placed_bytes, received)) => self.handle_received(key, placed_bytes, received, budget),
+            Err(error) => self.handle_read_error(key, &error),
+        }
+    }
+
+    fn handle_received(
+        &mut self,
+        key: Key,
+        placed_bytes: usize,
+        mut received: Received,
+        budget: &mut Budget,
+    ) {
+        let bytes = placed_bytes + received.bytes;
+        self.shared.counters.bytes_received += bytes as u64;
+        budget.bytes = budget.bytes.saturating_sub(placed_bytes);
+        let is_short = received.is_short();
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        if is_short && !slot.notes.hung_up {
+            slot.notes.readable = false;
+        }
+        if let Phase::Open { sender, .. } = &mut slot.phase {
+            sender.handle_sign_of_life(self.shared.moment);
+        }
+        if self.receivers[key.index as usize].backlog.is_some() {
+            // Only an unfinished head: what is new belongs behind it.
+            self.stash(key, received.filled());
+            if let Some(mut backlog) = self.take_backlog(key) {
+                self.handle_taken(key, &mut backlog, budget);
+                self.keep_unfinished(key, backlog);
+            }
+        } else {
+            let filled = received.filled();
+            let (Handled::Consumed(done) | Handled::Incomplete(done)) =
+                self.handle_bytes(key, filled, budget);
+            let is_held = self.shared.slots.get(key).is_some_and(|slot| slot.notes.is_held());
+            let rest = &received.filled()[done..];
+            if !rest.is_empty() && !is_held {
+                self.shared.mark_ready(key);
+            }
+            self.stash(key, rest);
+        }
+        self.net.give_back(received.buffer);
+    }
+
+    fn keep_unfinished(&mut self, key: Key, backlog: Backlog) {
+        if !self.keep_backlog(key, backlog) {
+            self.shared.mark_ready(key);
+        }
+    }
+
+    fn handle_end_of_stream(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        slot.notes.readable = false;
+        slot.notes.hung_up = false;
+        slot.notes.input_ended = true;
+        match &mut slot.phase {
+            Phase::Open { .. } => {
+                // What the callbacks of this turn have queued leaves before the end is judged.
+                self.flush(key);
+                let Some(slot) = self.shared.slots.get_mut(key) else { return };
+                let config = &self.shared.listeners[usize::from(slot.listener)].config;
+                if let Phase::Open { sender, .. } = &mut slot.phase {
+                    sender.handle_end_of_stream(config, self.shared.moment);
+                }
+            }
+            Phase::Parting { outbox, .. } if !outbox.is_empty() => {}
+            Phase::Http(_) | Phase::Parting { .. } => {
+                self.flush(key);
+                self.end(key);
+            }
+            Phase::Closed { .. } | Phase::Ended => {}
+        }
+    }
+
+    fn handle_read_error(&mut self, key: Key, error: &io::Error) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        slot.notes.readable = false;
+        slot.notes.hung_up = false;
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return;
+        }
+        self.shared.counters.read_errors += 1;
+        match &mut slot.phase {
+            Phase::Open { sender, .. } => sender.handle_transport_error(error.kind()),
+            Phase::Http(_) | Phase::Parting { .. } => self.end(key),
+            Phase::Closed { .. } | Phase::Ended => {}
+        }
+    }
+
+    /// Hands bytes to whoever they concern at this point of the connection's life.
+    fn handle_bytes(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> Handled {
+        let mut at = 0;
+        loop {
+            if self.is_over(key) {
+                return Handled::Consumed(bytes.len());
+            }
+            match &mut self.receivers[key.index as usize].inbound {
+                Inbound::Open(_) => {
+                    let consumed = self.handle_frames(key, &mut bytes[at..], budget);
+                    budget.bytes = budget.bytes.saturating_sub(consumed);
+                    return Handled::Consumed(at + consumed);
+                }
+                Inbound::Http(_) if at < bytes.len() => {
+                    match self.handle_head(key, &bytes[at..]) {
+                        None => return Handled::Incomplete(at),
+                        Some(consumed) => {
+                            budget.bytes = budget.bytes.saturating_sub(consumed);
+                            at += consumed;
+                        }
+                    }
+                }
+                Inbound::Parting { discarded_bytes } => {
+                    let bytes_left = (bytes.len() - at) as u32;
+                    *discarded_bytes = discarded_bytes.saturating_add(bytes_left);
+                    if *discarded_bytes as usize > self.limits.parting_bytes_max {
+                        self.flush(key);
+                        self.end(key);
+                    }
+                    return Handled::Consumed(bytes.len());
+                }
+                Inbound::Http(_) | Inbound::Vacant => return Handled::Consumed(bytes.len()),
+            }
+        }
+    }
+
+    /// Dispatches the events in `bytes`; says how many bytes are done with.
+    fn handle_frames(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> usize {
+        let mut input = Input::new(bytes);
+        loop {
+            let Self { handler, shared, net, panics, receivers, receive_pools, .. } = self;
+            let Inbound::Open(receiver) = &mut receivers[key.index as usize].inbound else { break };
+            let event = shared.with_transmit(key, net, |transmit| {
+                receiver.next(&mut input, receive_pools, transmit)
+            });
+            let Some(Some(event)) = event else { break };
+            let mut ctx = Context { shared, writer: net, current: key };
+            let panics = *panics;
+            match event {
+                Event::Text(text) => {
+                    ctx.shared.counters.messages_received += 1;
+                    let message = Message::Text(text);
+                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_message(ctx, message));
+                }
+                Event::Binary(bytes) => {
+                    ctx.shared.counters.messages_received += 1;
+                    let message = Message::Binary(bytes);
+                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_message(ctx, message));
+                }
+                Event::Chunk(chunk) => {
+                    ctx.shared.counters.messages_received += u64::from(chunk.fin);
+                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_chunk(ctx, chunk));
+                }
+                Event::Ping(payload) => {
+                    ctx.shared.counters.pings_received += 1;
+                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_ping(ctx, payload));
+                }
+                Event::Pong { payload, round_trip } => {
+                    ctx.shared.counters.pongs_received += 1;
+                    call(handler, &mut ctx, panics, |handler, ctx| {
+                        handler.on_pong(ctx, payload, round_trip);
+                    });
+                }
+                // Both are told when the connection is over, by `on_close`.
+                Event::Close(_) | Event::Failed(_) => {}
+            }
+            budget.messages -= 1;
+            if budget.messages == 0 || self.is_to_rest(key) {
+                break;
+            }
+        }
+        let consumed = input.consumed();
+        if let Inbound::Open(receiver) = &mut self.receivers[key.index as usize].inbound {
+            receiver.give_back_lent(&mut self.receive_pools);
+        }
+        consumed
+    }
+
+    /// Whether handling pauses between two messages: the application wants it, or the outbox is
+    /// above the high-water mark although it was just offered to the kernel.
+    #[inline]
+    fn is_to_rest(&mut self, key: Key) -> bool {
+        let Some(slot) = self.shared.slots.get(key) else { return true };
+        let Phase::Open { sender, .. } = &slot.phase else { return true };
+        let bound = self.shared.config(slot).limits.high_water_bytes;
+        if sender.queued_bytes() > bound {
+            self.flush(key);
+            self.settle_flow(key);
+        }
+        self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held())
+    }
+}

@@ -1,0 +1,124 @@
+//! What callbacks and the loop share: all sending halves, their pools, and notes of what is to do.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::context::{GONE, SlotSink, Writer};
+use super::id::ShardIndex;
+use super::listener::Listener;
+use super::slot::{Phase, Slot};
+use crate::collections::{Key, Table};
+use crate::metrics::Counters;
+use crate::protocol::{Config, DropReason, Moment, SendOutcome, SendPools, Sender, Transmit};
+
+/// The part of a loop that a callback may touch; it knows no network by its type.
+#[derive(Debug)]
+pub(super) struct Shared<D> {
+    pub(super) shard: ShardIndex,
+    pub(super) slots: Table<Slot<D>>,
+    pub(super) pools: SendPools,
+    pub(super) listeners: Vec<Listener>,
+    /// Those that may have input to handle, each at most once; served in turn.
+    pub(super) ready: VecDeque<Key>,
+    /// Those with output of this turn, or whose state may have changed.
+    pub(super) dirty: Vec<Key>,
+    pub(super) counters: Counters,
+    /// The time of this turn, twice: for the application and for the connections.
+    pub(super) now: Instant,
+    pub(super) moment: Moment,
+}
+
+impl<D> Shared<D> {
+    /// Runs `act` with the sending half of `key`, if that is an open WebSocket.
+    #[inline]
+    pub(super) fn with_transmit<R>(
+        &mut self,
+        key: Key,
+        writer: &mut dyn Writer,
+        act: impl FnOnce(&mut Transmit<'_>) -> R,
+    ) -> Option<R> {
+        let slot = self.slots.get_mut(key)?;
+        let Phase::Open { sender, .. } = &mut slot.phase else { return None };
+        let mut sink = SlotSink {
+            writer,
+            socket: slot.socket,
+            error: &mut slot.notes.write_error,
+            bytes_sent: &mut self.counters.bytes_sent,
+        };
+        let config = &self.listeners[usize::from(slot.listener)].config;
+        let mut transmit = Transmit {
+            sender,
+            pools: &mut self.pools,
+            config,
+            now: self.moment,
+            sink: &mut sink,
+        };
+        Some(act(&mut transmit))
+    }
+
+    /// Sends to `key` and counts.
+    #[inline]
+    pub(super) fn send(
+        &mut self,
+        key: Key,
+        writer: &mut dyn Writer,
+        send: impl FnOnce(&mut Transmit<'_>) -> SendOutcome,
+    ) -> SendOutcome {
+        let outcome = self.with_transmit(key, writer, send).unwrap_or(GONE);
+        match outcome {
+            SendOutcome::Sent | SendOutcome::Queued { .. } => self.counters.messages_sent += 1,
+            SendOutcome::Dropped(reason) => {
+                self.counters.sends_dropped += 1;
+                if reason == DropReason::PoolExhausted {
+                    self.counters.pool_exhausted += 1;
+                }
+            }
+        }
+        outcome
+    }
+
+    pub(super) fn sender(&self, key: Key) -> Option<&Sender> {
+        match &self.slots.get(key)?.phase {
+            Phase::Open { sender, .. } => Some(sender),
+            _ => None,
+        }
+    }
+
+    pub(super) fn config(&self, slot: &Slot<D>) -> &Arc<Config> {
+        &self.listeners[usize::from(slot.listener)].config
+    }
+
+    /// Has `key` looked at before the turn ends.
+    pub(super) fn mark_dirty(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && !slot.notes.dirty
+        {
+            slot.notes.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Has `key` served when its turn comes.
+    pub(super) fn mark_ready(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && !slot.notes.queued
+        {
+            slot.notes.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    pub(super) fn resume(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && slot.notes.paused
+        {
+            slot.notes.paused = false;
+            self.mark_ready(key);
+        }
+    }
+
+    pub(super) fn open_keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.slots.keys().filter(|key| self.sender(*key).is_some_and(Sender::is_open))
+    }
+}

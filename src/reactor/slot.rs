@@ -1,0 +1,203 @@
+//! What the loop keeps for each connection. This is resident memory: an idle connection is these
+//! two slots and nothing else.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use super::net::NetKey;
+use crate::collections::{Block, Outbox, TimerKey};
+use crate::handshake::Negotiated;
+use crate::http::HeadScanner;
+use crate::protocol::{Receiver, Sender};
+
+/// The sending side, and all that belongs to the socket.
+#[derive(Debug)]
+pub(super) struct Slot<D> {
+    pub(super) phase: Phase<D>,
+    pub(super) negotiated: Option<Box<Negotiated>>,
+    pub(super) peer: PeerAddress,
+    pub(super) socket: NetKey,
+    pub(super) timer: TimerKey,
+    pub(super) listener: u16,
+    pub(super) notes: Notes,
+}
+
+/// The life of a socket.
+///
+/// ```text
+///   Http ──accepted──► Open ──closed──► Closed ──on_close──► Parting ──► Ended ──reaped at the
+///    │                                     └── peer gone ──────┼────────►   ▲     end of the turn
+///    └── refused, answered for the last time ─────────────────►┘            │
+///    └── peer gone ─────────────────────────────────────────────────────────┘
+/// ```
+#[derive(Debug)]
+pub(super) enum Phase<D> {
+    /// Before the upgrade: requests come in, answers go out.
+    Http(Outbox),
+    /// A WebSocket.
+    Open { sender: Sender, data: D },
+    /// `on_close` runs.
+    Closed { data: D },
+    /// The last output is flushed and the peer's last input thrown away.
+    Parting { outbox: Outbox, until: Instant, write_side: WriteSide },
+    /// The socket is closed; the slot goes at the end of the turn.
+    Ended,
+}
+
+/// Whether our end of the stream was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteSide {
+    Open,
+    Shut,
+}
+
+/// Facts about a socket that wait to be acted on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Notes {
+    /// The socket has input that was not read yet.
+    pub(super) readable: bool,
+    /// The peer has shut its side or the connection failed: a short read is not the end.
+    pub(super) hung_up: bool,
+    /// The end of the peer's stream was read.
+    pub(super) input_ended: bool,
+    /// Stands on the list of those to be served.
+    pub(super) queued: bool,
+    /// Stands on the list of those to be flushed.
+    pub(super) dirty: bool,
+    /// The application does not want to read.
+    pub(super) paused: bool,
+    /// Unsent bytes are above the high-water mark.
+    pub(super) choked: bool,
+    /// The kernel has refused output; `on_drain` is owed.
+    pub(super) drain_owed: bool,
+    /// What a write said that happened inside a callback.
+    pub(super) write_error: Option<io::ErrorKind>,
+}
+
+impl Notes {
+    /// Whether reading rests.
+    pub(super) const fn is_held(self) -> bool {
+        self.paused || self.choked
+    }
+}
+
+/// The receiving side, in a table of its own under the same index, so that a callback can hold
+/// bytes of one and send through all.
+#[derive(Debug, Default)]
+pub(super) struct ReceiveSlot {
+    pub(super) inbound: Inbound,
+    /// Bytes read and not handled.
+    pub(super) backlog: Option<BacklogKey>,
+}
+
+/// Who handles what comes in.
+#[derive(Debug, Default)]
+pub(super) enum Inbound {
+    #[default]
+    Vacant,
+    Http(Box<HttpState>),
+    Open(Receiver),
+    Parting {
+        discarded_bytes: u32,
+    },
+}
+
+/// A plain HTTP connection between and inside requests.
+#[derive(Debug)]
+pub(super) struct HttpState {
+    pub(super) scanner: HeadScanner,
+    pub(super) deadline: Instant,
+    pub(super) requests: u16,
+}
+
+/// The name of a [`Backlog`]; one more than its index, so that `Option` is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BacklogKey(NonZeroU32);
+
+/// Bytes read and not handled, from `at` on.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    pub(super) block: Block,
+    pub(super) at: usize,
+}
+
+impl BacklogKey {
+    pub(super) fn new(index: usize) -> Self {
+        let name = u32::try_from(index + 1).expect("fewer backlogs than connections, a u32");
+        Self(NonZeroU32::new(name).expect("one more than an index"))
+    }
+
+    pub(super) const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// A socket address in 24 bytes instead of 32.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerAddress {
+    octets: [u8; 16],
+    scope_id: u32,
+    port: u16,
+    family: Family,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(v4) => {
+                let mut octets = [0; 16];
+                octets[..4].copy_from_slice(&v4.ip().octets());
+                Self { octets, scope_id: 0, port: v4.port(), family: Family::V4 }
+            }
+            SocketAddr::V6(v6) => Self {
+                octets: v6.ip().octets(),
+                scope_id: v6.scope_id(),
+                port: v6.port(),
+                family: Family::V6,
+            },
+        }
+    }
+}
+
+impl PeerAddress {
+    pub(super) fn socket_addr(&self) -> SocketAddr {
+        match self.family {
+            Family::V4 => {
+                let [a, b, c, d, ..] = self.octets;
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), self.port)
+            }
+            Family::V6 => {
+                let ip = Ipv6Addr::from(self.octets);
+                SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope_id))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_packing() {
+        for text in ["127.0.0.1:9001", "0.0.0.0:0", "[::1]:65535", "[fe80::1%3]:80"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(PeerAddress::from(address).socket_addr(), address);
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        // Two slots, the wheel's entry (24), the table's generation (8), mio's socket (4).
+        println!("{} {}", size_of::<Slot<()>>(), size_of::<ReceiveSlot>());
+        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot>() <= 200);
+    }
+}

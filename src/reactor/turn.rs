@@ -1,0 +1,374 @@
+//! The loop itself: one turn after another.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::command::{Handle, Mailbox};
+use super::handler::Handler;
+use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
+use super::listener::{Accepting, Admission, Listener, ListenerSettings};
+use super::net::{ListenOptions, Net, Readiness};
+use super::shared::Shared;
+use super::slot::{Backlog, Phase, ReceiveSlot};
+use crate::collections::{Key, Table, Wheel};
+use crate::limits::LoopLimits;
+use crate::metrics::Counters;
+use crate::protocol::{Pools, ReceivePools};
+
+/// What a loop is made with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReactorConfig {
+    /// Which of several loops this is. Default 0.
+    pub shard: ShardIndex,
+    /// The loop's bounds.
+    pub limits: LoopLimits,
+    /// What a panic in a callback does. Default: it goes through.
+    pub panics: PanicPolicy,
+    /// Seeds the masking keys; must be unpredictable in production (RFC 6455 §5.3).
+    pub seed: [u8; 32],
+}
+
+/// What a panic in a callback does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PanicPolicy {
+    /// It unwinds through the turn and ends the loop.
+    #[default]
+    Propagate,
+    /// It is caught; that connection fails with 1011, the others live.
+    CloseConnection,
+}
+
+impl ReactorConfig {
+    /// The defaults, with a seed.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self {
+            shard: ShardIndex::default(),
+            limits: LoopLimits::default(),
+            panics: PanicPolicy::default(),
+            seed,
+        }
+    }
+}
+
+/// One single-threaded event loop with its connections and its handler.
+///
+/// # Calling order
+/// [`Reactor::new`], then [`Reactor::listen`], then [`Reactor::turn`] again and again until
+/// [`Reactor::is_finished`] — or [`Reactor::run`], which does just that. In another loop's poll,
+/// watch its descriptor ([`AsRawFd`]) for reading and call `turn` with a timeout of zero when it
+/// is ready or [`Reactor::next_deadline`] has come.
+///
+/// A callback must not block: while it does, the whole loop stands.
+pub struct Reactor<N: Net, H: Handler> {
+    pub(super) net: N,
+    pub(super) handler: H,
+    pub(super) panics: PanicPolicy,
+    pub(super) limits: LoopLimits,
+    /// The receiving halves, under the same index as the slots in `shared`.
+    pub(super) receivers: Vec<ReceiveSlot>,
+    pub(super) receive_pools: ReceivePools,
+    pub(super) backlogs: Slab<Backlog>,
+    pub(super) shared: Shared<H::Data>,
+    pub(super) wheel: Wheel<Timer>,
+    pub(super) admission: Admission,
+    pub(super) drain: Drain,
+    /// Slots that go at the end of the turn.
+    pub(super) ended: Vec<Key>,
+    /// Where answers to requests are written before they are queued.
+    pub(super) scratch: Vec<u8>,
+    mailbox: Arc<Mailbox>,
+    events: Vec<Readiness>,
+}
+
+/// What the wheel wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The earliest deadline of the connection at this index.
+    Connection(u32),
+    /// The end of a listener's rest.
+    Accept(u32),
+    /// The end of the drain.
+    Drain,
+}
+
+/// Whether the loop is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drain {
+    Running,
+    /// All were told to close; who is left at the deadline is cut off.
+    Draining,
+    Finished,
+}
+
+/// Slots above `connections_max`, so that those who are refused can be told so.
+const REFUSAL_SLOTS: u32 = 256;
+
+impl<N: Net, H: Handler> Reactor<N, H> {
+    /// A loop without listeners.
+    pub fn new(net: N, handler: H, config: ReactorConfig) -> Self {
+        let now = net.now();
+        let limits = config.limits;
+        let Pools { receive, send } = Pools::new(&limits, now, config.seed);
+        let slots_max = limits.connections_max.saturating_add(REFUSAL_SLOTS).min(CONNECTIONS_MAX);
+        let mailbox = Arc::new(Mailbox::new(net.waker(), limits.mailbox_commands_max));
+        let moment = send.timeline.moment(now);
+        Self {
+            net,
+            handler,
+            panics: config.panics,
+            receivers: Vec::new(),
+            receive_pools: receive,
+            backlogs: Slab::new(),
+            shared: Shared {
+                shard: config.shard,
+                slots: Table::new(slots_max),
+                pools: send,
+                listeners: Vec::new(),
+                ready: VecDeque::new(),
+                dirty: Vec::new(),
+                counters: Counters::default(),
+                now,
+                moment,
+            },
+            wheel: Wheel::new(now),
+            admission: Admission::default(),
+            drain: Drain::Running,
+            ended: Vec::new(),
+            scratch: Vec::new(),
+            mailbox,
+            events: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Listens on `address`; returns the address that it really is, with its port.
+    ///
+    /// # Errors
+    /// What the network says, most often that the address is in use.
+    pub fn listen(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        settings: ListenerSettings,
+    ) -> io::Result<SocketAddr> {
+        let index = self.shared.listeners.len();
+        let token = Target::Listener(index).token(self.shared.shard);
+        let listening = self.net.listen(address, options, token)?;
+        let listener = Listener::new(listening.key, listening.address, settings, &self.limits);
+        self.shared.listeners.push(listener);
+        Ok(listening.address)
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.mailbox.clone(), self.shared.shard)
+    }
+
+    /// Waits at most `timeout` for something to happen (`None`: without end) and works it off.
+    ///
+    /// # Errors
+    /// What polling says; the loop cannot go on then.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = self.poll_timeout(timeout);
+        self.events.clear();
+        self.net.poll(&mut self.events, timeout)?;
+        self.shared.now = self.net.now();
+        self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
+        self.shared.counters.turns += 1;
+        self.note_events();
+        self.handle_commands();
+        self.accept_waiting();
+        self.serve_ready();
+        self.handle_deadlines();
+        self.flush_dirty();
+        self.reap();
+        Ok(())
+    }
+
+    /// Turns until the loop is finished, which it is after [`Handle::shutdown`].
+    ///
+    /// # Errors
+    /// What polling says.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.is_finished() {
+            self.turn(None)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the loop has drained after a shutdown.
+    pub fn is_finished(&self) -> bool {
+        self.drain == Drain::Finished
+    }
+
+    /// When [`Reactor::turn`] has to be called at the latest, though nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.has_work() { Some(self.shared.now) } else { self.wheel.next_deadline() }
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters
+    }
+
+    /// The handler.
+    pub fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// The network.
+    pub fn net(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// What the loop holds at the moment.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            sockets: self.shared.slots.len() as usize,
+            open: self.admission.open as usize,
+            timers: self.wheel.len() as usize,
+            backlogs: self.backlogs.len(),
+            assemblies: self.receive_pools.assemblies(),
+            blocks: self.receive_pools.blocks.outstanding(),
+            rings: self.shared.pools.outbox.rings_in_use(),
+            segments: self.shared.pools.outbox.segments(),
+            pinned_bytes: self.receive_pools.pinned_bytes()
+                + self.shared.pools.outbox.pinned_bytes(),
+        }
+    }
+
+    /// Whether there is something to do without waiting for an event.
+    fn has_work(&self) -> bool {
+        let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
+        !self.shared.ready.is_empty()
+            || !self.shared.dirty.is_empty()
+            || self.shared.listeners.iter().any(is_ready)
+    }
+
+    fn poll_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let Some(deadline) = self.wheel.next_deadline() else { return timeout };
+        let left = deadline.saturating_duration_since(self.net.now());
+        Some(timeout.map_or(left, |timeout| timeout.min(left)))
+    }
+
+    /// Writes down what the poll has told. Output goes on at once; input waits for its turn.
+    fn note_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match Target::of_token(event.token) {
+                Target::Listener(index) => {
+                    let listener = self.shared.listeners.get_mut(index);
+                    if let Some(accepting) = listener.map(|listener| &mut listener.accepting)
+                        && matches!(accepting, Accepting::Idle)
+                    {
+                        *accepting = Accepting::Ready;
+                    }
+                }
+                Target::Connection(key) => self.note_readiness(key, event),
+            }
+        }
+        self.events = events;
+    }
+
+    fn note_readiness(&mut self, key: Key, event: Readiness) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let notes = &mut slot.notes;
+        notes.readable |= event.readable || event.hung_up;
+        notes.hung_up |= event.hung_up;
+        if event.writable && slot.phase.has_output() {
+            self.flush(key);
+            self.settle(key);
+        }
+        if event.readable || event.hung_up {
+            self.shared.mark_ready(key);
+        }
+    }
+
+    fn handle_commands(&mut self) {
+        let mut commands = self.mailbox.take();
+        for command in commands.drain(..) {
+            self.handle_command(command);
+        }
+        self.mailbox.give_back(commands);
+    }
+
+    /// Serves each that stood on the list when the turn began, once.
+    fn serve_ready(&mut self) {
+        for _ in 0..self.shared.ready.len() {
+            let Some(key) = self.shared.ready.pop_front() else { break };
+            if let Some(slot) = self.shared.slots.get_mut(key) {
+                slot.notes.queued = false;
+                self.serve(key);
+            }
+        }
+    }
+
+    /// Looks after each that a callback or command has touched. Callbacks on the way may add more;
+    /// those are looked after in the same turn, once each.
+    fn flush_dirty(&mut self) {
+        let mut at = 0;
+        while at < self.shared.dirty.len() {
+            let key = self.shared.dirty[at];
+            at += 1;
+            self.flush(key);
+            self.settle(key);
+        }
+        for key in std::mem::take(&mut self.shared.dirty) {
+            if let Some(slot) = self.shared.slots.get_mut(key) {
+                slot.notes.dirty = false;
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        for key in std::mem::take(&mut self.ended) {
+            if let Some(slot) = self.shared.slots.remove(key) {
+                debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
+            }
+        }
+        if self.drain == Drain::Draining && self.shared.slots.is_empty() {
+            self.drain = Drain::Finished;
+        }
+    }
+}
+
+/// What a loop holds at the moment, to be watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Sockets of peers, in any phase.
+    pub sockets: usize,
+    /// Open WebSockets.
+    pub open: usize,
+    /// Entries in the timer wheel.
+    pub timers: usize,
+    /// Reads not handled to the end.
+    pub backlogs: usize,
+    /// Messages under way.
+    pub assemblies: usize,
+    /// Blocks in use.
+    pub blocks: usize,
+    /// Send rings in use.
+    pub rings: usize,
+    /// Queue entries in use.
+    pub segments: usize,
+    /// Bytes that the pools hold, in use or kept.
+    pub pinned_bytes: usize,
+}
+
+impl<N: Net + AsRawFd, H: Handler> AsRawFd for Reactor<N, H> {
+    /// The descriptor to watch for reading.
+    fn as_raw_fd(&self) -> RawFd {
+        self.net.as_raw_fd()
+    }
+}

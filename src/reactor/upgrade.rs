@@ -1,0 +1,227 @@
+//! Requests: plain HTTP answers and the way to an open WebSocket.
+
+use super::handler::{Arrival, Handler, Verdict};
+use super::id::ConnectionId;
+use super::net::Net;
+use super::slot::{HttpState, Inbound, Phase};
+use super::turn::{Drain, PanicPolicy, Reactor};
+use crate::collections::{Key, Outbox};
+use crate::handshake::{
+    Accept, HandshakeError, Inspected, Negotiated, Persistence, Request, Response, Upgrade,
+    inspect, write_accept,
+};
+use crate::http::{FieldStorage, HeadScanner, parse_request};
+use crate::protocol::{Receiver, Sender};
+
+/// What an overloaded or parting server tells clients to wait. Guess: long enough to spread a
+/// stampede, short enough to be there when room returns.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// What a request has led to; its answer stands in the scratch buffer.
+enum Outcome<D> {
+    Upgraded { negotiated: Negotiated, data: D },
+    Answered(Persistence),
+}
+
+impl<N: Net, H: Handler> Reactor<N, H> {
+    /// Looks for a whole head at the front of `bytes` and answers it. Says how many bytes it had;
+    /// `None` while it is not complete.
+    pub(super) fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
+        let slot = self.shared.slots.get(key)?;
+        let listener = usize::from(slot.listener);
+        let Inbound::Http(http) = &mut self.receivers[key.index as usize].inbound else {
+            return None;
+        };
+        let scanned = http.scanner.scan(bytes, &self.shared.listeners[listener].head);
+        self.scratch.clear();
+        let (head_bytes, outcome) = match scanned {
+            Ok(None) => return None,
+            Ok(Some(head_bytes)) => {
+                http.requests += 1;
+                let is_last =
+                    http.requests >= self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                self.shared.counters.http_requests += 1;
+                (head_bytes, self.answer(key, listener, &bytes[..head_bytes], is_last))
+            }
+            Err(error) => (bytes.len(), self.refuse(HandshakeError::Head(error))),
+        };
+        match outcome {
+            Outcome::Upgraded { negotiated, data } => self.open(key, negotiated, data),
+            Outcome::Answered(persistence) => self.send_answer(key, listener, persistence),
+        }
+        Some(head_bytes)
+    }
+
+    /// The time for a head is over: 408 if one had begun or none ever came, silence after an
+    /// answered request.
+    pub(super) fn handle_http_timeout(&mut self, key: Key) {
+        self.shared.counters.handshake_timeouts += 1;
+        let receiver = &self.receivers[key.index as usize];
+        let is_idle = receiver.backlog.is_none()
+            && matches!(&receiver.inbound, Inbound::Http(http) if http.requests > 0);
+        if is_idle {
+            return self.end(key);
+        }
+        self.scratch.clear();
+        let _: Outcome<H::Data> = self.refuse(HandshakeError::TimedOut);
+        self.push_scratch(key);
+        self.part_http(key);
+    }
+
+    /// Decides on one request and writes the answer to the scratch buffer.
+    fn answer(
+        &mut self,
+        key: Key,
+        listener: usize,
+        head: &[u8],
+        is_last: bool,
+    ) -> Outcome<H::Data> {
+        let mut storage = FieldStorage::new();
+        let head = match parse_request(head, &mut storage) {
+            Ok(head) => head,
+            Err(error) => return self.refuse(HandshakeError::Head(error)),
+        };
+        match inspect(&head) {
+            Err(error) => self.refuse(error),
+            Ok(Inspected::Upgrade(upgrade)) => self.answer_upgrade(key, listener, &upgrade),
+            Ok(Inspected::Plain(request)) => match self.ask(key, listener, &request) {
+                Some(Verdict::Respond(response)) => {
+                    let persistence =
+                        if is_last { Persistence::Close } else { request.persistence() };
+                    self.respond(&response, &request, persistence)
+                }
+                Some(Verdict::Reject(response)) => {
+                    self.respond(&response, &request, Persistence::Close)
+                }
+                Some(Verdict::Accept { .. } | Verdict::UpgradeRequired) => {
+                    self.refuse(HandshakeError::UpgradeRequired)
+                }
+                None => self.refuse(HandshakeError::InvalidAnswer),
+            },
+        }
+    }
+
+    fn answer_upgrade(
+        &mut self,
+        key: Key,
+        listener: usize,
+        upgrade: &Upgrade<'_>,
+    ) -> Outcome<H::Data> {
+        let request = upgrade.request();
+        if !self.shared.listeners[listener].origins.permits(request) {
+            return self.refuse(HandshakeError::OriginNotAllowed);
+        }
+        let address = self.shared.slots.get(key).map(|slot| slot.peer.socket_addr().ip());
+        let has_room = address.is_some_and(|ip| self.admission.permits(ip, &self.limits));
+        if !has_room || self.drain != Drain::Running {
+            self.shared.counters.refused_over_capacity += 1;
+            let retry_after_seconds = RETRY_AFTER_SECONDS;
+            return self.refuse(HandshakeError::Overloaded { retry_after_seconds });
+        }
+        match self.ask(key, listener, request) {
+            Some(Verdict::Accept { accept, data }) => self.accept(upgrade, &accept, data),
+            Some(Verdict::Reject(response) | Verdict::Respond(response)) => {
+                self.shared.counters.handshakes_refused += 1;
+                self.respond(&response, request, Persistence::Close)
+            }
+            Some(Verdict::UpgradeRequired) => self.refuse(HandshakeError::UpgradeRequired),
+            None => self.refuse(HandshakeError::InvalidAnswer),
+        }
+    }
+
+    fn accept(&mut self, upgrade: &Upgrade<'_>, accept: &Accept, data: H::Data) -> Outcome<H::Data> {
+        match write_accept(upgrade, accept, &mut self.scratch) {
+            Ok(negotiated) => Outcome::Upgraded { negotiated, data },
+            Err(_) => self.refuse(HandshakeError::InvalidAnswer),
+        }
+    }
+
+    /// The application's verdict; `None` if it panicked and panics are caught.
+    fn ask(&mut self, key: Key, listener: usize, request: &Request<'_>) -> Option<Verdict<H::Data>> {
+        let arrival = Arrival {
+            id: ConnectionId::new(self.shared.shard, key),
+            peer: self.shared.slots.get(key)?.peer.socket_addr(),
+            listener,
+        };
+        match self.panics {
+            PanicPolicy::Propagate => Some(self.handler.on_request(request, &arrival)),
+            PanicPolicy::CloseConnection => {
+                let ask = || self.handler.on_request(request, &arrival);
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)).ok()
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: HandshakeError) -> Outcome<H::Data> {
+        self.shared.counters.handshakes_refused += 1;
+        error.write_response(&mut self.scratch);
+        Outcome::Answered(Persistence::Close)
+    }
+
+    fn respond(
+        &mut self,
+        response: &Response,
+        request: &Request<'_>,
+        persistence: Persistence,
+    ) -> Outcome<H::Data> {
+        response.write(&mut self.scratch, persistence, request.body_allowed());
+        Outcome::Answered(persistence)
+    }
+
+    /// Queues what stands in the scratch buffer.
+    fn push_scratch(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        if let Phase::Http(outbox) = &mut slot.phase
+            && outbox.push(&mut self.shared.pools.outbox, &self.scratch, &[]).is_err()
+        {
+            self.shared.counters.pool_exhausted += 1;
+        }
+    }
+
+    fn send_answer(&mut self, key: Key, listener: usize, persistence: Persistence) {
+        self.push_scratch(key);
+        match persistence {
+            Persistence::Close => self.part_http(key),
+            Persistence::KeepAlive => {
+                let timeout = self.shared.listeners[listener].handshake.keep_alive_timeout;
+                let deadline = self.shared.now + timeout;
+                let receiver = &mut self.receivers[key.index as usize];
+                if let Inbound::Http(http) = &mut receiver.inbound {
+                    http.scanner = HeadScanner::request();
+                    http.deadline = deadline;
+                }
+                self.hasten(key);
+            }
+        }
+    }
+
+    fn part_http(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        if let Phase::Http(outbox) = &mut slot.phase {
+            let outbox = std::mem::take(outbox);
+            self.part(key, outbox);
+        }
+    }
+
+    /// The handshake is over: the WebSocket opens behind its answer.
+    fn open(&mut self, key: Key, negotiated: Negotiated, data: H::Data) {
+        self.push_scratch(key);
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let Phase::Http(outbox) = &mut slot.phase else { return };
+        let outbox: Outbox = std::mem::take(outbox);
+        let config = &self.shared.listeners[usize::from(slot.listener)].config;
+        let sender = Sender::new(outbox, config, self.shared.moment);
+        slot.phase = Phase::Open { sender, data };
+        if negotiated != Negotiated::default() {
+            slot.negotiated = Some(Box::new(negotiated));
+        }
+        let address = slot.peer.socket_addr().ip();
+        self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new());
+        self.shared.counters.handshakes_completed += 1;
+        self.admission.arrive(address, &self.limits);
+        self.call(key, |handler, ctx| handler.on_open(ctx));
+    }
+}
+
+/// A fresh state would be needless for a connection that upgrades at once, so it is small.
+const _: () = assert!(size_of::<HttpState>() <= 64);
