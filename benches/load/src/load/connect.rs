@@ -1,0 +1,102 @@
+//! Opening connections: TCP from as many source addresses as are needed, then the handshake.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::Protocol;
+
+/// Connections from one source address to one server: Linux's ephemeral ports are 28,232.
+const CONNECTIONS_PER_SOURCE: usize = 20_000;
+
+/// How long the opening handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The sample nonce of RFC 6455 §1.3 and the accept value that the same section gives for it.
+const SEC_WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const SEC_WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Opens `count` connections, each ready for messages and non-blocking.
+///
+/// # Errors
+/// What the sockets say, and any answer but a correct 101.
+pub fn open(server: SocketAddr, protocol: Protocol, count: usize) -> io::Result<Vec<TcpStream>> {
+    (0..count)
+        .map(|index| {
+            let stream = connect_from(source(server, index), server)?;
+            stream.set_nodelay(true)?;
+            if protocol == Protocol::Websocket {
+                stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+                shake_hands(&stream, server)?;
+            }
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        })
+        .collect()
+}
+
+/// All of 127.0.0.0/8 is this machine, so each further address brings ephemeral ports of its own.
+fn source(server: SocketAddr, index: usize) -> Option<IpAddr> {
+    let IpAddr::V4(address) = server.ip() else { return None };
+    let address = u32::from(address) + u32::try_from(index / CONNECTIONS_PER_SOURCE).ok()?;
+    server.ip().is_loopback().then(|| Ipv4Addr::from(address).into())
+}
+
+fn connect_from(source: Option<IpAddr>, server: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
+    // Left alone the kernel picks both address and port, and may share a port between servers.
+    if let Some(source) = source
+        && source != server.ip()
+    {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    socket.connect(&server.into())?;
+    Ok(socket.into())
+}
+
+fn shake_hands(mut stream: &TcpStream, server: SocketAddr) -> io::Result<()> {
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {SEC_WEBSOCKET_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 1024];
+    while !answer.ends_with(b"\r\n\r\n") {
+        // Nothing may follow the head: we have sent no message that could be answered.
+        let received = stream.read(&mut piece)?;
+        if received == 0 || answer.len() > 16 * 1024 {
+            return Err(refused(&answer));
+        }
+        answer.extend_from_slice(&piece[..received]);
+    }
+    let accepted = String::from_utf8_lossy(&answer).lines().any(|line| {
+        line.split_once(':').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("sec-websocket-accept")
+                && value.trim() == SEC_WEBSOCKET_ACCEPT
+        })
+    });
+    if answer.starts_with(b"HTTP/1.1 101 ") && accepted { Ok(()) } else { Err(refused(&answer)) }
+}
+
+fn refused(answer: &[u8]) -> io::Error {
+    let text = String::from_utf8_lossy(answer);
+    let status = text.lines().next().unwrap_or("an empty answer").to_owned();
+    io::Error::other(format!("the server refused the handshake: {status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_connections_come_from_further_loopback_addresses() {
+        let server = SocketAddr::from(([127, 0, 0, 1], 9001));
+        assert_eq!(source(server, 0), Some(server.ip()));
+        assert_eq!(source(server, 19_999), Some(server.ip()));
+        assert_eq!(source(server, 20_000), Some(Ipv4Addr::new(127, 0, 0, 2).into()));
+        assert_eq!(source(SocketAddr::from(([10, 0, 0, 1], 9001)), 20_000), None);
+    }
+}

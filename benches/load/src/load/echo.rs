@@ -1,0 +1,314 @@
+//! The closed loop: answers in, as many new messages out, one write for each batch.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use corewire_load::machine;
+use hdrhistogram::Histogram;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::Timespec;
+
+use crate::Protocol;
+use crate::answers::{Answers, Expected};
+use crate::connect;
+use crate::frame::{self, DataOpcode};
+
+/// What is sent, how often at once, and for how long.
+pub struct Shape {
+    /// What stands on top of TCP.
+    pub protocol: Protocol,
+    /// Connections at once.
+    pub connections: usize,
+    /// Messages under way on each connection; at least 1.
+    pub in_flight: usize,
+    /// Opcode of every message.
+    pub opcode: DataOpcode,
+    /// Payload of every message.
+    pub payload_bytes: usize,
+    /// Time before counting begins.
+    pub warm_up: Duration,
+    /// Time that is counted.
+    pub duration: Duration,
+}
+
+/// What was counted.
+pub struct Outcome {
+    messages: u64,
+    elapsed: Duration,
+    /// Nanoseconds of the server, when its process id was given.
+    server_cpu: Option<u64>,
+    /// Nanoseconds of this process.
+    own_cpu: u64,
+    /// Nanoseconds from the write that carried a message to the read that ended its answer.
+    round_trips: Histogram<u64>,
+}
+
+impl Outcome {
+    /// Names and values, in the order to print them.
+    pub fn fields(&self) -> Vec<(&'static str, f64)> {
+        let messages = self.messages as f64;
+        let tenths = |value: f64| (value * 10.0).round() / 10.0;
+        let microseconds =
+            |quantile| tenths(self.round_trips.value_at_quantile(quantile) as f64 / 1000.0);
+        let mut fields = vec![
+            ("messages", messages),
+            ("messages_per_second", (messages / self.elapsed.as_secs_f64()).round()),
+        ];
+        if let Some(nanoseconds) = self.server_cpu {
+            let share = nanoseconds as f64 / self.elapsed.as_nanos() as f64;
+            fields.push(("server_cpu_ns_per_message", tenths(nanoseconds as f64 / messages)));
+            fields.push(("server_cpu_percent", tenths(share * 100.0)));
+        }
+        fields.push(("own_cpu_ns_per_message", tenths(self.own_cpu as f64 / messages)));
+        fields.push(("round_trip_p50_us", microseconds(0.5)));
+        fields.push(("round_trip_p99_us", microseconds(0.99)));
+        fields
+    }
+}
+
+/// Every connection's messages, and what must come back.
+struct Script {
+    /// `in_flight` masked frames one behind the other, each with a masking key of its own.
+    requests: Vec<u8>,
+    request_bytes: usize,
+    expected: Expected,
+}
+
+impl Script {
+    fn new(shape: &Shape) -> Script {
+        let payload = shape.opcode.payload(shape.payload_bytes);
+        let requests: Vec<u8> = (0..shape.in_flight)
+            .flat_map(|_| frame::masked_message(shape.opcode, &payload))
+            .collect();
+        let request_bytes = requests.len() / shape.in_flight;
+        let expected = match shape.protocol {
+            Protocol::Websocket => Expected {
+                header: frame::answer_header(shape.opcode, payload.len()),
+                first_payload: payload,
+            },
+            Protocol::Raw => {
+                Expected { header: Vec::new(), first_payload: requests[..request_bytes].to_vec() }
+            }
+        };
+        Script { requests, request_bytes, expected }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    answers: Answers,
+    /// Where in the script's requests, taken as a circle, the next byte to send stands.
+    position: usize,
+    /// Bytes of messages that are due but not yet taken by the kernel.
+    unsent: usize,
+    /// When messages were handed over, and how many of each batch are still unanswered.
+    batches: VecDeque<(Instant, usize)>,
+    /// Pongs that wait for the end of a frame that is partly written.
+    pongs: Vec<u8>,
+}
+
+impl Connection {
+    fn send(&mut self, script: &Script, messages: usize, now: Instant) -> io::Result<()> {
+        self.batches.push_back((now, messages));
+        self.unsent += messages * script.request_bytes;
+        self.flush(script)
+    }
+
+    fn flush(&mut self, script: &Script) -> io::Result<()> {
+        loop {
+            if !self.pongs.is_empty() && self.position.is_multiple_of(script.request_bytes) {
+                // Rare and tiny: worth no queue of its own.
+                write_all_spinning(&mut self.stream, &self.pongs)?;
+                self.pongs.clear();
+            }
+            if self.unsent == 0 {
+                return Ok(());
+            }
+            let end = script.requests.len().min(self.position + self.unsent);
+            match self.stream.write(&script.requests[self.position..end]) {
+                Ok(sent) => {
+                    self.position = (self.position + sent) % script.requests.len();
+                    self.unsent -= sent;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads until the socket is drained, answers each batch, and returns the answers counted.
+    fn receive(
+        &mut self,
+        script: &Script,
+        buffer: &mut [u8],
+        round_trips: &mut Histogram<u64>,
+    ) -> io::Result<usize> {
+        let mut answers = 0;
+        loop {
+            let received = match self.stream.read(buffer) {
+                Ok(0) => return Err(io::Error::other("the server closed a connection")),
+                Ok(received) => received,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(answers),
+                Err(error) => return Err(error),
+            };
+            let arrived = self
+                .answers
+                .handle_input(&script.expected, &buffer[..received])
+                .map_err(|mismatch| io::Error::other(mismatch.to_string()))?;
+            for ping in &arrived.pings {
+                self.pongs.extend(frame::masked_pong(ping));
+            }
+            if arrived.answers > 0 {
+                let now = Instant::now();
+                self.settle(arrived.answers, now, round_trips)?;
+                answers += arrived.answers;
+                self.send(script, arrived.answers, now)?;
+            } else if !self.pongs.is_empty() {
+                self.flush(script)?;
+            }
+            if received < buffer.len() {
+                return Ok(answers);
+            }
+        }
+    }
+
+    /// Answers come in order, so the oldest batch is settled first.
+    fn settle(
+        &mut self,
+        mut answers: usize,
+        now: Instant,
+        round_trips: &mut Histogram<u64>,
+    ) -> io::Result<()> {
+        while answers > 0 {
+            let Some((sent_at, unanswered)) = self.batches.front_mut() else {
+                return Err(io::Error::other("more answers than messages"));
+            };
+            let settled = answers.min(*unanswered);
+            let nanoseconds = now.duration_since(*sent_at).as_nanos() as u64;
+            round_trips.saturating_record_n(nanoseconds, settled as u64);
+            answers -= settled;
+            *unanswered -= settled;
+            if *unanswered == 0 {
+                self.batches.pop_front();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_all_spinning(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Without any answer for so long, the run is given up.
+const STALL: Duration = Duration::from_secs(10);
+
+/// One read's worth. Large messages come in pieces of this size, small ones in whole batches.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Connects, loads, counts.
+///
+/// # Errors
+/// What the sockets say, an answer that is no echo, or ten seconds without any answer.
+pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Outcome> {
+    let script = Script::new(shape);
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    let mut connections = Vec::with_capacity(shape.connections);
+    for stream in connect::open(server, shape.protocol, shape.connections)? {
+        epoll::add(&epoll, &stream, EventData::new_u64(connections.len() as u64), interest)?;
+        connections.push(Connection {
+            stream,
+            answers: Answers::new(),
+            position: 0,
+            unsent: 0,
+            batches: VecDeque::with_capacity(shape.in_flight),
+            pongs: Vec::new(),
+        });
+    }
+    for connection in &mut connections {
+        connection.send(&script, shape.in_flight, Instant::now())?;
+    }
+
+    let mut turn = Turn {
+        epoll,
+        events: Vec::with_capacity(1024),
+        buffer: vec![0; BUFFER_BYTES],
+        round_trips: Histogram::new_with_max(STALL.as_nanos() as u64, 3)
+            .map_err(|error| io::Error::other(error.to_string()))?,
+    };
+    turn.run_for(shape.warm_up, &script, &mut connections)?;
+    turn.round_trips.reset();
+    let server_cpu = || pid.map(machine::cpu_nanoseconds).transpose();
+    let own_cpu = || machine::cpu_nanoseconds(std::process::id());
+    let (server_before, own_before, begin) = (server_cpu()?, own_cpu()?, Instant::now());
+    let messages = turn.run_for(shape.duration, &script, &mut connections)?;
+    let elapsed = begin.elapsed();
+    if messages == 0 {
+        return Err(io::Error::other("no message was answered in the time that was counted"));
+    }
+    Ok(Outcome {
+        messages,
+        elapsed,
+        server_cpu: server_cpu()?.zip(server_before).map(|(after, before)| after - before),
+        own_cpu: own_cpu()? - own_before,
+        round_trips: turn.round_trips,
+    })
+}
+
+struct Turn {
+    epoll: rustix::fd::OwnedFd,
+    events: Vec<epoll::Event>,
+    buffer: Vec<u8>,
+    round_trips: Histogram<u64>,
+}
+
+impl Turn {
+    /// Spins for `duration` and returns how many messages were answered.
+    fn run_for(
+        &mut self,
+        duration: Duration,
+        script: &Script,
+        connections: &mut [Connection],
+    ) -> io::Result<u64> {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut messages = 0;
+        let mut now = Instant::now();
+        let end = now + duration;
+        let mut stalled_at = now + STALL;
+        while now < end {
+            if now > stalled_at {
+                return Err(io::Error::other("the server stopped answering"));
+            }
+            match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&at_once)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            now = Instant::now();
+            for event in self.events.drain(..) {
+                let flags = event.flags;
+                let connection = &mut connections[event.data.u64() as usize];
+                if connection.unsent > 0 && flags.contains(EventFlags::OUT) {
+                    connection.flush(script)?;
+                }
+                if flags.contains(EventFlags::IN) {
+                    let answers =
+                        connection.receive(script, &mut self.buffer, &mut self.round_trips)?;
+                    messages += answers as u64;
+                    stalled_at = now + STALL;
+                }
+            }
+        }
+        Ok(messages)
+    }
+}

@@ -1,0 +1,120 @@
+//! Connections that do nothing: what one of them takes in the server's memory.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use corewire_load::machine;
+
+use crate::Protocol;
+use crate::answers::{Answers, Expected};
+use crate::connect;
+use crate::frame::{self, DataOpcode};
+
+/// Resident memory of the server, in bytes, at the three moments that count.
+pub struct Outcome {
+    connections: usize,
+    before: u64,
+    opened: u64,
+    after_message: Option<u64>,
+    open_elapsed: Duration,
+    open_cpu_nanoseconds: u64,
+}
+
+impl Outcome {
+    /// Names and values, in the order to print them.
+    pub fn fields(&self) -> Vec<(&'static str, f64)> {
+        let count = self.connections as f64;
+        // One decimal: a page spread over ten thousand connections is 0.4 bytes each.
+        let per_connection =
+            |bytes: u64| ((bytes as f64 - self.before as f64) / count * 10.0).round() / 10.0;
+        let mut fields = vec![
+            ("connections", count),
+            ("handshakes_per_second", (count / self.open_elapsed.as_secs_f64()).round()),
+            ("server_cpu_ns_per_handshake", (self.open_cpu_nanoseconds as f64 / count).round()),
+            ("rss_before_bytes", self.before as f64),
+            ("rss_open_bytes", self.opened as f64),
+            ("rss_per_connection_bytes", per_connection(self.opened)),
+        ];
+        if let Some(bytes) = self.after_message {
+            fields.push(("rss_after_message_bytes", bytes as f64));
+            fields.push(("rss_per_connection_after_message_bytes", per_connection(bytes)));
+        }
+        fields
+    }
+}
+
+/// The server's last handshake ends a little after we have seen its answer.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Opens `connections`, looks at the server's memory, lets each echo one message if asked, looks
+/// again, and closes them all.
+///
+/// # Errors
+/// What the sockets and /proc say, and an answer that is no echo.
+pub fn run(
+    server: SocketAddr,
+    connections: usize,
+    message_bytes: Option<usize>,
+    pid: u32,
+) -> io::Result<Outcome> {
+    let before = machine::resident_bytes(pid)?;
+    let cpu_before = machine::cpu_nanoseconds(pid)?;
+    let begin = Instant::now();
+    let streams = connect::open(server, Protocol::Websocket, connections.max(1))?;
+    let open_elapsed = begin.elapsed();
+    sleep(SETTLE);
+    let open_cpu_nanoseconds = machine::cpu_nanoseconds(pid)? - cpu_before;
+    let opened = machine::resident_bytes(pid)?;
+    let mut after_message = None;
+    if let Some(payload_bytes) = message_bytes {
+        for stream in &streams {
+            echo_one(stream, payload_bytes)?;
+        }
+        sleep(SETTLE);
+        after_message = Some(machine::resident_bytes(pid)?);
+    }
+    let connections = streams.len();
+    Ok(Outcome { connections, before, opened, after_message, open_elapsed, open_cpu_nanoseconds })
+}
+
+/// How long the server may take for one message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn echo_one(mut stream: &TcpStream, payload_bytes: usize) -> io::Result<()> {
+    let payload = DataOpcode::Binary.payload(payload_bytes);
+    let request = frame::masked_message(DataOpcode::Binary, &payload);
+    let header = frame::answer_header(DataOpcode::Binary, payload_bytes);
+    let expected = Expected { header, first_payload: payload };
+    let mut answers = Answers::new();
+    let mut unsent = &request[..];
+    let mut buffer = vec![0; 64 * 1024];
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if !unsent.is_empty() {
+            unsent = &unsent[if_ready(stream.write(unsent))?..];
+        }
+        let received = match stream.read(&mut buffer) {
+            Ok(0) => return Err(io::Error::other("the server closed a connection")),
+            result => if_ready(result)?,
+        };
+        let arrived = answers
+            .handle_input(&expected, &buffer[..received])
+            .map_err(|mismatch| io::Error::other(mismatch.to_string()))?;
+        for ping in &arrived.pings {
+            stream.write_all(&frame::masked_pong(ping))?;
+        }
+        if arrived.answers > 0 {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("the server stopped answering"))
+}
+
+fn if_ready(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        result => result,
+    }
+}

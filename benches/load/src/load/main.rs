@@ -1,0 +1,162 @@
+//! A load generator for echo servers: WebSocket, or plain TCP for the floor below it.
+//!
+//! The closed loop keeps a fixed number of messages in flight on each connection and never sleeps,
+//! so that the server is the bottleneck and its CPU time per message means something. It checks
+//! what comes back: every header and length, and the whole payload of each connection's first
+//! message.
+
+mod answers;
+mod connect;
+mod echo;
+mod frame;
+mod idle;
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use corewire_load::machine;
+
+use crate::frame::DataOpcode;
+
+/// Loads an echo server over WebSocket or plain TCP and prints what a message cost.
+#[derive(Parser)]
+struct Arguments {
+    /// Server, as ADDRESS:PORT; a leading ws:// is allowed.
+    #[arg(long, value_parser = parse_address, default_value = "127.0.0.1:9001")]
+    url: SocketAddr,
+    #[arg(long, value_enum, default_value_t = Protocol::Websocket)]
+    protocol: Protocol,
+    /// Connections at once.
+    #[arg(long, default_value_t = 50)]
+    connections: usize,
+    /// Messages under way on each connection.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    in_flight: u32,
+    /// Payload of a message.
+    #[arg(long, default_value_t = 20)]
+    bytes: usize,
+    /// Text is mixed: one character in eight is not ASCII.
+    #[arg(long, value_enum, default_value_t = DataOpcode::Binary)]
+    opcode: DataOpcode,
+    /// Seconds to run before counting.
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    /// Seconds to count.
+    #[arg(long, default_value_t = 5.0)]
+    duration: f64,
+    /// Process id of the server, for its CPU time and memory.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Core to run on.
+    #[arg(long)]
+    pin: Option<usize>,
+    /// Instead of loading: open this many connections and hold them, to see what one of them takes.
+    #[arg(long, value_name = "CONNECTIONS", requires = "pid")]
+    idle: Option<usize>,
+    /// While idle: let each connection echo one message of this size, then look again.
+    #[arg(long, value_name = "BYTES", requires = "idle")]
+    one_message: Option<usize>,
+    /// Print one JSON object on one line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What stands on top of TCP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Protocol {
+    /// RFC 6455, as a client.
+    Websocket,
+    /// Nothing: the same masked frames are sent, and come back as they are.
+    Raw,
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, std::net::AddrParseError> {
+    text.strip_prefix("ws://").unwrap_or(text).trim_end_matches('/').parse()
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(report) => {
+            print!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> io::Result<String> {
+    if let Some(core) = arguments.pin {
+        machine::pin_to_core(core)?;
+    }
+    let descriptors = machine::raise_descriptor_limit()?;
+    let connections = arguments.idle.unwrap_or(arguments.connections);
+    // Standard streams, epoll and a file of /proc come on top.
+    if connections as u64 + 16 > descriptors {
+        let text = format!("{connections} connections need more than {descriptors} descriptors");
+        return Err(io::Error::other(text));
+    }
+    let fields = match (arguments.idle, arguments.pid) {
+        (Some(connections), Some(pid)) => {
+            idle::run(arguments.url, connections, arguments.one_message, pid)?.fields()
+        }
+        _ => echo_fields(arguments)?,
+    };
+    Ok(if arguments.json { render_json(&fields) } else { render_text(&fields) })
+}
+
+fn echo_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {
+    let shape = echo::Shape {
+        protocol: arguments.protocol,
+        connections: arguments.connections,
+        in_flight: arguments.in_flight as usize,
+        opcode: arguments.opcode,
+        payload_bytes: arguments.bytes,
+        warm_up: Duration::try_from_secs_f64(arguments.warm_up).map_err(io::Error::other)?,
+        duration: Duration::try_from_secs_f64(arguments.duration).map_err(io::Error::other)?,
+    };
+    Ok(echo::run(arguments.url, &shape, arguments.pid)?.fields())
+}
+
+fn render_text(fields: &[(&'static str, f64)]) -> String {
+    fields.iter().fold(String::new(), |mut text, (name, value)| {
+        writeln!(text, "{:<34}{value:>16}", name.replace('_', " ")).expect("a String takes all");
+        text
+    })
+}
+
+fn render_json(fields: &[(&'static str, f64)]) -> String {
+    let pairs: Vec<String> =
+        fields.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+    format!("{{{}}}\n", pairs.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_an_address_with_or_without_its_scheme() {
+        for text in ["127.0.0.1:9001", "ws://127.0.0.1:9001", "ws://127.0.0.1:9001/"] {
+            assert_eq!(parse_address(text).expect(text).port(), 9001);
+        }
+        assert!(parse_address("http://127.0.0.1:9001").is_err());
+    }
+
+    #[test]
+    fn both_renderings_name_every_field() {
+        let fields = [("messages_per_second", 2_000_000.0), ("server_cpu_ns_per_message", 331.5)];
+        assert_eq!(
+            render_json(&fields),
+            "{\"messages_per_second\": 2000000, \"server_cpu_ns_per_message\": 331.5}\n"
+        );
+        assert!(render_text(&fields).contains("messages per second"));
+    }
+}
