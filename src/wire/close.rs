@@ -230,3 +230,143 @@ impl fmt::Debug for ControlPayload {
         f.debug_tuple("ControlPayload").field(&self.as_slice()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What RFC 6455 §7.4 and the IANA registry say about each range, one by one.
+    fn is_sendable_by_the_book(code: u16) -> bool {
+        match code {
+            0..=999 => false,     // not used
+            1000..=1003 => true,  // §7.4.1
+            1004 => false,        // reserved
+            1005 | 1006 => false, // must not be set in a frame
+            1007..=1011 => true,  // §7.4.1
+            1012..=1014 => true,  // registered
+            1015 => false,        // must not be set in a frame
+            1016..=2999 => false, // for future revisions of the protocol
+            3000..=3999 => true,  // libraries and frameworks, registered
+            4000..=4999 => true,  // private use
+            5000.. => false,      // no meaning
+        }
+    }
+
+    #[test]
+    fn every_close_code_is_judged_by_the_ranges_of_7_4() {
+        for number in 0..=u16::MAX {
+            let code = CloseCode::new(number);
+            let expected = is_sendable_by_the_book(number);
+            assert_eq!(code.is_sendable(), expected, "{code}");
+            assert_eq!(code.is_receivable(), expected, "{code}");
+
+            let parsed = parse_close(&number.to_be_bytes()).is_ok();
+            assert_eq!(parsed, expected, "{code} received");
+            assert_eq!(encode_close(code, "").is_ok(), expected, "{code} sent");
+        }
+    }
+
+    #[test]
+    fn empty_close_has_no_code() {
+        assert_eq!(parse_close(&[]), Ok(None));
+    }
+
+    #[test]
+    fn half_a_close_code_is_refused() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(parse_close(&[byte]), Err(ProtocolError::TruncatedCloseCode));
+        }
+    }
+
+    #[test]
+    fn reserved_close_code_is_named_even_before_a_bad_reason() {
+        let error = ProtocolError::InvalidCloseCode { code: 1005 };
+        assert_eq!(parse_close(&[0x03, 0xED, 0xFF]), Err(error));
+    }
+
+    #[test]
+    fn close_reason_must_be_utf8() {
+        let error = ProtocolError::InvalidCloseReason;
+        assert_eq!(parse_close(&[0x03, 0xE8, 0xFF]), Err(error));
+        assert_eq!(parse_close(&[0x03, 0xE8, b'a', 0xE2, 0x82]), Err(error), "cut at the end");
+    }
+
+    #[test]
+    fn reason_of_123_bytes_fits_and_124_do_not() {
+        let longest = "x".repeat(123);
+        let payload = encode_close(CloseCode::NORMAL, &longest).unwrap();
+        assert_eq!(payload.as_slice().len(), CONTROL_PAYLOAD_BYTES_MAX);
+        assert_eq!(
+            parse_close(payload.as_slice()),
+            Ok(Some(CloseFrame { code: CloseCode::NORMAL, reason: &longest }))
+        );
+
+        let too_long = "x".repeat(124);
+        assert_eq!(
+            encode_close(CloseCode::NORMAL, &too_long),
+            Err(InvalidClose::ReasonTooLong { reason_bytes: 124 })
+        );
+    }
+
+    #[test]
+    fn reserved_codes_are_the_callers_mistake() {
+        for code in [CloseCode::NO_STATUS, CloseCode::ABNORMAL, CloseCode::TLS_HANDSHAKE] {
+            assert_eq!(encode_close(code, ""), Err(InvalidClose::ReservedCode(code)));
+        }
+    }
+
+    #[test]
+    fn control_payload_takes_up_to_125_bytes() {
+        let bytes: [u8; 126] = std::array::from_fn(|index| index as u8);
+        for len in 0..=125 {
+            let payload = ControlPayload::from_slice(&bytes[..len]).unwrap();
+            assert_eq!(payload.as_slice(), &bytes[..len]);
+        }
+        assert_eq!(ControlPayload::from_slice(&bytes), None);
+        assert_eq!(ControlPayload::from_slice(&[]), Some(ControlPayload::empty()));
+        assert!(size_of::<ControlPayload>() <= 126);
+    }
+
+    #[test]
+    fn codes_print_their_number_and_name() {
+        assert_eq!(CloseCode::GOING_AWAY.to_string(), "1001 going away");
+        assert_eq!(format!("{:?}", CloseCode::new(4321)), "CloseCode(4321)");
+        assert_eq!(u16::from(CloseCode::new(4321)), 4321);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_parses_to_the_same(code in 1000..5000_u16, reason in ".{0,40}") {
+            if let Ok(payload) = encode_close(CloseCode::new(code), &reason) {
+                let close = parse_close(payload.as_slice()).unwrap().unwrap();
+                prop_assert_eq!(close.code.as_u16(), code);
+                prop_assert_eq!(close.reason, reason);
+            } else {
+                prop_assert!(!is_sendable_by_the_book(code) || reason.len() > 123);
+            }
+        }
+
+        #[test]
+        fn any_payload_parses_or_is_refused_by_its_first_fault(
+            payload in prop::collection::vec(any::<u8>(), 0..=125),
+        ) {
+            let expected = match &payload[..] {
+                [] => Ok(None),
+                [_] => Err(ProtocolError::TruncatedCloseCode),
+                [high, low, reason @ ..] => {
+                    let code = u16::from(*high) << 8 | u16::from(*low);
+                    match std::str::from_utf8(reason) {
+                        _ if !is_sendable_by_the_book(code) => {
+                            Err(ProtocolError::InvalidCloseCode { code })
+                        }
+                        Ok(reason) => Ok(Some(CloseFrame { code: CloseCode::new(code), reason })),
+                        Err(_) => Err(ProtocolError::InvalidCloseReason),
+                    }
+                }
+            };
+            prop_assert_eq!(parse_close(&payload), expected);
+        }
+    }
+}

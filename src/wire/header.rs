@@ -211,3 +211,298 @@ const MASK: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every combination of rules that there is.
+    const RULES: [HeaderRules; 4] = [
+        HeaderRules { role: Role::Server, rsv1: Rsv1::Forbidden },
+        HeaderRules { role: Role::Server, rsv1: Rsv1::Negotiated },
+        HeaderRules { role: Role::Client, rsv1: Rsv1::Forbidden },
+        HeaderRules { role: Role::Client, rsv1: Rsv1::Negotiated },
+    ];
+
+    /// The oracle: §5.2 bit by bit for a header that is there in full; `None` when it is not.
+    fn parse_naively(input: &[u8], rules: HeaderRules) -> Result<Option<ParsedHeader>, ()> {
+        if input.len() < 2 {
+            return Ok(None);
+        }
+        let bit = |index: usize| input[index / 8] >> (7 - index % 8) & 1 == 1;
+        let number = |bits: std::ops::Range<usize>| {
+            bits.fold(0_u128, |number, index| number << 1 | u128::from(bit(index)))
+        };
+        let (fin, rsv1, rsv2, rsv3) = (bit(0), bit(1), bit(2), bit(3));
+        let opcode = number(4..8);
+        let is_masked = bit(8);
+        let length_bits = match number(9..16) {
+            126 => 16,
+            127 => 64,
+            _ => 0,
+        };
+        let header_bytes = 2 + length_bits / 8 + if is_masked { 4 } else { 0 };
+        if input.len() < header_bytes {
+            return Ok(None);
+        }
+        let length = if length_bits == 0 { number(9..16) } else { number(16..16 + length_bits) };
+        let key = input[..header_bytes].last_chunk().copied().map(MaskingKey::from_bytes);
+
+        let is_control = opcode >= 8;
+        let begins_message = opcode == 1 || opcode == 2;
+        let is_legal = (!rsv1 || (rules.rsv1 == Rsv1::Negotiated && begins_message))
+            && !rsv2
+            && !rsv3
+            && [0, 1, 2, 8, 9, 10].contains(&opcode)
+            && is_masked == (rules.role == Role::Server)
+            && (!is_control || (fin && length <= 125))
+            && (length_bits != 16 || length >= 126)
+            && (length_bits != 64 || length >= 65_536)
+            && length < 1 << 63;
+        if !is_legal {
+            return Err(());
+        }
+        let header = Header {
+            fin,
+            rsv1,
+            opcode: Opcode::from_bits(opcode as u8).unwrap(),
+            masking_key: key.filter(|_| is_masked),
+            payload_bytes: length as u64,
+        };
+        Ok(Some(ParsedHeader { header, header_bytes }))
+    }
+
+    /// A legal header that begins with these bytes, if the bytes that are missing can make one.
+    fn complete(beginning: &[u8], rules: HeaderRules) -> Vec<u8> {
+        let mut input = beginning.to_vec();
+        if input.len() == 1 {
+            input.push(if rules.role == Role::Server { MASK } else { 0 });
+        }
+        // As a length: never an overflow, and minimal unless the bytes before it rule that out.
+        input.resize(HEADER_BYTES_MAX, 0x7F);
+        input
+    }
+
+    /// Checks every beginning of `input`: the same as the oracle where the oracle knows, and
+    /// before that an error exactly when no bytes to come could make it right.
+    fn check_beginnings(input: &[u8; HEADER_BYTES_MAX], rules: HeaderRules) {
+        let whole = Header::parse(input, rules);
+        assert_eq!(whole.map_err(|_| ()), parse_naively(input, rules), "{input:x?} {rules:?}");
+        for len in 1..input.len() {
+            let beginning = &input[..len];
+            let parsed = Header::parse(beginning, rules);
+            match parsed {
+                Ok(Some(_)) | Err(_) => assert_eq!(parsed, whole, "{beginning:x?} {rules:?}"),
+                Ok(None) => {
+                    assert_eq!(parse_naively(beginning, rules), Ok(None));
+                    let completed = complete(beginning, rules);
+                    let legal = matches!(parse_naively(&completed, rules), Ok(Some(_)));
+                    assert!(legal, "{beginning:x?} {rules:?} is beyond help");
+                }
+            }
+        }
+    }
+
+    fn server_parse(input: &[u8]) -> Result<Option<ParsedHeader>, ProtocolError> {
+        Header::parse(input, RULES[0])
+    }
+
+    #[test]
+    fn empty_input_needs_more() {
+        for rules in RULES {
+            assert_eq!(Header::parse(&[], rules), Ok(None));
+        }
+    }
+
+    #[test]
+    fn every_first_two_bytes_agree_with_the_oracle_at_every_cut() {
+        let extended: [[u8; 12]; 4] =
+            [[0; 12], [0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4], [0x7F; 12], [0xFF; 12]];
+        for rules in RULES {
+            for pair in 0..=u16::MAX {
+                for bytes in extended {
+                    let mut input = [0; HEADER_BYTES_MAX];
+                    input[..2].copy_from_slice(&pair.to_be_bytes());
+                    input[2..].copy_from_slice(&bytes);
+                    check_beginnings(&input, rules);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reserved_bits_fail_on_the_first_byte() {
+        // §5.2: MUST be 0 unless an extension gives them a meaning.
+        for rsv in 1..8 {
+            let error = ProtocolError::ReservedBits { bits: rsv };
+            assert_eq!(server_parse(&[FIN | rsv << 4 | 0x1]), Err(error));
+        }
+    }
+
+    #[test]
+    fn negotiated_rsv1_is_legal_on_the_first_data_frame_only() {
+        // RFC 7692 §6.
+        for rules in [RULES[1], RULES[3]] {
+            for opcode in [Opcode::Text, Opcode::Binary] {
+                assert_eq!(Header::parse(&[RSV1 | opcode as u8], rules), Ok(None));
+            }
+            for opcode in [Opcode::Continuation, Opcode::Close, Opcode::Ping, Opcode::Pong] {
+                let error = ProtocolError::ReservedBits { bits: 0b100 };
+                assert_eq!(Header::parse(&[FIN | RSV1 | opcode as u8], rules), Err(error));
+            }
+            let error = ProtocolError::ReservedBits { bits: 0b010 };
+            assert_eq!(Header::parse(&[FIN | 0x60 | Opcode::Text as u8], rules), Err(error));
+        }
+    }
+
+    #[test]
+    fn reserved_opcodes_fail_on_the_first_byte() {
+        for opcode in (0x3..=0x7).chain(0xB..=0xF) {
+            assert_eq!(
+                server_parse(&[FIN | opcode]),
+                Err(ProtocolError::ReservedOpcode { opcode })
+            );
+        }
+    }
+
+    #[test]
+    fn fragmented_control_frame_fails_on_the_first_byte() {
+        for opcode in 0x8..=0xA {
+            assert_eq!(server_parse(&[opcode]), Err(ProtocolError::FragmentedControlFrame));
+        }
+    }
+
+    #[test]
+    fn long_control_frame_fails_on_the_second_byte() {
+        for length in [126, 127] {
+            let error = ProtocolError::ControlFrameTooLong;
+            assert_eq!(server_parse(&[0x89, MASK | length]), Err(error));
+        }
+        assert_eq!(server_parse(&[0x89, MASK | 125]), Ok(None));
+    }
+
+    #[test]
+    fn server_fails_connection_on_unmasked_frame() {
+        // §5.1
+        assert_eq!(server_parse(&[0x81, 0x05]), Err(ProtocolError::UnmaskedFrame));
+        assert_eq!(server_parse(b"\x81\x05Hello"), Err(ProtocolError::UnmaskedFrame));
+    }
+
+    #[test]
+    fn client_fails_connection_on_masked_frame() {
+        // §5.1
+        assert_eq!(Header::parse(&[0x81, 0x85], RULES[2]), Err(ProtocolError::MaskedFrame));
+    }
+
+    #[test]
+    fn length_that_16_bits_would_hold_fails_on_its_sixth_byte() {
+        // §5.2: the minimal number of bytes must be used.
+        let input = [0x82, MASK | 127, 0, 0, 0, 0, 0, 0];
+        assert_eq!(server_parse(&input[..7]), Ok(None));
+        assert_eq!(server_parse(&input), Err(ProtocolError::LengthNotMinimal));
+        let input = [0x82, MASK | 126, 0, 125];
+        assert_eq!(server_parse(&input[..3]), Ok(None));
+        assert_eq!(server_parse(&input), Err(ProtocolError::LengthNotMinimal));
+    }
+
+    #[test]
+    fn length_of_2_to_the_63_fails_on_its_first_byte() {
+        // §5.2: the most significant bit must be 0.
+        let error = ProtocolError::LengthOverflow;
+        assert_eq!(server_parse(&[0x82, MASK | 127, 0x80]), Err(error));
+        assert_eq!(server_parse(&[0x82, MASK | 127, 0x7F]), Ok(None));
+    }
+
+    #[test]
+    fn payload_behind_the_header_is_not_counted() {
+        let parsed = server_parse(b"\x81\x85\x37\xFA\x21\x3D\x7F\x9F\x4D\x51\x58").unwrap();
+        let header = Header {
+            fin: true,
+            rsv1: false,
+            opcode: Opcode::Text,
+            masking_key: Some(MaskingKey::from_bytes([0x37, 0xFA, 0x21, 0x3D])),
+            payload_bytes: 5,
+        };
+        assert_eq!(parsed, Some(ParsedHeader { header, header_bytes: 6 }));
+    }
+
+    #[test]
+    fn lengths_are_encoded_in_their_shortest_form() {
+        let lengths = [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10), ((1 << 63) - 1, 10)];
+        for (payload_bytes, header_bytes) in lengths {
+            let header = Header {
+                fin: true,
+                rsv1: false,
+                opcode: Opcode::Binary,
+                masking_key: None,
+                payload_bytes,
+            };
+            let mut out = [0; HEADER_BYTES_MAX];
+            assert_eq!(header.encode(&mut out), header_bytes, "{payload_bytes}");
+        }
+    }
+
+    #[test]
+    fn examples_of_5_7_are_encoded() {
+        let mut out = [0; HEADER_BYTES_MAX];
+        let mut encode = |fin, opcode, payload_bytes| {
+            let header = Header { fin, rsv1: false, opcode, masking_key: None, payload_bytes };
+            let header_bytes = header.encode(&mut out);
+            out[..header_bytes].to_vec()
+        };
+        assert_eq!(encode(true, Opcode::Text, 5), [0x81, 0x05]);
+        assert_eq!(encode(false, Opcode::Text, 3), [0x01, 0x03]);
+        assert_eq!(encode(true, Opcode::Continuation, 2), [0x80, 0x02]);
+        assert_eq!(encode(true, Opcode::Binary, 256), [0x82, 0x7E, 0x01, 0x00]);
+        assert_eq!(encode(true, Opcode::Binary, 65_536), [0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    /// Any legal header, with the lengths around each form as likely as all others.
+    fn legal_header() -> impl Strategy<Value = Header> {
+        let payload_bytes =
+            prop_oneof![0..130_u64, 65_530..65_540_u64, 0..1_u64 << 63, Just((1_u64 << 63) - 1),];
+        let opcode = (0..16_u8).prop_filter_map("reserved", Opcode::from_bits);
+        let key = prop::option::of(any::<[u8; 4]>());
+        (any::<bool>(), any::<bool>(), opcode, key, payload_bytes).prop_map(
+            |(fin, rsv1, opcode, key, payload_bytes)| {
+                let is_control = opcode.is_control();
+                Header {
+                    fin: fin || is_control,
+                    rsv1: rsv1 && matches!(opcode, Opcode::Text | Opcode::Binary),
+                    opcode,
+                    masking_key: key.map(MaskingKey::from_bytes),
+                    payload_bytes: if is_control { payload_bytes % 126 } else { payload_bytes },
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_parses_to_the_same_at_its_last_byte(header in legal_header()) {
+            let role = if header.masking_key.is_some() { Role::Server } else { Role::Client };
+            let rules = HeaderRules { role, rsv1: Rsv1::Negotiated };
+            let mut out = [0; HEADER_BYTES_MAX];
+            let header_bytes = header.encode(&mut out);
+            let parsed = Header::parse(&out[..header_bytes], rules);
+            prop_assert_eq!(parsed, Ok(Some(ParsedHeader { header, header_bytes })));
+            for len in 0..header_bytes {
+                prop_assert_eq!(Header::parse(&out[..len], rules), Ok(None));
+            }
+        }
+
+        #[test]
+        fn any_bytes_agree_with_the_oracle_at_every_cut(
+            input: [u8; HEADER_BYTES_MAX],
+            zeros in 0..=HEADER_BYTES_MAX - 2,
+        ) {
+            let mut input = input;
+            input[2..2 + zeros].fill(0);
+            for rules in RULES {
+                check_beginnings(&input, rules);
+            }
+        }
+    }
+}

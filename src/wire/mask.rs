@@ -124,3 +124,131 @@ fn apply_words(payload: &mut [u8], key: MaskingKey) {
 const ALIGN_BYTES_MIN: usize = 16 * 1024;
 
 const CACHE_LINE_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One way to mask, the way that is called or a part of it.
+    struct Backend {
+        name: &'static str,
+        apply: fn(&mut [u8], MaskingKey),
+    }
+
+    /// Every backend that this machine can run; each must work for every length.
+    fn backends() -> Vec<Backend> {
+        let mut backends = vec![
+            Backend { name: "apply", apply },
+            Backend { name: "scalar", apply: apply_scalar },
+            Backend { name: "long", apply: apply_long },
+        ];
+        #[cfg(all(target_arch = "x86_64", not(force_scalar)))]
+        if is_x86_feature_detected!("avx2") {
+            backends.push(Backend {
+                name: "avx2",
+                // SAFETY: AVX2 was detected two lines above; there is no other precondition.
+                apply: |payload, key| unsafe { apply_avx2(payload, key) },
+            });
+        }
+        backends
+    }
+
+    /// RFC 6455 §5.3, word for word: `transformed[i] = original[i] XOR key[i MOD 4]`.
+    fn apply_naively(payload: &mut [u8], MaskingKey(key): MaskingKey) {
+        for (index, byte) in payload.iter_mut().enumerate() {
+            *byte ^= key[index % 4];
+        }
+    }
+
+    /// Bytes without a short period.
+    fn noise(len: usize) -> Vec<u8> {
+        (0..len).map(|index| (index * 167 + index / 251 * 13) as u8).collect()
+    }
+
+    /// Masks `len` bytes of a buffer from an address that is `alignment` beyond a cache line, and
+    /// checks them and their neighbours.
+    fn check(backend: &Backend, len: usize, alignment: usize, key: MaskingKey) {
+        let mut buffer = noise(len + 3 * CACHE_LINE_BYTES);
+        let start = buffer.as_ptr().align_offset(CACHE_LINE_BYTES) + alignment;
+        let mut expected = buffer.clone();
+        apply_naively(&mut expected[start..start + len], key);
+        (backend.apply)(&mut buffer[start..start + len], key);
+        assert!(buffer == expected, "{} len {len} alignment {alignment}", backend.name);
+    }
+
+    const KEY: MaskingKey = MaskingKey([0x37, 0xFA, 0x21, 0x3D]);
+
+    #[test]
+    fn every_backend_agrees_with_the_naive_loop_at_every_length_and_alignment() {
+        for backend in backends() {
+            for alignment in 0..CACHE_LINE_BYTES {
+                for len in 0..=600 {
+                    check(&backend, len, alignment, KEY);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_backend_agrees_with_the_naive_loop_around_the_aligned_start() {
+        for backend in backends() {
+            for alignment in 0..CACHE_LINE_BYTES {
+                for len in [ALIGN_BYTES_MIN - 1, ALIGN_BYTES_MIN, ALIGN_BYTES_MIN + 71] {
+                    check(&backend, len, alignment, KEY);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn example_of_5_7_is_unmasked() {
+        let mut payload = [0x7F, 0x9F, 0x4D, 0x51, 0x58];
+        apply(&mut payload, KEY);
+        assert_eq!(&payload, b"Hello");
+    }
+
+    #[test]
+    fn rotated_key_begins_at_the_next_byte() {
+        for bytes in 0..16 {
+            let expected: Vec<u8> = (0..4).map(|index| KEY.0[(bytes + index) % 4]).collect();
+            assert_eq!(KEY.rotated(bytes).to_bytes()[..], expected);
+        }
+        assert_eq!(KEY.rotated(usize::MAX), KEY.rotated(3));
+        assert_eq!(MaskingKey::from_bytes(KEY.to_bytes()), KEY);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_with_rotated_keys_equal_the_whole(
+            key: [u8; 4],
+            payload in prop::collection::vec(any::<u8>(), 0..2000),
+            cut: prop::sample::Index,
+        ) {
+            let key = MaskingKey::from_bytes(key);
+            let cut = cut.index(payload.len() + 1);
+            let mut expected = payload.clone();
+            apply_naively(&mut expected, key);
+            for backend in backends() {
+                let mut pieces = payload.clone();
+                (backend.apply)(&mut pieces[..cut], key);
+                (backend.apply)(&mut pieces[cut..], key.rotated(cut));
+                prop_assert_eq!(&pieces, &expected, "{}", backend.name);
+            }
+        }
+
+        #[test]
+        fn masking_twice_changes_nothing(
+            key: [u8; 4],
+            payload in prop::collection::vec(any::<u8>(), 0..40_000),
+        ) {
+            for backend in backends() {
+                let mut twice = payload.clone();
+                (backend.apply)(&mut twice, MaskingKey::from_bytes(key));
+                (backend.apply)(&mut twice, MaskingKey::from_bytes(key));
+                prop_assert_eq!(&twice, &payload, "{}", backend.name);
+            }
+        }
+    }
+}

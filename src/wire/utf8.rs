@@ -116,3 +116,169 @@ fn character_bytes(first: u8) -> usize {
         0xF0..=0xFF => 4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Whether any valid text begins with these bytes, asking std about whole texts only: one of
+    /// these endings completes every beginning of a character that can be completed.
+    fn is_prefix_of_some_text(bytes: &[u8]) -> bool {
+        const ENDINGS: [&[u8]; 7] = [
+            &[],
+            &[0x80],
+            &[0x80, 0x80],
+            &[0x80, 0x80, 0x80],
+            &[0xA0],
+            &[0xA0, 0x80],
+            &[0xA0, 0x80, 0x80],
+        ];
+        ENDINGS.iter().any(|ending| str::from_utf8(&[bytes, ending].concat()).is_ok())
+    }
+
+    /// The oracle: the index of the first byte that cannot be right.
+    fn first_bad_byte(text: &[u8]) -> Option<usize> {
+        (0..text.len()).find(|&index| !is_prefix_of_some_text(&text[..=index]))
+    }
+
+    /// Feeds the text cut at `cuts` (ascending) and checks each piece, the boundary behind it, and
+    /// the end against the oracle's answers.
+    fn check_pieces(text: &[u8], first_bad: Option<usize>, cuts: impl Iterator<Item = usize>) {
+        let mut validator = Utf8Validator::default();
+        let mut start = 0;
+        for end in cuts.chain([text.len()]) {
+            let expected = match first_bad {
+                Some(index) if index < end => Err(InvalidUtf8),
+                _ => Ok(()),
+            };
+            assert_eq!(validator.validate(&text[start..end]), expected, "{text:x?} {start}..{end}");
+            if expected.is_err() {
+                assert_eq!(validator, Utf8Validator::default(), "{text:x?} leaves nothing behind");
+                return;
+            }
+            let is_whole = str::from_utf8(&text[..end]).is_ok();
+            assert_eq!(validator.is_at_boundary(), is_whole, "{text:x?} ..{end}");
+            start = end;
+        }
+        assert_eq!(validator.finish().is_ok(), str::from_utf8(text).is_ok(), "{text:x?}");
+        assert!(validator.is_at_boundary());
+    }
+
+    /// Both ends of every range in RFC 3629 §4.
+    const EDGES: [u8; 22] = [
+        0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC,
+        0xED, 0xEE, 0xEF, 0xF0, 0xF4, 0xF5, 0xFF,
+    ];
+
+    #[test]
+    fn every_torn_sequence_of_edges_fails_at_the_byte_the_oracle_names() {
+        for a in EDGES {
+            for b in EDGES {
+                for c in EDGES {
+                    for d in EDGES {
+                        let text = [a, b, c, d];
+                        check_pieces(&text, first_bad_byte(&text), 1..4);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_pair_of_bytes_fails_at_the_byte_the_oracle_names() {
+        for pair in 0..=u16::MAX {
+            let text = pair.to_be_bytes();
+            let first_bad = first_bad_byte(&text);
+            check_pieces(&text, first_bad, 1..2);
+            check_pieces(&text, first_bad, 0..0);
+        }
+    }
+
+    #[test]
+    fn bytes_that_can_never_be_right_fail_before_their_character_ends() {
+        // §8.1: overlong forms, surrogates, beyond U+10FFFF.
+        let beginnings: [&[u8]; 7] =
+            [&[0xC0], &[0xE0, 0x80], &[0xED, 0xA0], &[0xF0, 0x80], &[0xF4, 0x90], &[0xF5], &[0x80]];
+        for bytes in beginnings {
+            let (last, before) = bytes.split_last().unwrap();
+            let mut validator = Utf8Validator::default();
+            assert_eq!(validator.validate(before), Ok(()), "{bytes:x?}");
+            assert_eq!(validator.validate(&[*last]), Err(InvalidUtf8), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn every_character_passes_at_every_cut() {
+        let mut buffer = [0; 4];
+        for character in '\0'..=char::MAX {
+            let text = character.encode_utf8(&mut buffer).as_bytes();
+            for cut in 0..=text.len() {
+                let mut validator = Utf8Validator::default();
+                assert_eq!(validator.validate(&text[..cut]), Ok(()), "{character:?}");
+                assert_eq!(validator.validate(&text[cut..]), Ok(()), "{character:?}");
+                assert_eq!(validator.finish(), Ok(()), "{character:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn unfinished_character_at_the_end_is_an_error_and_is_forgotten() {
+        let mut validator = Utf8Validator::default();
+        assert_eq!(validator.validate(&[b'a', 0xF0, 0x9F, 0x92]), Ok(()));
+        assert!(!validator.is_at_boundary());
+        assert_eq!(validator.finish(), Err(InvalidUtf8));
+        assert_eq!(validator.validate(b"next"), Ok(()));
+        assert_eq!(validator.finish(), Ok(()));
+    }
+
+    #[test]
+    fn empty_pieces_change_nothing() {
+        let mut validator = Utf8Validator::default();
+        for piece in [&[][..], &[0xE2], &[], &[0x82], &[], &[0xAC], &[]] {
+            assert_eq!(validator.validate(piece), Ok(()));
+        }
+        assert_eq!(validator.finish(), Ok(()));
+    }
+
+    #[test]
+    fn validator_fits_a_slot() {
+        assert!(size_of::<Utf8Validator>() <= 8);
+    }
+
+    /// Texts long enough for the vector code, most of them with one byte overwritten.
+    fn damaged_text() -> impl Strategy<Value = Vec<u8>> {
+        let character = prop_oneof![4 => prop::char::range('\0', '\u{7F}'), 3 => any::<char>()];
+        let text = prop::collection::vec(character, 0..200).prop_map(String::from_iter);
+        (text, any::<prop::sample::Index>(), prop::option::of(any::<u8>())).prop_map(
+            |(text, index, damage)| {
+                let mut text = text.into_bytes();
+                if let (Some(damage), false) = (damage, text.is_empty()) {
+                    let index = index.index(text.len());
+                    text[index] = damage;
+                }
+                text
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_cuts_of_any_text_agree_with_the_oracle(
+            text in damaged_text(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            cuts.sort_unstable();
+            let first_bad = first_bad_byte(&text);
+            check_pieces(&text, first_bad, cuts.into_iter());
+            check_pieces(&text, first_bad, 0..text.len());
+        }
+
+        #[test]
+        fn whole_texts_agree_with_std(text in damaged_text()) {
+            prop_assert_eq!(validate_whole(&text).ok(), str::from_utf8(&text).ok());
+        }
+    }
+}
