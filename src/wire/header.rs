@@ -63,7 +63,7 @@ impl Header {
     #[inline]
     pub fn parse(input: &[u8], rules: HeaderRules) -> Result<Option<ParsedHeader>, ProtocolError> {
         // What a server nearly always sees, a short masked frame, in one bounds check.
-        if let Some(&[first, second, k0, k1, k2, k3]) = input.first_chunk()
+        if let Some(&[first, second, ref key @ ..]) = input.first_chunk::<6>()
             && rules.role == Role::Server
             && second & MASK != 0
             && second & LENGTH < LENGTH_16
@@ -72,7 +72,7 @@ impl Header {
                 opcode: parse_opcode(first, rules.rsv1)?,
                 fin: first & FIN != 0,
                 rsv1: first & RSV1 != 0,
-                masking_key: Some(MaskingKey::from_bytes([k0, k1, k2, k3])),
+                masking_key: Some(MaskingKey::from_bytes(*key)),
                 payload_bytes: u64::from(second & LENGTH),
             };
             return Ok(Some(ParsedHeader { header, header_bytes: 6 }));
