@@ -80,7 +80,9 @@ impl Header {
         Self::parse_any(input, rules)
     }
 
-    /// Parses every header that there is, byte by byte.
+    /// Parses every header that there is, byte by byte. Inlined, although long, since the result
+    /// would otherwise go through memory on the fast path too.
+    #[inline]
     fn parse_any(input: &[u8], rules: HeaderRules) -> Result<Option<ParsedHeader>, ProtocolError> {
         let Some((&first, rest)) = input.split_first() else { return Ok(None) };
         let opcode = parse_opcode(first, rules.rsv1)?;
@@ -175,6 +177,7 @@ fn parse_opcode(first: u8, rsv1: Rsv1) -> Result<Opcode, ProtocolError> {
 
 /// Reads the payload length that the seven bits announce from `rest`, and returns it with the
 /// bytes behind it; `None` when it needs more.
+#[inline]
 fn parse_length(bits: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, ProtocolError> {
     match bits {
         LENGTH_16 => {
