@@ -5,8 +5,6 @@
 //! processors that have it. `--cfg force_scalar` selects the first everywhere.
 #![allow(unsafe_code)] // The only place: one call, after its feature was detected.
 
-use std::array;
-
 /// The four bytes that a client's frame is masked with, in the order of the wire (RFC 6455 §5.3).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct MaskingKey([u8; 4]);
@@ -38,11 +36,17 @@ impl MaskingKey {
 /// [`rotated`](MaskingKey::rotated) by the bytes before it.
 #[inline]
 pub fn apply(payload: &mut [u8], key: MaskingKey) {
-    if payload.len() <= 32 { apply_short(payload, key) } else { apply_long(payload, key) }
+    if payload.len() <= SHORT_BYTES_MAX {
+        apply_short(payload, key);
+    } else {
+        apply_long(payload, key);
+    }
 }
 
+/// Masks at most [`SHORT_BYTES_MAX`] bytes.
 #[inline]
 fn apply_short(payload: &mut [u8], key: MaskingKey) {
+    debug_assert!(payload.len() <= SHORT_BYTES_MAX);
     match payload.len() {
         0..=3 => apply_bytes(payload, key),
         4..=7 => apply_ends::<4>(payload, key),
@@ -55,7 +59,7 @@ fn apply_short(payload: &mut [u8], key: MaskingKey) {
 /// either is stored, so the bytes that they share get the same value twice.
 #[inline]
 fn apply_ends<const N: usize>(payload: &mut [u8], key: MaskingKey) {
-    const { assert!(N % 4 == 0, "the last word's key is rotated by len - N, so by len") };
+    const { assert!(N.is_multiple_of(4), "the last word's key is rotated by len - N, so by len") };
     let (Some(&first), Some(&last)) = (payload.first_chunk::<N>(), payload.last_chunk::<N>())
     else {
         return;
@@ -69,6 +73,7 @@ fn apply_ends<const N: usize>(payload: &mut [u8], key: MaskingKey) {
     }
 }
 
+/// Four bytes at a time: the shape that LLVM makes vectors of, whichever the target.
 #[inline(always)]
 fn xor_word<const N: usize>(mut word: [u8; N], key: MaskingKey) -> [u8; N] {
     let key = u32::from_ne_bytes(key.0);
@@ -78,9 +83,10 @@ fn xor_word<const N: usize>(mut word: [u8; N], key: MaskingKey) -> [u8; N] {
     word
 }
 
+/// Masks at most as many bytes as the key has.
 #[inline]
 fn apply_bytes(payload: &mut [u8], MaskingKey(key): MaskingKey) {
-    for (byte, key) in payload.iter_mut().zip(key.iter().cycle()) {
+    for (byte, key) in payload.iter_mut().zip(key) {
         *byte ^= key;
     }
 }
@@ -118,14 +124,18 @@ fn apply_aligned(payload: &mut [u8], key: MaskingKey) {
     apply_words(aligned, key.rotated(unaligned_bytes));
 }
 
+/// The loop itself, always inlined so that it is compiled for its caller's target features.
 #[inline(always)]
 fn apply_words(payload: &mut [u8], key: MaskingKey) {
-    let (words, rest) = payload.as_chunks_mut::<32>();
+    let (words, rest) = payload.as_chunks_mut::<SHORT_BYTES_MAX>();
     for word in words {
         *word = xor_word(*word, key);
     }
     apply_short(rest, key);
 }
+
+/// Two words of 16 bytes, which every 64-bit target has; also one vector of AVX2.
+const SHORT_BYTES_MAX: usize = 32;
 
 /// From here on vectors that straddle cache lines cost more than a short unaligned beginning does:
 /// about 110 against 70–90 GB/s (Zen 4).
