@@ -1,7 +1,7 @@
 //! Masking in two pieces, at any alignment, equals the loop of RFC 6455 §5.3.
 #![no_main]
 
-use corewire::fuzzing::wire::{MaskingKey, apply};
+use corewire::fuzzing::wire::{MaskingKey, mask};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, u16, [u8; 4], &[u8], u8)| {
@@ -16,7 +16,7 @@ fuzz_target!(|input: (u8, u16, [u8; 4], &[u8], u8)| {
     let key = MaskingKey::from_bytes(key);
     let cut = usize::from(cut).min(payload.len());
     let (first, second) = payload.split_at_mut(cut);
-    apply(first, key);
-    apply(second, key.rotated(cut));
+    mask::apply(first, key);
+    mask::apply(second, key.rotated(cut));
     assert!(payload == expected, "start {start} cut {cut} of {}", expected.len());
 });
