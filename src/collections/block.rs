@@ -242,3 +242,211 @@ pub const CLASSES_ABOVE_MAX: usize = 2;
 
 /// Up to 2 TiB: more than any limit that can be configured in earnest.
 const CLASS_COUNT: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: BlockPoolLimits =
+        BlockPoolLimits { pinned_bytes_max: 64 * 1024, retained_bytes_max: 24 * 1024 };
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Take { need: usize, declared: usize },
+        Grow { which: prop::sample::Index, need: usize, declared: usize },
+        Fill { which: prop::sample::Index, bytes: Vec<u8> },
+        PutBack { which: prop::sample::Index },
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let which = any::<prop::sample::Index>;
+        let declared = || prop_oneof![0_usize..40_000, Just(usize::MAX), Just(1 << 62)];
+        prop_oneof![
+            (0_usize..20_000, declared())
+                .prop_map(|(need, declared)| Operation::Take { need, declared }),
+            (which(), 0_usize..20_000, declared())
+                .prop_map(|(which, need, declared)| Operation::Grow { which, need, declared }),
+            (which(), prop::collection::vec(any::<u8>(), 0..3_000))
+                .prop_map(|(which, bytes)| Operation::Fill { which, bytes }),
+            which().prop_map(|which| Operation::PutBack { which }),
+        ]
+    }
+
+    /// The naive pool: the multiset of free capacities and nothing else.
+    #[derive(Default)]
+    struct Model {
+        free: Vec<usize>,
+        outstanding: Vec<usize>,
+    }
+
+    impl Model {
+        fn take(&mut self, need: usize, declared: usize) -> Option<usize> {
+            let class = |bytes: usize| bytes.max(1024).checked_next_power_of_two();
+            let found = class(declared.max(need)).and_then(|wanted| {
+                let most = wanted.saturating_mul(4);
+                self.free.iter().copied().filter(|free| (wanted..=most).contains(free)).min()
+            });
+            let own = class(need)?;
+            let bytes = match found.or(self.free.contains(&own).then_some(own)) {
+                Some(bytes) => {
+                    let position = self.free.iter().position(|free| *free == bytes).unwrap();
+                    self.free.remove(position);
+                    bytes
+                }
+                None => {
+                    let out: usize = self.outstanding.iter().sum();
+                    if out + own > LIMITS.pinned_bytes_max {
+                        return None;
+                    }
+                    self.free.sort_unstable();
+                    while out + own + self.free.iter().sum::<usize>() > LIMITS.pinned_bytes_max {
+                        self.free.pop();
+                    }
+                    own
+                }
+            };
+            self.outstanding.push(bytes);
+            Some(bytes)
+        }
+
+        fn put_back(&mut self, bytes: usize) {
+            let position = self.outstanding.iter().position(|out| *out == bytes).unwrap();
+            self.outstanding.remove(position);
+            if self.free.iter().sum::<usize>() + bytes <= LIMITS.retained_bytes_max {
+                self.free.push(bytes);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pool_equals_a_list_of_free_capacities(
+            operations in prop::collection::vec(operation(), 0..80),
+        ) {
+            let mut pool = BlockPool::new(LIMITS);
+            let mut model = Model::default();
+            let mut blocks: Vec<(Block, Vec<u8>)> = Vec::new();
+            for operation in operations {
+                let count = blocks.len();
+                match operation {
+                    Operation::Take { need, declared } => {
+                        let block = pool.take(need, declared);
+                        prop_assert_eq!(
+                            block.as_ref().map(Block::capacity),
+                            model.take(need, declared)
+                        );
+                        if let Some(block) = block {
+                            prop_assert!(block.is_empty() && block.capacity() >= need);
+                            blocks.push((block, Vec::new()));
+                        }
+                    }
+                    Operation::Grow { which, need, declared } if count > 0 => {
+                        let (block, _) = &mut blocks[which.index(count)];
+                        let before = block.capacity();
+                        let grown = pool.grow(block, need, declared);
+                        if need <= before {
+                            prop_assert_eq!((grown, block.capacity()), (Ok(()), before));
+                        } else if let Some(bytes) = model.take(need, declared) {
+                            model.put_back(before);
+                            prop_assert_eq!((grown, block.capacity()), (Ok(()), bytes));
+                        } else {
+                            prop_assert_eq!(grown, Err(PoolExhausted));
+                            prop_assert_eq!(block.capacity(), before);
+                        }
+                    }
+                    Operation::Fill { which, bytes } if count > 0 => {
+                        let (block, filled) = &mut blocks[which.index(count)];
+                        let room = block.capacity() - filled.len();
+                        let taken = block.extend_from_slice(&bytes);
+                        prop_assert_eq!(taken, bytes.len().min(room));
+                        filled.extend_from_slice(&bytes[..taken]);
+                    }
+                    Operation::PutBack { which } if count > 0 => {
+                        let (block, _) = blocks.swap_remove(which.index(count));
+                        model.put_back(block.capacity());
+                        pool.put_back(block);
+                    }
+                    _ => {}
+                }
+                for (block, filled) in &blocks {
+                    prop_assert_eq!(block.as_slice(), &filled[..]);
+                }
+                let retained: usize = model.free.iter().sum();
+                let outstanding: usize = model.outstanding.iter().sum();
+                prop_assert_eq!(pool.retained_bytes(), retained);
+                prop_assert_eq!(pool.pinned_bytes(), retained + outstanding);
+                prop_assert!(pool.pinned_bytes() <= LIMITS.pinned_bytes_max);
+                prop_assert!(pool.retained_bytes() <= LIMITS.retained_bytes_max);
+                prop_assert_eq!(pool.outstanding(), model.outstanding.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_declared_length_alone_allocates_nothing() {
+        let mut pool = BlockPool::new(LIMITS);
+        assert_eq!(pool.take(10, 60 * 1024).unwrap().capacity(), 1024);
+        assert_eq!(pool.take(1025, usize::MAX).unwrap().capacity(), 2048);
+    }
+
+    #[test]
+    fn a_free_block_is_taken_at_the_declared_length() {
+        let mut pool = BlockPool::new(LIMITS);
+        let large = pool.take(16 * 1024, 0).unwrap();
+        pool.put_back(large);
+        let block = pool.take(1, 10_000).unwrap();
+        assert_eq!(block.capacity(), 16 * 1024);
+        pool.put_back(block);
+        assert_eq!(pool.take(1, 2_000).unwrap().capacity(), 1024, "four classes are too many");
+    }
+
+    #[test]
+    fn growing_keeps_the_content_and_gives_the_old_block_back() {
+        let mut pool = BlockPool::new(LIMITS);
+        let mut block = pool.take(4, 4).unwrap();
+        block.extend_from_slice(b"held");
+        pool.grow(&mut block, 1025, 1025).unwrap();
+        assert_eq!((block.as_slice(), block.capacity()), (&b"held"[..], 2048));
+        assert_eq!((pool.outstanding(), pool.retained_bytes()), (1, 1024));
+    }
+
+    #[test]
+    fn retained_blocks_of_the_wrong_class_make_room() {
+        let limits = BlockPoolLimits { pinned_bytes_max: 4096, retained_bytes_max: 4096 };
+        let mut pool = BlockPool::new(limits);
+        let blocks: Vec<_> = (0..4).map(|_| pool.take(1, 1).unwrap()).collect();
+        assert!(pool.take(1, 1).is_none());
+        blocks.into_iter().for_each(|block| pool.put_back(block));
+        assert_eq!(pool.take(4096, 4096).unwrap().capacity(), 4096);
+        assert_eq!(pool.pinned_bytes(), 4096);
+    }
+
+    #[test]
+    fn more_than_any_block_holds_is_refused() {
+        let limits = BlockPoolLimits { pinned_bytes_max: usize::MAX, retained_bytes_max: 0 };
+        let mut pool = BlockPool::new(limits);
+        assert!(pool.take(usize::MAX, 0).is_none());
+        assert!(pool.take(1 << 43, 0).is_none());
+        assert_eq!(pool.pinned_bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_written_to_the_spare_part_are_filled_by_advancing() {
+        let mut block = Block::with_capacity(1024);
+        block.extend_from_slice(b"ab");
+        block.spare()[..2].copy_from_slice(b"cd");
+        block.advance(2);
+        assert_eq!(block.as_mut_slice(), b"abcd");
+        assert_eq!(block.spare().len(), 1020);
+        block.clear();
+        assert!(block.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "within its capacity")]
+    fn advancing_past_the_capacity_panics() {
+        Block::with_capacity(1024).advance(1025);
+    }
+}

@@ -7,6 +7,7 @@
 pub mod block;
 pub mod outbox;
 pub mod ring;
+mod segment;
 pub mod table;
 pub mod wheel;
 

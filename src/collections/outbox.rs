@@ -12,11 +12,14 @@
 
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use slab::Slab;
 
 use super::PoolExhausted;
 use super::ring::{Ring, RingPool};
+use super::segment::Data;
+
+pub use super::segment::HEADER_BYTES_MAX;
 
 /// A queue of bytes to be written, whose memory lies in an [`OutboxPool`].
 ///
@@ -58,18 +61,6 @@ struct Segment {
     next: u32,
     /// The number of a replaceable segment of which nothing is consumed; otherwise 0.
     sequence: u64,
-}
-
-#[derive(Debug)]
-enum Data {
-    Ring(Ring),
-    Shared(Bytes),
-    /// The header in front of a shared payload: a ring for it alone would pin kilobytes.
-    Header {
-        bytes: [u8; HEADER_BYTES_MAX],
-        start: u8,
-        end: u8,
-    },
 }
 
 impl Outbox {
@@ -413,42 +404,6 @@ impl OutboxPool {
     }
 }
 
-impl Data {
-    fn header(header: &[u8]) -> Self {
-        let mut bytes = [0; HEADER_BYTES_MAX];
-        bytes[..header.len()].copy_from_slice(header);
-        Self::Header { bytes, start: 0, end: header.len() as u8 }
-    }
-
-    #[inline]
-    fn as_slices(&self) -> (&[u8], &[u8]) {
-        match self {
-            Self::Ring(ring) => ring.as_slices(),
-            Self::Shared(bytes) => (bytes, &[]),
-            Self::Header { bytes, start, end } => (&bytes[*start as usize..*end as usize], &[]),
-        }
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        match self {
-            Self::Ring(ring) => ring.len(),
-            Self::Shared(bytes) => bytes.len(),
-            Self::Header { start, end, .. } => (end - start) as usize,
-        }
-    }
-
-    /// Gives up fewer bytes than are held.
-    #[inline]
-    fn consume(&mut self, count: usize) {
-        match self {
-            Self::Ring(ring) => ring.consume(count),
-            Self::Shared(bytes) => bytes.advance(count),
-            Self::Header { start, .. } => *start += count as u8,
-        }
-    }
-}
-
 /// A walk over the queued bytes of an outbox, the oldest first, which changes nothing.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
@@ -508,8 +463,347 @@ impl Cursor<'_> {
     }
 }
 
-/// RFC 6455 §5.2: two bytes, eight of extended payload length, four of masking key.
-pub const HEADER_BYTES_MAX: usize = 14;
-
 /// The index of no segment.
 const NONE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    const RING_BYTES: usize = 16;
+    const RINGS_MAX: usize = 8;
+    const SEGMENTS_MAX: usize = 12;
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Push { header: Vec<u8>, payload: Vec<u8> },
+        PushMapped { header: Vec<u8>, payload: Vec<u8> },
+        PushShared { header: Vec<u8>, payload: Vec<u8> },
+        PushReplaceable(Vec<u8>),
+        Replace { which: Index, bytes: Vec<u8> },
+        Consume(Index),
+        Clear,
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let bytes = |count| prop::collection::vec(any::<u8>(), count);
+        let frame = || (bytes(0..15), bytes(0..50));
+        prop_oneof![
+            1 => frame().prop_map(|(header, payload)| Operation::Push { header, payload }),
+            1 => frame().prop_map(|(header, payload)| Operation::PushMapped { header, payload }),
+            1 => frame().prop_map(|(header, payload)| Operation::PushShared { header, payload }),
+            1 => bytes(1..20).prop_map(Operation::PushReplaceable),
+            1 => (any::<Index>(), bytes(1..20))
+                .prop_map(|(which, bytes)| Operation::Replace { which, bytes }),
+            3 => any::<Index>().prop_map(Operation::Consume),
+            1 => Just(Operation::Clear),
+        ]
+    }
+
+    /// What was pushed and not consumed. A key stands with its piece until a byte of it is gone.
+    #[derive(Default)]
+    struct Model {
+        pieces: VecDeque<(Option<SegmentKey>, Vec<u8>)>,
+        keys: Vec<SegmentKey>,
+    }
+
+    impl Model {
+        fn content(&self) -> Vec<u8> {
+            self.pieces.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect()
+        }
+
+        fn push(&mut self, key: Option<SegmentKey>, bytes: Vec<u8>) {
+            if !bytes.is_empty() {
+                self.pieces.push_back((key, bytes));
+            }
+        }
+
+        fn replace(&mut self, wanted: SegmentKey, bytes: &[u8]) -> bool {
+            let found = self.pieces.iter_mut().find(|(key, _)| *key == Some(wanted));
+            found.map(|(_, queued)| *queued = bytes.to_vec()).is_some()
+        }
+
+        fn consume(&mut self, mut count: usize) {
+            while count > 0 {
+                let (key, bytes) = &mut self.pieces[0];
+                let taken = count.min(bytes.len());
+                *key = None;
+                bytes.drain(..taken);
+                count -= taken;
+                if bytes.is_empty() {
+                    self.pieces.pop_front();
+                }
+            }
+        }
+    }
+
+    fn content(outbox: &Outbox, pool: &OutboxPool) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 2 * SEGMENTS_MAX];
+        let count = outbox.lend(pool, &mut slices);
+        assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
+        assert_eq!(outbox.front_slice(pool), slices[..count].first().map_or(&[][..], |s| s));
+        slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+
+    /// Does the operation to both and answers whether the outbox took it.
+    fn apply(
+        outbox: &mut Outbox,
+        pool: &mut OutboxPool,
+        model: &mut Model,
+        operation: Operation,
+    ) -> Result<(), PoolExhausted> {
+        match operation {
+            Operation::Push { header, payload } => {
+                outbox.push(pool, &header, &payload)?;
+                model.push(None, [header, payload].concat());
+            }
+            Operation::PushMapped { header, payload } => {
+                outbox.push_mapped(pool, &header, &payload, |piece| {
+                    piece.iter_mut().for_each(|byte| *byte = !*byte);
+                })?;
+                let mapped = payload.iter().map(|byte| !byte).collect();
+                model.push(None, [header, mapped].concat());
+            }
+            Operation::PushShared { header, payload } => {
+                let shared = Bytes::from(payload.clone());
+                outbox.push_shared_with_header(pool, &header, shared)?;
+                model.push(None, [header, payload].concat());
+            }
+            Operation::PushReplaceable(bytes) => {
+                let key = outbox.push_replaceable(pool, Bytes::from(bytes.clone()))?;
+                assert!(!model.keys.contains(&key));
+                model.keys.push(key);
+                model.push(Some(key), bytes);
+            }
+            Operation::Replace { which, bytes } if !model.keys.is_empty() => {
+                let key = *which.get(&model.keys);
+                let expected = model.replace(key, &bytes);
+                assert_eq!(outbox.replace(pool, key, Bytes::from(bytes)), expected);
+            }
+            Operation::Replace { .. } => {}
+            Operation::Consume(index) => {
+                let count = index.index(model.content().len() + 1);
+                outbox.consume(pool, count);
+                model.consume(count);
+            }
+            Operation::Clear => {
+                outbox.clear(pool);
+                model.pieces.clear();
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn outboxes_of_one_pool_equal_lists_of_pieces(
+            operations in prop::collection::vec((0_usize..3, operation()), 0..100),
+        ) {
+            let mut pool = OutboxPool::new(RING_BYTES, RINGS_MAX, SEGMENTS_MAX);
+            let mut outboxes = [Outbox::new(), Outbox::new(), Outbox::new()];
+            let mut models = [Model::default(), Model::default(), Model::default()];
+            for (which, operation) in operations {
+                let before = (pool.rings_in_use(), pool.segments(), pool.shared_bytes());
+                let (outbox, model) = (&mut outboxes[which], &mut models[which]);
+                if apply(outbox, &mut pool, model, operation).is_err() {
+                    let after = (pool.rings_in_use(), pool.segments(), pool.shared_bytes());
+                    prop_assert_eq!(after, before);
+                    // No push of this test asks for more than 5 rings or segments.
+                    let (rings, segments, _) = before;
+                    prop_assert!(rings + 5 > RINGS_MAX || segments + 5 > SEGMENTS_MAX);
+                }
+                prop_assert!(pool.rings_in_use() <= RINGS_MAX);
+                prop_assert!(pool.segments() <= SEGMENTS_MAX);
+                for (outbox, model) in outboxes.iter().zip(&models) {
+                    let expected = model.content();
+                    prop_assert_eq!(content(outbox, &pool), &expected[..]);
+                    prop_assert_eq!(outbox.queued_bytes(), expected.len() as u64);
+                    prop_assert_eq!(outbox.is_empty(), expected.is_empty());
+                }
+            }
+            for outbox in &mut outboxes {
+                outbox.clear(&mut pool);
+            }
+            prop_assert_eq!((pool.rings_in_use(), pool.segments(), pool.shared_bytes()), (0, 0, 0));
+        }
+
+        #[test]
+        fn cursor_equals_an_index_into_the_content(
+            operations in prop::collection::vec(operation(), 0..30),
+            steps in prop::collection::vec((0_u64..30, 0_usize..40), 0..20),
+        ) {
+            let mut pool = OutboxPool::new(RING_BYTES, RINGS_MAX, SEGMENTS_MAX);
+            let mut outbox = Outbox::new();
+            let mut model = Model::default();
+            for operation in operations {
+                let _ = apply(&mut outbox, &mut pool, &mut model, operation);
+            }
+            let content = model.content();
+            let mut cursor = outbox.cursor(&pool);
+            let mut position = 0;
+            for (skip, peek) in steps {
+                let skipped = (skip as usize).min(content.len() - position);
+                prop_assert_eq!(cursor.skip(skip), skipped as u64);
+                position += skipped;
+                prop_assert_eq!(cursor.position(), position as u64);
+                let mut target = vec![0; peek];
+                let count = cursor.peek(&mut target);
+                prop_assert_eq!(count, peek.min(content.len() - position));
+                prop_assert_eq!(&target[..count], &content[position..position + count]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_handle_and_the_segments_are_small() {
+        assert_eq!(size_of::<Outbox>(), 16);
+        /// What the slab stores.
+        #[expect(dead_code, reason = "only its size matters")]
+        enum Entry {
+            Vacant(usize),
+            Occupied(Segment),
+        }
+        assert_eq!(size_of::<Entry>(), 56);
+    }
+
+    #[test]
+    fn a_push_that_does_not_fit_leaves_nothing_behind() {
+        let mut pool = OutboxPool::new(16, 2, 8);
+        let mut outbox = Outbox::new();
+        outbox.push(&mut pool, b"12", b"3456").unwrap();
+        let untouched = |_: &mut [u8]| panic!("nothing was copied");
+        assert_eq!(outbox.push_mapped(&mut pool, &[0; 2], &[0; 25], untouched), Err(PoolExhausted));
+        assert_eq!((outbox.queued_bytes(), pool.rings_in_use()), (6, 1));
+        outbox.push(&mut pool, &[7; 2], &[7; 24]).unwrap();
+        assert_eq!((outbox.queued_bytes(), pool.rings_in_use()), (32, 2));
+        assert_eq!(content(&outbox, &pool), [&b"123456"[..], &[7; 26]].concat());
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    fn segments_are_bounded() {
+        let mut pool = OutboxPool::new(16, 9, 2);
+        let mut outbox = Outbox::new();
+        let shared = Bytes::from_static(b"shared");
+        outbox.push_shared(&mut pool, shared.clone()).unwrap();
+        let refused = outbox.push_shared_with_header(&mut pool, b"h", shared.clone());
+        assert_eq!(refused, Err(PoolExhausted));
+        outbox.push_shared(&mut pool, shared.clone()).unwrap();
+        assert_eq!(outbox.push(&mut pool, b"h", b""), Err(PoolExhausted));
+        assert_eq!(outbox.push_replaceable(&mut pool, shared), Err(PoolExhausted));
+        assert_eq!(outbox.queued_bytes(), 12);
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    fn an_emptied_ring_goes_back_and_is_reused() {
+        let mut pool = OutboxPool::new(16, 1, 8);
+        let mut outbox = Outbox::new();
+        for _ in 0..3 {
+            outbox.push(&mut pool, b"0123456789", b"abcdef").unwrap();
+            assert_eq!(pool.rings_in_use(), 1);
+            outbox.consume(&mut pool, 16);
+            assert_eq!((pool.rings_in_use(), pool.segments()), (0, 0));
+        }
+        assert!(pool.pinned_bytes() >= 16 && pool.pinned_bytes() < 16 + 8 * 56);
+    }
+
+    #[test]
+    fn a_reference_is_dropped_when_all_of_it_was_written() {
+        let mut pool = OutboxPool::new(16, 1, 8);
+        let mut outbox = Outbox::new();
+        let shared = Bytes::from(vec![1; 100]);
+        outbox.push_shared(&mut pool, shared.clone()).unwrap();
+        outbox.consume(&mut pool, 99);
+        assert_eq!((pool.shared_bytes(), shared.is_unique()), (1, false));
+        outbox.consume(&mut pool, 1);
+        assert_eq!((pool.shared_bytes(), shared.is_unique()), (0, true));
+    }
+
+    #[test]
+    fn a_header_before_a_shared_payload_takes_no_ring() {
+        let mut pool = OutboxPool::new(16, 0, 8);
+        let mut outbox = Outbox::new();
+        outbox.push_shared_with_header(&mut pool, &[9; 14], Bytes::from_static(b"x")).unwrap();
+        outbox.consume(&mut pool, 13);
+        assert_eq!(content(&outbox, &pool), b"\x09x");
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    fn a_header_goes_into_the_last_ring_if_that_has_room() {
+        let mut pool = OutboxPool::new(16, 1, 2);
+        let mut outbox = Outbox::new();
+        outbox.push(&mut pool, b"ab", b"cd").unwrap();
+        outbox.push_shared_with_header(&mut pool, b"ef", Bytes::from_static(b"gh")).unwrap();
+        assert_eq!(content(&outbox, &pool), b"abcdefgh");
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    fn a_cursor_stands_behind_the_edge_of_a_wrapped_ring() {
+        let mut pool = OutboxPool::new(16, 1, 8);
+        let mut outbox = Outbox::new();
+        outbox.push(&mut pool, b"", &[0; 15]).unwrap();
+        outbox.consume(&mut pool, 12);
+        outbox.push(&mut pool, b"", b"abcdef").unwrap();
+        let mut cursor = outbox.cursor(&pool);
+        assert_eq!(cursor.skip(7), 7);
+        let mut target = [0; 4];
+        assert_eq!(cursor.peek(&mut target), 2);
+        assert_eq!(&target[..2], b"ef");
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    fn lending_stops_where_the_slices_end() {
+        let mut pool = OutboxPool::new(16, 4, 8);
+        let mut outbox = Outbox::new();
+        outbox.push(&mut pool, b"", &[3; 40]).unwrap();
+        let mut slices = [IoSlice::new(&[]); 2];
+        assert_eq!(outbox.lend(&pool, &mut slices), 2);
+        assert_eq!(slices.map(|slice| slice.len()), [16, 16]);
+        assert_eq!(outbox.lend(&pool, &mut []), 0);
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    fn the_mapped_pieces_joined_are_the_payload() {
+        let mut pool = OutboxPool::new(16, 4, 8);
+        let mut outbox = Outbox::new();
+        let payload: Vec<u8> = (0..50).collect();
+        let mut seen = Vec::new();
+        let map = |piece: &mut [u8]| seen.extend_from_slice(piece);
+        outbox.push_mapped(&mut pool, b"header", &payload, map).unwrap();
+        assert_eq!(seen, payload);
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    fn a_key_is_stale_once_its_slot_holds_another_segment() {
+        let mut pool = OutboxPool::new(16, 4, 8);
+        let mut outbox = Outbox::new();
+        let first = outbox.push_replaceable(&mut pool, Bytes::from_static(b"one")).unwrap();
+        outbox.clear(&mut pool);
+        let second = outbox.push_replaceable(&mut pool, Bytes::from_static(b"two")).unwrap();
+        assert_eq!(first.index, second.index);
+        assert!(!outbox.replace(&mut pool, first, Bytes::from_static(b"three")));
+        assert!(outbox.replace(&mut pool, second, Bytes::from_static(b"three")));
+        assert_eq!(content(&outbox, &pool), b"three");
+        outbox.clear(&mut pool);
+    }
+
+    #[test]
+    #[should_panic(expected = "only queued bytes")]
+    fn consuming_more_than_is_queued_panics() {
+        let mut pool = OutboxPool::new(16, 4, 8);
+        let mut outbox = Outbox::new();
+        outbox.push(&mut pool, b"ab", b"").unwrap();
+        outbox.consume(&mut pool, 3);
+    }
+}

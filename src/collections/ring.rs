@@ -203,3 +203,151 @@ impl RingPool {
 
 /// The largest ring: its positions are 32-bit numbers, and their sum must not overflow.
 pub const CAPACITY_BYTES_MAX: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Push(Vec<u8>),
+        PushMapped(Vec<u8>),
+        Consume(prop::sample::Index),
+        Clear,
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+        prop_oneof![
+            4 => bytes().prop_map(Operation::Push),
+            4 => bytes().prop_map(Operation::PushMapped),
+            8 => any::<prop::sample::Index>().prop_map(Operation::Consume),
+            1 => Just(Operation::Clear),
+        ]
+    }
+
+    fn content(ring: &Ring) -> Vec<u8> {
+        let (first, second) = ring.as_slices();
+        [first, second].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn ring_equals_a_bounded_deque(
+            capacity_bits in 0_u32..6,
+            operations in prop::collection::vec(operation(), 0..100),
+        ) {
+            let capacity = 1_usize << capacity_bits;
+            let mut ring = Ring::with_capacity(capacity);
+            let mut model = VecDeque::new();
+            for operation in operations {
+                match operation {
+                    Operation::Push(bytes) => {
+                        let taken = bytes.len().min(capacity - model.len());
+                        model.extend(&bytes[..taken]);
+                        prop_assert_eq!(ring.push(&bytes), taken);
+                    }
+                    Operation::PushMapped(bytes) => {
+                        let taken = bytes.len().min(capacity - model.len());
+                        model.extend(bytes[..taken].iter().map(|byte| !byte));
+                        let mut seen = Vec::new();
+                        let count = ring.push_mapped(&bytes, |piece| {
+                            assert!(!piece.is_empty());
+                            seen.extend_from_slice(piece);
+                            piece.iter_mut().for_each(|byte| *byte = !*byte);
+                        });
+                        prop_assert_eq!(count, taken);
+                        prop_assert_eq!(&seen, &bytes[..taken]);
+                    }
+                    Operation::Consume(index) => {
+                        let count = index.index(model.len() + 1);
+                        model.drain(..count);
+                        ring.consume(count);
+                    }
+                    Operation::Clear => {
+                        model.clear();
+                        ring.clear();
+                    }
+                }
+                prop_assert_eq!(content(&ring), Vec::from(model.clone()));
+                prop_assert_eq!(ring.len(), model.len());
+                prop_assert_eq!(ring.free(), capacity - model.len());
+                prop_assert_eq!(ring.is_empty(), model.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn an_emptied_ring_begins_at_its_first_byte_again() {
+        let mut ring = Ring::with_capacity(8);
+        assert_eq!(ring.push(b"abcdef"), 6);
+        ring.consume(6);
+        assert_eq!(ring.push(b"ghijkl"), 6);
+        assert_eq!(ring.as_slices(), (&b"ghijkl"[..], &b""[..]));
+    }
+
+    #[test]
+    #[should_panic(expected = "only held bytes")]
+    fn consuming_more_than_is_held_panics() {
+        let mut ring = Ring::with_capacity(8);
+        ring.push(b"abc");
+        ring.consume(4);
+    }
+
+    #[test]
+    #[should_panic(expected = "power of two")]
+    fn a_capacity_that_is_no_power_of_two_panics() {
+        let _ = Ring::with_capacity(12);
+    }
+
+    #[test]
+    fn the_pool_is_bounded_and_keeps_what_comes_back() {
+        let mut pool = RingPool::new(16, 2);
+        assert_eq!((pool.pinned_bytes(), pool.available()), (0, 2));
+        let mut first = pool.take().unwrap();
+        let second = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        first.push(b"left behind");
+        pool.put_back(second);
+        pool.put_back(first);
+        assert_eq!((pool.in_use(), pool.pinned_bytes()), (0, 32));
+        assert!(pool.take().unwrap().is_empty());
+        assert_eq!((pool.in_use(), pool.pinned_bytes()), (1, 32));
+    }
+
+    #[test]
+    fn the_ring_that_came_back_last_is_taken_first() {
+        let mut pool = RingPool::new(16, 2);
+        let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
+        let address = first.storage.as_ptr();
+        pool.put_back(second);
+        pool.put_back(first);
+        assert_eq!(pool.take().unwrap().storage.as_ptr(), address);
+    }
+
+    #[test]
+    fn rings_beyond_the_retained_ones_are_freed() {
+        let mut pool = RingPool::new(16, 3).with_retained_max(1);
+        let rings: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        assert_eq!(pool.pinned_bytes(), 48);
+        rings.into_iter().for_each(|ring| pool.put_back(ring));
+        assert_eq!(pool.pinned_bytes(), 16);
+    }
+
+    #[test]
+    fn the_count_of_rings_is_rounded_up() {
+        let pool = RingPool::new(16, 1);
+        for bytes in 0..100 {
+            assert_eq!(pool.count_for(bytes), bytes.div_ceil(16));
+        }
+    }
+
+    #[test]
+    fn a_ring_is_three_words() {
+        assert_eq!(size_of::<Ring>(), 24);
+    }
+}

@@ -41,8 +41,8 @@ enum Slot<T> {
 impl<T> Table<T> {
     /// Makes an empty table of at most `count_max` values, which owns no memory yet.
     pub fn new(count_max: u32) -> Self {
-        // The index `NONE` ends the list of free slots.
-        Self { slots: Vec::new(), count_max: count_max.min(NONE), len: 0, free: NONE }
+        // An index is below `count_max`, so it is never `NONE`.
+        Self { slots: Vec::new(), count_max, len: 0, free: NONE }
     }
 
     /// The key that the next insertion gives; `None` when the table is full.
@@ -185,3 +185,137 @@ const GENERATION_FIRST: u32 = 1;
 
 /// The index of no slot.
 const NONE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    const COUNT_MAX: usize = 6;
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Insert(u64),
+        Remove(Index),
+        Write(Index, u64),
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        prop_oneof![
+            any::<u64>().prop_map(Operation::Insert),
+            any::<Index>().prop_map(Operation::Remove),
+            (any::<Index>(), any::<u64>()).prop_map(|(key, value)| Operation::Write(key, value)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn table_equals_an_ordered_map_of_all_keys_ever_given(
+            operations in prop::collection::vec(operation(), 0..200),
+        ) {
+            let mut table = Table::new(COUNT_MAX as u32);
+            let mut model: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+            let mut given: Vec<Key> = Vec::new();
+            for operation in operations {
+                match operation {
+                    Operation::Insert(value) => {
+                        let vacant = table.vacant_key();
+                        let inserted = table.insert(value);
+                        prop_assert_eq!(inserted.ok(), vacant);
+                        prop_assert_eq!(inserted.is_ok(), model.len() < COUNT_MAX);
+                        if let Ok(key) = inserted {
+                            prop_assert!(!given.contains(&key));
+                            prop_assert!((key.index as usize) < COUNT_MAX);
+                            given.push(key);
+                            model.insert((key.index, key.generation), value);
+                        }
+                    }
+                    Operation::Remove(index) if !given.is_empty() => {
+                        let key = *index.get(&given);
+                        let expected = model.remove(&(key.index, key.generation));
+                        prop_assert_eq!(table.remove(key), expected);
+                    }
+                    Operation::Write(index, value) if !given.is_empty() => {
+                        let key = *index.get(&given);
+                        let held = model.get_mut(&(key.index, key.generation));
+                        if let Some(held) = held {
+                            *held = value;
+                        }
+                        table.get_mut(key).into_iter().for_each(|held| *held = value);
+                    }
+                    Operation::Remove(_) | Operation::Write(..) => {}
+                }
+                for key in &given {
+                    let expected = model.get(&(key.index, key.generation));
+                    prop_assert_eq!(table.get(*key), expected);
+                    prop_assert_eq!(table.contains(*key), expected.is_some());
+                }
+                for index in 0..=COUNT_MAX as u32 {
+                    let held = model.range((index, 0)..=(index, u32::MAX)).next();
+                    let value = held.map(|(_, value)| *value);
+                    prop_assert_eq!(table.at(index).copied(), value);
+                    prop_assert_eq!(table.at_mut(index).copied(), value);
+                    let key = held.map(|((index, generation), _)| (*index, *generation));
+                    prop_assert_eq!(table.key_at(index).map(|k| (k.index, k.generation)), key);
+                }
+                let keys: Vec<_> = table.keys().map(|key| (key.index, key.generation)).collect();
+                prop_assert!(keys.iter().eq(model.keys()));
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.is_empty(), model.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_costs_eight_bytes_beside_its_value() {
+        assert_eq!(size_of::<Key>(), 8);
+        assert_eq!(size_of::<Slot<[u64; 9]>>(), 80);
+        assert_eq!(size_of::<Slot<u32>>(), 12);
+        assert!(size_of::<Slot<Box<u64>>>() <= 16);
+    }
+
+    #[test]
+    fn a_full_table_gives_the_value_back() {
+        let mut table = Table::new(1);
+        let key = table.insert("first").unwrap();
+        assert_eq!(table.vacant_key(), None);
+        assert_eq!(table.insert("second"), Err("second"));
+        table.remove(key).unwrap();
+        assert_eq!(table.insert("third"), Ok(Key { index: 0, generation: 2 }));
+        assert_eq!(Table::new(0).insert(1), Err(1));
+    }
+
+    #[test]
+    fn a_slot_that_has_used_up_its_generations_is_retired() {
+        let mut table = Table::new(2);
+        let key = table.insert('a').unwrap();
+        let other = table.insert('b').unwrap();
+        table.slots[0] = Slot::Occupied { generation: u32::MAX - 1, value: 'z' };
+        let last = Key { index: key.index, generation: u32::MAX - 1 };
+        assert_eq!(table.remove(last), Some('z'));
+        assert_eq!(table.vacant_key(), None);
+        assert_eq!(table.insert('c'), Err('c'));
+        assert_eq!(table.remove(other), Some('b'));
+        assert_eq!(table.insert('d'), Ok(Key { index: 1, generation: 2 }));
+        assert!(!table.contains(last));
+        assert!(!table.contains(Key { index: 0, generation: u32::MAX }));
+    }
+
+    #[test]
+    fn values_are_dropped_exactly_once() {
+        let value = Rc::new(());
+        let mut table = Table::new(8);
+        let keys: Vec<_> = (0..8).map(|_| table.insert(Rc::clone(&value)).unwrap()).collect();
+        assert_eq!(Rc::strong_count(&value), 9);
+        keys[..4].iter().for_each(|key| drop(table.remove(*key)));
+        assert_eq!(Rc::strong_count(&value), 5);
+        table.insert(Rc::clone(&value)).unwrap();
+        drop(table);
+        assert_eq!(Rc::strong_count(&value), 1);
+    }
+}

@@ -322,3 +322,256 @@ const UNUSED: u64 = u64::MAX;
 
 /// The index of no node.
 const NONE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    const MICROS_PER_TICK: u64 = 1_000;
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Insert { after_micros: i64 },
+        Cancel(Index),
+        Rearm { which: Index, after_micros: i64 },
+        Advance { by_micros: i64 },
+        AdvanceToDeadline,
+        PopOne,
+    }
+
+    /// Spans of every order of magnitude, from within a tick to beyond the last one.
+    fn micros() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            -5_000_i64..5_000,
+            0..300_000_i64,
+            0..60_000_000_i64,
+            (0_u32..55).prop_flat_map(|bits| 0..1_i64 << bits),
+        ]
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        prop_oneof![
+            4 => micros().prop_map(|after_micros| Operation::Insert { after_micros }),
+            2 => any::<Index>().prop_map(Operation::Cancel),
+            2 => (any::<Index>(), micros())
+                .prop_map(|(which, after_micros)| Operation::Rearm { which, after_micros }),
+            2 => micros().prop_map(|by_micros| Operation::Advance { by_micros }),
+            2 => Just(Operation::AdvanceToDeadline),
+            1 => Just(Operation::PopOne),
+        ]
+    }
+
+    /// The naive wheel: a sorted map from tick and number to the key.
+    struct Model {
+        start: Instant,
+        /// The latest time that the wheel was told; may stand within a tick.
+        now: u64,
+        entries: BTreeMap<(u64, u32), TimerKey>,
+        inserted: u32,
+    }
+
+    impl Model {
+        fn instant(&self, micros: u64) -> Instant {
+            self.start + Duration::from_micros(micros)
+        }
+
+        fn after(&self, micros: i64) -> u64 {
+            self.now.saturating_add_signed(micros)
+        }
+
+        fn tick(&self, micros: u64) -> u64 {
+            let current = (self.now / MICROS_PER_TICK).min(TICK_LAST - 1);
+            micros.div_ceil(MICROS_PER_TICK).clamp(current + 1, TICK_LAST)
+        }
+
+        fn nth(&self, index: Index) -> Option<((u64, u32), TimerKey)> {
+            let count = self.entries.len();
+            let (at, key) = self.entries.iter().nth(index.index(count.max(1)))?;
+            Some((*at, *key))
+        }
+    }
+
+    fn pop_checked(wheel: &mut Wheel<u32>, model: &mut Model) -> Option<u64> {
+        let (key, number) = wheel.pop_due()?;
+        let (earliest, _) = *model.entries.first_key_value().unwrap().0;
+        assert!(earliest * MICROS_PER_TICK <= model.now, "fired early");
+        assert_eq!(model.entries.remove(&(earliest, number)), Some(key), "out of order");
+        Some(earliest)
+    }
+
+    fn check(wheel: &Wheel<u32>, model: &Model) {
+        assert_eq!(wheel.len(), model.entries.len());
+        for ((tick, _), key) in &model.entries {
+            assert_eq!(wheel.deadline(*key), model.instant(tick * MICROS_PER_TICK));
+        }
+        let earliest = model.entries.first_key_value().map(|((tick, _), _)| *tick);
+        match (wheel.next_deadline(), earliest) {
+            (None, None | Some(TICK_LAST)) => {}
+            (Some(next), Some(tick)) => {
+                assert!(next <= model.instant(tick * MICROS_PER_TICK), "would be late");
+            }
+            (next, earliest) => panic!("next {next:?}, earliest {earliest:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wheel_equals_a_sorted_map(operations in prop::collection::vec(operation(), 0..150)) {
+            let start = Instant::now();
+            let mut wheel = Wheel::new(start);
+            let mut model = Model { start, now: 0, entries: BTreeMap::new(), inserted: 0 };
+            for operation in operations {
+                match operation {
+                    Operation::Insert { after_micros } => {
+                        let at = model.after(after_micros);
+                        let number = model.inserted;
+                        model.inserted += 1;
+                        let key = wheel.insert(model.instant(at), number);
+                        model.entries.insert((model.tick(at), number), key);
+                    }
+                    Operation::Cancel(index) => {
+                        if let Some((at, key)) = model.nth(index) {
+                            prop_assert_eq!(wheel.cancel(key), at.1);
+                            model.entries.remove(&at);
+                        }
+                    }
+                    Operation::Rearm { which, after_micros } => {
+                        if let Some((at, key)) = model.nth(which) {
+                            let deadline = model.after(after_micros);
+                            wheel.rearm(key, model.instant(deadline));
+                            model.entries.remove(&at);
+                            model.entries.insert((model.tick(deadline), at.1), key);
+                        }
+                    }
+                    Operation::Advance { by_micros } => {
+                        let now = model.after(by_micros);
+                        wheel.advance(model.instant(now));
+                        model.now = model.now.max(now);
+                        while pop_checked(&mut wheel, &mut model).is_some() {}
+                        if let Some(((tick, _), _)) = model.entries.first_key_value() {
+                            let waits = tick * MICROS_PER_TICK > model.now;
+                            prop_assert!(waits || *tick == TICK_LAST, "is late");
+                        }
+                    }
+                    Operation::AdvanceToDeadline => {
+                        if let Some(next) = wheel.next_deadline() {
+                            wheel.advance(next);
+                            let micros = next.duration_since(start).as_micros() as u64;
+                            model.now = model.now.max(micros);
+                            let later = wheel.next_deadline();
+                            let due = wheel.due_first != NONE;
+                            prop_assert!(due || later != Some(next), "no progress");
+                        }
+                    }
+                    Operation::PopOne => {
+                        pop_checked(&mut wheel, &mut model);
+                    }
+                }
+                check(&wheel, &model);
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_is_twenty_four_bytes() {
+        assert_eq!(size_of::<Node<u64>>(), 24);
+        assert_eq!(size_of::<Option<TimerKey>>(), 8);
+    }
+
+    #[test]
+    fn an_entry_is_never_early_and_at_most_a_tick_late() {
+        let start = Instant::now();
+        for micros in [1, 999, 1_000, 1_001, 63_999, 64_000, 64_001, 4_096_000, 30_000_001] {
+            let deadline = start + Duration::from_micros(micros);
+            let mut wheel = Wheel::new(start);
+            wheel.insert(deadline, ());
+            wheel.advance(deadline - Duration::from_nanos(1));
+            assert!(wheel.pop_due().is_none());
+            wheel.advance(deadline + Duration::from_millis(1));
+            assert!(wheel.pop_due().is_some());
+        }
+    }
+
+    #[test]
+    fn a_jump_over_a_century_costs_no_more_than_its_entries() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        for bits in 0..42 {
+            wheel.insert(start + Duration::from_millis(1 << bits), bits);
+        }
+        wheel.advance(start + Duration::from_secs(138 * 365 * 86_400));
+        for bits in 0..42 {
+            assert_eq!(wheel.pop_due().map(|(_, value)| value), Some(bits));
+        }
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_last_tick_never_fires_and_is_not_waited_for() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let far = start + Duration::from_secs(1 << 40);
+        let key = wheel.insert(far, ());
+        let mut wakeups = 0;
+        while let Some(next) = wheel.next_deadline() {
+            wheel.advance(next);
+            wakeups += 1;
+        }
+        assert!(wakeups <= LEVEL_COUNT);
+        wheel.advance(far);
+        assert!(wheel.pop_due().is_none());
+        wheel.cancel(key);
+    }
+
+    #[test]
+    fn time_that_goes_backwards_is_ignored() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start + Duration::from_secs(1));
+        wheel.insert(start + Duration::from_secs(2), ());
+        wheel.advance(start);
+        wheel.advance(start + Duration::from_secs(3));
+        wheel.advance(start + Duration::from_secs(1));
+        assert!(wheel.pop_due().is_some());
+    }
+
+    #[test]
+    fn a_passed_deadline_waits_for_the_next_tick() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        wheel.advance(start + Duration::from_secs(1));
+        wheel.insert(start, ());
+        assert!(wheel.pop_due().is_none());
+        assert_eq!(wheel.next_deadline(), Some(start + Duration::from_millis(1_001)));
+    }
+
+    #[test]
+    fn nodes_are_reused() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        for round in 1..100 {
+            let deadline = start + Duration::from_millis(round * 10);
+            let key = wheel.insert(deadline, round);
+            wheel.insert(deadline, round);
+            wheel.cancel(key);
+            wheel.advance(deadline);
+            assert_eq!(wheel.pop_due().map(|(_, value)| value), Some(round));
+        }
+        assert_eq!(wheel.nodes.len(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "names an entry until")]
+    fn cancelling_what_was_popped_panics() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let key = wheel.insert(start, ());
+        wheel.advance(start + Duration::from_secs(1));
+        wheel.pop_due().unwrap();
+        wheel.cancel(key);
+    }
+}

@@ -97,3 +97,85 @@ pub fn write_accept(
         extensions: accept.extensions.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{upgrade, upgrade_head};
+    use super::*;
+
+    /// Answers the RFC's example with more lines: what is written, and what is agreed on.
+    fn answer(
+        lines: &[&str],
+        accept: &Accept,
+    ) -> (String, Result<Negotiated, SubprotocolNotOffered>) {
+        let mut out = Vec::new();
+        let negotiated =
+            upgrade(upgrade_head(lines), |upgrade| write_accept(upgrade, accept, &mut out));
+        (String::from_utf8(out).unwrap(), negotiated)
+    }
+
+    const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
+    // RFC 6455 §1.3, §4.2.2 item 5
+    #[test]
+    fn answer_to_the_rfcs_example_is_the_rfcs_answer() {
+        let (text, negotiated) = answer(&[], &Accept::new());
+        assert_eq!(text, format!("{ACCEPTED}\r\n"));
+        assert_eq!(negotiated, Ok(Negotiated::default()));
+    }
+
+    // RFC 6455 §4.2.2 item 4
+    #[test]
+    fn offers_that_nobody_takes_up_are_not_echoed() {
+        let lines = ["Sec-WebSocket-Protocol: x", "Sec-WebSocket-Extensions: foo; bar"];
+        assert_eq!(answer(&lines, &Accept::default()).0, format!("{ACCEPTED}\r\n"));
+    }
+
+    // RFC 6455 §4.2.2 items 4 and 5, §11.3.4
+    #[test]
+    fn selected_subprotocol_extensions_and_headers_are_written() {
+        let extension = NegotiatedExtension::new("foo").unwrap().param("a", Some("1")).unwrap();
+        let accept = Accept::new()
+            .subprotocol("b")
+            .and_then(|accept| accept.extension(extension.clone()).header("Set-Cookie", "c=d"))
+            .unwrap();
+        let (text, negotiated) = answer(&["Sec-WebSocket-Protocol: a, b"], &accept);
+        let added = "Sec-WebSocket-Protocol: b\r\nSec-WebSocket-Extensions: foo; a=1\r\n\
+            Set-Cookie: c=d\r\n\r\n";
+        assert_eq!(text, format!("{ACCEPTED}{added}"));
+        let extensions = vec![extension];
+        assert_eq!(negotiated, Ok(Negotiated { subprotocol: Some("b".into()), extensions }));
+    }
+
+    // RFC 6455 §4.2.2 item 4
+    #[test]
+    fn subprotocol_that_was_not_offered_is_the_callers_error_and_writes_nothing() {
+        let accept = Accept::new().subprotocol("b").unwrap();
+        for lines in [&[][..], &["Sec-WebSocket-Protocol: a, B, bb"]] {
+            assert_eq!(answer(lines, &accept), (String::new(), Err(SubprotocolNotOffered)));
+        }
+    }
+
+    // RFC 9110 §5.5
+    #[test]
+    fn header_or_subprotocol_that_would_break_the_head_is_refused() {
+        let header = |name, value| Accept::new().header(name, value).unwrap_err();
+        assert_eq!(header("A", "b\r\nC: d"), InvalidHeader::Value);
+        assert_eq!(header("A\r\n", "b"), InvalidHeader::Name);
+        for name in [
+            "Connection",
+            "upgrade",
+            "Sec-WebSocket-Accept",
+            "sec-websocket-x",
+            "Content-Length",
+            "Transfer-Encoding",
+            "SEC-WEBSOCKET-",
+        ] {
+            assert_eq!(header(name, "a"), InvalidHeader::Reserved, "{name}");
+        }
+        for name in ["", "a b", "a\r\nB: c", "a,b"] {
+            assert_eq!(Accept::new().subprotocol(name), Err(InvalidHeader::Token), "{name:?}");
+        }
+    }
+}

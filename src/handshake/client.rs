@@ -262,3 +262,194 @@ fn subprotocol(
         Err(NotSingle::NotAscii) => Err(ClientHandshakeError::SubprotocolNotOffered),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::upgrade;
+    use super::super::{Accept, write_accept};
+    use super::*;
+    use crate::http::{FieldStorage, parse_response};
+
+    const NONCE: [u8; 16] = *b"the sample nonce";
+    const SWITCHED: [&str; 4] = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+    ];
+
+    fn request() -> ClientRequest {
+        ClientRequest::new(WebSocketUri::parse("ws://server.example.com/chat").unwrap())
+    }
+
+    fn offering() -> ClientRequest {
+        request()
+            .subprotocol("chat")
+            .and_then(|request| request.subprotocol("superchat"))
+            .and_then(|request| request.extensions("foo; a=1, bar"))
+            .unwrap()
+    }
+
+    fn written(request: &ClientRequest) -> String {
+        let mut out = Vec::new();
+        request.write(NONCE, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn verified(
+        request: &ClientRequest,
+        lines: &[&str],
+    ) -> Result<Negotiated, ClientHandshakeError> {
+        let head = lines.join("\r\n") + "\r\n\r\n";
+        let mut storage = FieldStorage::new();
+        let head = parse_response(head.as_bytes(), &mut storage).unwrap();
+        verify(&head, &request.expectation(NONCE))
+    }
+
+    /// The error for the RFC's answer with more lines behind it.
+    fn error_with(request: &ClientRequest, more: &[&str]) -> Option<ClientHandshakeError> {
+        verified(request, &[&SWITCHED, more].concat()).err()
+    }
+
+    // RFC 6455 §4.1
+    #[test]
+    fn request_is_written_as_the_rfc_wants_it() {
+        let request = offering().header("Origin", "http://example.com").unwrap();
+        assert_eq!(
+            written(&request),
+            "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat, superchat\r\n\
+            Sec-WebSocket-Extensions: foo; a=1, bar\r\nOrigin: http://example.com\r\n\r\n"
+        );
+    }
+
+    // RFC 6455 §4.1, §4.2
+    #[test]
+    fn our_server_accepts_our_client_and_our_client_our_server() {
+        let client = offering();
+        let extension = NegotiatedExtension::new("foo").unwrap();
+        let accept = Accept::new().subprotocol("superchat").unwrap().extension(extension);
+        let mut answer = Vec::new();
+        let negotiated = upgrade(written(&client), |upgrade| {
+            write_accept(upgrade, &accept, &mut answer).unwrap()
+        });
+        let mut storage = FieldStorage::new();
+        let head = parse_response(&answer, &mut storage).unwrap();
+        assert_eq!(verify(&head, &client.expectation(NONCE)), Ok(negotiated));
+    }
+
+    // RFC 6455 §4.1 item 1 of the client's checks
+    #[test]
+    fn status_other_than_101_is_an_error_that_carries_it() {
+        for (status, is_retryable) in [
+            (200, false),
+            (301, false),
+            (400, false),
+            (401, false),
+            (403, false),
+            (404, false),
+            (426, false),
+            (408, true),
+            (429, true),
+            (500, true),
+            (503, true),
+            (599, true),
+        ] {
+            let error = verified(&request(), &[&format!("HTTP/1.1 {status} x")]).unwrap_err();
+            assert_eq!(error, ClientHandshakeError::Status { status });
+            assert_eq!(error.is_retryable(), is_retryable, "{status}");
+        }
+        let [_, rest @ ..] = SWITCHED;
+        let lines = [&["HTTP/1.0 101 x"], &rest[..]].concat();
+        assert_eq!(verified(&request(), &lines), Err(ClientHandshakeError::UpgradeInHttp10));
+        assert!(!ClientHandshakeError::UpgradeInHttp10.is_retryable());
+    }
+
+    // RFC 6455 §4.1 items 2 to 4 of the client's checks
+    #[test]
+    fn missing_or_wrong_field_is_named() {
+        use ClientHandshakeError as E;
+        for (index, line, error) in [
+            (1, "", E::MissingUpgrade),
+            (1, "Upgrade: h2c", E::WrongUpgrade),
+            (1, "Upgrade: websocket, h2c", E::WrongUpgrade),
+            (1, "Upgrade: websocket\r\nUpgrade: websocket", E::WrongUpgrade),
+            (2, "", E::MissingConnection),
+            (2, "Connection: keep-alive", E::WrongConnection),
+            (2, "Connection: xupgrade", E::WrongConnection),
+            (3, "", E::MissingAccept),
+            (3, "Sec-WebSocket-Accept:", E::WrongAccept),
+            (3, "Sec-WebSocket-Accept: S3pPLMBiTxaQ9kYGzzhZRbK+xOo=", E::WrongAccept),
+            (3, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=x", E::WrongAccept),
+            (3, "Sec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ==", E::WrongAccept),
+        ] {
+            let mut lines = SWITCHED.to_vec();
+            match line {
+                "" => drop(lines.remove(index)),
+                line => lines[index] = line,
+            }
+            assert_eq!(verified(&request(), &lines), Err(error), "{line}");
+        }
+        let accept = SWITCHED[3];
+        assert_eq!(error_with(&request(), &[accept]), Some(E::WrongAccept));
+        let any_case = [SWITCHED[0], "upgrade: WebSocket", "connection: a, UPGRADE", accept];
+        assert_eq!(verified(&request(), &any_case), Ok(Negotiated::default()));
+    }
+
+    // RFC 6455 §4.1 item 6 of the client's checks
+    #[test]
+    fn subprotocol_has_to_be_one_that_was_offered() {
+        use ClientHandshakeError as E;
+        let selected =
+            verified(&offering(), &[&SWITCHED[..], &["Sec-WebSocket-Protocol: chat"]].concat());
+        assert_eq!(selected.unwrap().subprotocol.as_deref(), Some("chat"));
+        assert_eq!(error_with(&offering(), &[]), None);
+        let chat = "Sec-WebSocket-Protocol: chat";
+        assert_eq!(error_with(&request(), &[chat]), Some(E::SubprotocolNotOffered));
+        assert_eq!(error_with(&offering(), &[chat, chat]), Some(E::RepeatedSubprotocol));
+        for value in ["", "Chat", "chat, superchat", "chatx", "\u{e4}"] {
+            let line = format!("Sec-WebSocket-Protocol: {value}");
+            let error = error_with(&offering(), &[&line]);
+            assert_eq!(error, Some(E::SubprotocolNotOffered), "{value:?}");
+        }
+    }
+
+    // RFC 6455 §4.1 item 5 of the client's checks, §9.1
+    #[test]
+    fn extensions_have_to_be_offered_well_formed_and_not_repeated() {
+        use ClientHandshakeError as E;
+        let lines = ["Sec-WebSocket-Extensions: bar", "Sec-WebSocket-Extensions: foo; b=\"2\""];
+        let negotiated = verified(&offering(), &[&SWITCHED[..], &lines].concat()).unwrap();
+        let texts: Vec<String> = negotiated.extensions.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["bar", "foo; b=2"]);
+        for (request, value, error) in [
+            (request(), "foo", E::ExtensionNotOffered),
+            (offering(), "a", E::ExtensionNotOffered),
+            (offering(), "foo, baz", E::ExtensionNotOffered),
+            (offering(), "foo, foo; a=1", E::RepeatedExtension),
+            (offering(), "foo, bar, FOO", E::RepeatedExtension),
+            (offering(), "foo;", E::InvalidExtensions),
+            (request(), ";", E::InvalidExtensions),
+        ] {
+            let line = format!("Sec-WebSocket-Extensions: {value}");
+            assert_eq!(error_with(&request, &[&line]), Some(error), "{value}");
+        }
+    }
+
+    // RFC 9110 §5.5
+    #[test]
+    fn request_that_would_break_its_head_is_refused() {
+        let header = |name, value| request().header(name, value).unwrap_err();
+        assert_eq!(header("A", "b\r\nC: d"), InvalidHeader::Value);
+        assert_eq!(header("A:", "b"), InvalidHeader::Name);
+        for name in ["host", "Connection", "Upgrade", "Sec-WebSocket-Key", "Expect"] {
+            assert_eq!(header(name, "a"), InvalidHeader::Reserved, "{name}");
+        }
+        assert_eq!(request().subprotocol("a\r\n"), Err(InvalidHeader::Token));
+        assert_eq!(offering().subprotocol("chat"), Err(InvalidHeader::RepeatedSubprotocol));
+        for offer in ["", ",", "a;", "a\r\nB: c", "a; b=\"c d\"", "\u{e4}"] {
+            assert_eq!(request().extensions(offer), Err(InvalidHeader::Extensions), "{offer:?}");
+        }
+    }
+}

@@ -162,3 +162,99 @@ impl From<SubprotocolNotOffered> for HandshakeError {
         Self::InvalidAnswer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{FieldStorage, HeadLimits, HeadScanner, Malformation, parse_response};
+
+    const EVERY: [HandshakeError; 26] = [
+        HandshakeError::Head(HeadError::HeadTooLarge { limit_bytes: 1 }),
+        HandshakeError::Head(HeadError::TargetTooLong { limit_bytes: 1 }),
+        HandshakeError::Head(HeadError::TooManyFields { limit: 1 }),
+        HandshakeError::Head(HeadError::Malformed(Malformation::BareLf)),
+        HandshakeError::Head(HeadError::UnsupportedVersion),
+        HandshakeError::InvalidTarget,
+        HandshakeError::MissingHost,
+        HandshakeError::RepeatedHost,
+        HandshakeError::InvalidHost,
+        HandshakeError::MethodNotAllowed,
+        HandshakeError::UpgradeInHttp10,
+        HandshakeError::MissingConnectionUpgrade,
+        HandshakeError::BodyNotAllowed,
+        HandshakeError::ExpectationFailed,
+        HandshakeError::MissingVersion,
+        HandshakeError::UnsupportedVersion,
+        HandshakeError::MissingKey,
+        HandshakeError::InvalidKey,
+        HandshakeError::InvalidExtensions,
+        HandshakeError::InvalidOrigin,
+        HandshakeError::OriginNotAllowed,
+        HandshakeError::NotFound,
+        HandshakeError::UpgradeRequired,
+        HandshakeError::TimedOut,
+        HandshakeError::Overloaded { retry_after_seconds: 7 },
+        HandshakeError::InvalidAnswer,
+    ];
+
+    fn written(error: HandshakeError) -> String {
+        let mut out = Vec::new();
+        error.write_response(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn error_is_small() {
+        assert!(size_of::<HandshakeError>() <= 16);
+    }
+
+    // RFC 9112 §6.2, §9.6
+    #[test]
+    fn every_error_writes_a_whole_answer_with_its_status_and_closes() {
+        const LIMITS: HeadLimits =
+            HeadLimits { head_bytes_max: 1024, fields_max: 10, target_bytes_max: 0 };
+        for error in EVERY {
+            let answer = written(error);
+            let len = HeadScanner::response().scan(answer.as_bytes(), &LIMITS);
+            let (head, body) = answer.split_at(len.unwrap().unwrap());
+            let mut storage = FieldStorage::new();
+            let head = parse_response(head.as_bytes(), &mut storage).unwrap();
+            assert_eq!(head.status, error.status());
+            assert!(!head.reason.is_empty(), "{error:?}");
+            assert!(head.fields.has_token("Connection", "close"));
+            assert_eq!(head.fields.single("Content-Length"), Ok(Some(&*body.len().to_string())));
+            assert_eq!(body, format!("{error}\n"));
+        }
+    }
+
+    // RFC 9110 §15.5.6, §15.5.22, §15.6.4, RFC 6455 §4.4
+    #[test]
+    fn answers_carry_the_headers_that_their_status_calls_for() {
+        assert!(written(HandshakeError::MethodNotAllowed).contains("\r\nAllow: GET\r\n"));
+        let version = "\r\nSec-WebSocket-Version: 13\r\n";
+        assert!(written(HandshakeError::MissingVersion).contains(version));
+        assert!(written(HandshakeError::UnsupportedVersion).contains(version));
+        for error in [HandshakeError::UnsupportedVersion, HandshakeError::UpgradeRequired] {
+            assert!(written(error).contains("\r\nUpgrade: websocket\r\n"));
+            assert!(written(error).contains("\r\nConnection: close, upgrade\r\n"));
+        }
+        let overloaded = HandshakeError::Overloaded { retry_after_seconds: 7 };
+        assert!(written(overloaded).contains("\r\nRetry-After: 7\r\n"));
+    }
+
+    #[test]
+    fn status_is_the_documented_one() {
+        for (error, status) in [
+            (HandshakeError::Head(HeadError::HeadTooLarge { limit_bytes: 1 }), 431),
+            (HandshakeError::Head(HeadError::TargetTooLong { limit_bytes: 1 }), 414),
+            (HandshakeError::OriginNotAllowed, 403),
+            (HandshakeError::NotFound, 404),
+            (HandshakeError::TimedOut, 408),
+            (HandshakeError::UpgradeRequired, 426),
+            (HandshakeError::InvalidAnswer, 500),
+            (HandshakeError::Overloaded { retry_after_seconds: 1 }, 503),
+        ] {
+            assert_eq!(error.status(), status, "{error:?}");
+        }
+    }
+}

@@ -24,3 +24,6 @@ pub use origins::{AllowList, InvalidOrigin, Origins};
 pub use request::Request;
 pub use response::{BodyAllowed, InvalidHeader, Persistence, Response};
 pub use server::{Inspected, Upgrade, inspect};
+
+#[cfg(test)]
+mod testing;

@@ -71,3 +71,76 @@ impl fmt::Display for InvalidOrigin {
 }
 
 impl std::error::Error for InvalidOrigin {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{upgrade, upgrade_head};
+    use super::*;
+
+    fn permits(origins: &Origins, host: &str, origin: &str) -> bool {
+        let lines = [format!("Host: {host}"), format!("Origin: {origin}")];
+        upgrade(upgrade_head(&lines.each_ref().map(|line| &**line)), |upgrade| {
+            origins.permits(upgrade.request())
+        })
+    }
+
+    // RFC 6455 §10.2
+    #[test]
+    fn request_without_origin_comes_from_no_browser_and_is_permitted() {
+        for origins in [Origins::SameOrigin, Origins::allow([]).unwrap(), Origins::Any] {
+            assert!(upgrade(upgrade_head(&[]), |upgrade| origins.permits(upgrade.request())));
+        }
+    }
+
+    // RFC 6455 §10.2
+    #[test]
+    fn same_origin_is_the_default_and_compares_host_and_port() {
+        let origins = Origins::default();
+        for (host, origin) in [
+            ("example.com", "https://example.com"),
+            ("example.com", "http://example.com"),
+            ("EXAMPLE.com:443", "https://example.com"),
+            ("127.0.0.1:9001", "http://127.0.0.1:9001"),
+            ("[::1]:9001", "http://[::1]:9001"),
+        ] {
+            assert!(permits(&origins, host, origin), "{origin} at {host}");
+        }
+        for (host, origin) in [
+            ("example.com", "https://evil.com"),
+            ("example.com", "https://example.com.evil.com"),
+            ("example.com", "https://example.com:8443"),
+            ("example.com:9001", "http://example.com"),
+            ("example.com", "null"),
+            ("example.com", ""),
+            ("example.com", "example.com"),
+            ("example.com", "https://example.com/"),
+            ("example.com", "https://example.com, https://evil.com"),
+            ("127.0.0.1:9001", "http://localhost:9001"),
+        ] {
+            assert!(!permits(&origins, host, origin), "{origin} at {host}");
+        }
+    }
+
+    // RFC 6454 §5
+    #[test]
+    fn allow_list_compares_scheme_host_and_port() {
+        let origins = Origins::allow(["https://a.com", "http://b.com:8080", "app://c"]).unwrap();
+        for origin in ["https://a.com", "HTTPS://A.com:443", "http://b.com:8080", "app://c"] {
+            assert!(permits(&origins, "x", origin), "{origin}");
+        }
+        for origin in ["http://a.com", "https://b.com:8080", "http://b.com", "null", "https://x"] {
+            assert!(!permits(&origins, "x", origin), "{origin}");
+        }
+        for origin in ["null", "*", "a.com", "https://a.com/", ""] {
+            assert_eq!(Origins::allow(["https://a.com", origin]), Err(InvalidOrigin), "{origin}");
+        }
+    }
+
+    // RFC 6455 §10.2
+    #[test]
+    fn any_permits_null_and_malformed_origins() {
+        for origin in ["null", "", "garbage", "https://evil.com"] {
+            assert!(permits(&Origins::Any, "a", origin), "{origin}");
+        }
+    }
+}

@@ -111,3 +111,64 @@ impl<'a> Request<'a> {
         if self.head.method == "HEAD" { BodyAllowed::No } else { BodyAllowed::Yes }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{plain, upgrade, upgrade_head};
+    use super::*;
+
+    // RFC 9112 §3
+    #[test]
+    fn request_shows_its_parts() {
+        let head = "POST /a%20b?c=d HTTP/1.1\r\nHost: x:1\r\nCookie: e\r\ncookie: \u{ff}\r\n\r\n";
+        plain(head, |request| {
+            assert_eq!((request.method(), request.target()), ("POST", "/a%20b?c=d"));
+            assert_eq!((request.path(), request.query()), ("/a%20b", Some("c=d")));
+            assert_eq!(request.version(), Version::Http11);
+            assert_eq!((request.host(), request.origin()), (Some("x:1"), None));
+            assert_eq!(request.header("COOKIE"), Some(&b"e"[..]));
+            assert_eq!(request.header("absent"), None);
+            assert!(request.headers().map(|(name, _)| name).eq(["Host", "Cookie", "cookie"]));
+        });
+    }
+
+    // RFC 6455 §4.2.1 item 8, §11.3.4
+    #[test]
+    fn subprotocols_of_several_lines_are_one_list_in_order() {
+        let lines = [
+            "Sec-WebSocket-Protocol: b, a",
+            "Sec-WebSocket-Protocol: ,c d,\"e\",",
+            "sec-websocket-protocol: B",
+        ];
+        upgrade(upgrade_head(&lines), |upgrade| {
+            assert!(upgrade.request().subprotocols().eq(["b", "a", "B"]));
+        });
+        upgrade(upgrade_head(&[]), |upgrade| {
+            assert_eq!(upgrade.request().subprotocols().count(), 0);
+        });
+    }
+
+    // RFC 9112 §9.3
+    #[test]
+    fn connection_persists_in_http11_unless_told_otherwise_or_a_body_looms() {
+        let persistence = |head: &str| plain(head, |request| request.persistence());
+        let get = "GET / HTTP/1.1\r\nHost: a\r\n";
+        assert_eq!(persistence(&format!("{get}\r\n")), Persistence::KeepAlive);
+        for line in ["Connection: x, Close", "Content-Length: 5", "Transfer-Encoding: chunked"] {
+            assert_eq!(persistence(&format!("{get}{line}\r\n\r\n")), Persistence::Close, "{line}");
+        }
+        let http10 = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(persistence(http10), Persistence::Close);
+    }
+
+    // RFC 9110 §9.3.2
+    #[test]
+    fn answer_to_head_has_no_body() {
+        let allowed = |method: &str| {
+            let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+            plain(head, |request| request.body_allowed())
+        };
+        assert_eq!(allowed("HEAD"), BodyAllowed::No);
+        assert_eq!((allowed("GET"), allowed("head")), (BodyAllowed::Yes, BodyAllowed::Yes));
+    }
+}

@@ -251,3 +251,73 @@ const fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(response: &Response, persistence: Persistence, allowed: BodyAllowed) -> String {
+        let mut out = Vec::new();
+        response.write(&mut out, persistence, allowed);
+        String::from_utf8(out).unwrap()
+    }
+
+    // RFC 9112 §4, §6.2, §9.6
+    #[test]
+    fn response_is_written_with_its_length() {
+        let response =
+            Response::new(200).unwrap().header("A", "b").unwrap().body("hello".as_bytes());
+        assert_eq!(
+            written(&response, Persistence::KeepAlive, BodyAllowed::Yes),
+            "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\nhello"
+        );
+        assert_eq!(
+            written(&response, Persistence::Close, BodyAllowed::Yes),
+            "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
+        );
+        assert_eq!(
+            written(&Response::new(299).unwrap(), Persistence::KeepAlive, BodyAllowed::Yes),
+            "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    // RFC 9110 §9.3.2
+    #[test]
+    fn response_to_head_tells_the_length_and_has_no_body() {
+        let response = Response::new(200).unwrap().body("hello".as_bytes());
+        assert_eq!(
+            written(&response, Persistence::KeepAlive, BodyAllowed::No),
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        );
+    }
+
+    // RFC 9110 §8.6, §15.3.5, §15.4.5
+    #[test]
+    fn status_without_content_has_neither_body_nor_length() {
+        for (status, line) in [(204, "204 No Content"), (304, "304 Not Modified")] {
+            let response = Response::new(status).unwrap().body("hello".as_bytes());
+            assert_eq!(
+                written(&response, Persistence::KeepAlive, BodyAllowed::Yes),
+                format!("HTTP/1.1 {line}\r\n\r\n")
+            );
+        }
+    }
+
+    // RFC 9110 §5.5, §15
+    #[test]
+    fn header_that_would_break_the_head_is_refused() {
+        let add = |name, value| Response::new(200).unwrap().header(name, value).unwrap_err();
+        for value in ["a\r\nSet-Cookie: b", "a\n", "\r", "a\0b", " a", "a\t", "\x1b"] {
+            assert_eq!(add("Location", value), InvalidHeader::Value, "{value:?}");
+        }
+        for name in ["", "A B", "A:", "A\r\n", "\u{e4}"] {
+            assert_eq!(add(name, "a"), InvalidHeader::Name, "{name:?}");
+        }
+        for name in ["connection", "CONTENT-LENGTH", "Transfer-Encoding"] {
+            assert_eq!(add(name, "a"), InvalidHeader::Reserved, "{name}");
+        }
+        for status in [0, 100, 101, 199, 600, 999] {
+            assert_eq!(Response::new(status), Err(InvalidHeader::Status));
+        }
+    }
+}

@@ -208,3 +208,154 @@ fn skip_whitespace(input: &[u8]) -> &[u8] {
     let len = input.iter().position(|&byte| !matches!(byte, b' ' | b'\t'));
     &input[len.unwrap_or(input.len())..]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Name and parameters of each extension, owned.
+    type List = Vec<(String, Vec<(String, Option<String>)>)>;
+
+    fn parse(lines: &[&str]) -> Result<List, ExtensionError> {
+        let keep = |extension: Extension<'_>| {
+            let params = extension.params();
+            let params = params.map(|param| (param.name.into(), param.value.map(Into::into)));
+            (extension.name().into(), params.collect())
+        };
+        Extensions::new(lines.iter().map(|line| line.as_bytes()))
+            .map(|extension| extension.map(keep))
+            .collect()
+    }
+
+    fn extension(name: &str, params: &[(&str, Option<&str>)]) -> List {
+        let keep = |&(name, value): &(&str, Option<&str>)| (name.into(), value.map(Into::into));
+        vec![(name.into(), params.iter().map(keep).collect())]
+    }
+
+    // RFC 6455 §9.1
+    #[test]
+    fn examples_of_the_rfc_are_parsed() {
+        assert_eq!(parse(&["foo"]), Ok(extension("foo", &[])));
+        let list = Ok([extension("foo", &[]), extension("bar", &[("baz", Some("2"))])].concat());
+        assert_eq!(parse(&["foo", "bar; baz=2"]), list);
+        assert_eq!(parse(&["foo, bar; baz=2"]), list);
+        assert_eq!(parse(&["deflate-stream"]), Ok(extension("deflate-stream", &[])));
+        assert_eq!(parse(&["mux; max-channels=4; flow-control, deflate-stream"]).unwrap().len(), 2);
+        assert_eq!(parse(&["private-extension"]).unwrap().len(), 1);
+    }
+
+    // RFC 6455 §9.1
+    #[test]
+    fn quoted_value_is_unquoted_and_must_be_a_token_then() {
+        let ten = extension("d", &[("bits", Some("10"))]);
+        for line in ["d;bits=\"10\"", "d;bits=\"1\\0\"", "d;bits=\"\\1\\0\"", "d ; bits = \"\\10\""]
+        {
+            assert_eq!(parse(&[line]), Ok(ten.clone()), "{line}");
+        }
+        for line in ["d;b=\"\"", "d;b=\"1 0\"", "d;b=\"1,0\"", "d;b=\"\\\"\"", "d;b=\"\\\\\""] {
+            assert_eq!(parse(&[line]), Err(ExtensionError::ParamValue), "{line}");
+        }
+        for line in ["d;b=\"10", "d;b=\"", "d;b=\"10\\"] {
+            assert_eq!(parse(&[line]), Err(ExtensionError::UnfinishedQuote), "{line}");
+        }
+        assert_eq!(parse(&["d;b=\"10\"x"]), Err(ExtensionError::Delimiter));
+    }
+
+    // RFC 6455 §9.1
+    #[test]
+    fn params_without_values_and_repeated_params_are_kept() {
+        let params = [("a", None), ("b", Some("1")), ("a", Some("2"))];
+        assert_eq!(parse(&["x ;\ta; b =1;a= 2 "]), Ok(extension("x", &params)));
+    }
+
+    // RFC 9110 §5.6.1
+    #[test]
+    fn empty_elements_and_empty_lines_are_skipped() {
+        assert_eq!(parse(&[]), Ok(vec![]));
+        assert_eq!(parse(&["", " , ,\t"]), Ok(vec![]));
+        assert_eq!(parse(&[",a,,", "", "b"]).unwrap().len(), 2);
+    }
+
+    // RFC 6455 §9.1
+    #[test]
+    fn malformed_list_is_an_error_behind_which_nothing_comes() {
+        for (line, error) in [
+            (";", ExtensionError::Name),
+            ("=", ExtensionError::Name),
+            ("\"a\"", ExtensionError::Name),
+            ("\u{e4}", ExtensionError::Name),
+            ("a;", ExtensionError::ParamName),
+            ("a;,b", ExtensionError::ParamName),
+            ("a;;b", ExtensionError::ParamName),
+            ("a;=1", ExtensionError::ParamName),
+            ("a;b=", ExtensionError::ParamValue),
+            ("a;b=,c", ExtensionError::ParamValue),
+            ("a;b==1", ExtensionError::ParamValue),
+            ("a b", ExtensionError::Delimiter),
+            ("a=1", ExtensionError::Delimiter),
+            ("a;b c", ExtensionError::Delimiter),
+            ("a;b=1=2", ExtensionError::Delimiter),
+        ] {
+            assert_eq!(parse(&[line]), Err(error), "{line:?}");
+            let lines = ["first".as_bytes(), line.as_bytes(), b"last"];
+            let mut list = Extensions::new(lines.into_iter());
+            assert!(list.next().is_some_and(|extension| extension.is_ok()));
+            assert_eq!(list.next(), Some(Err(error)));
+            assert_eq!(list.next(), None);
+        }
+    }
+
+    /// One extension as it may be written: its text and what it means.
+    fn written() -> impl Strategy<Value = (String, List)> {
+        let token = "[a-z0-9!.-]{1,4}";
+        let space = "[ \t]{0,2}";
+        let value = prop_oneof![
+            Just((String::new(), None)),
+            (space, token).prop_map(|(space, value)| (format!("={space}{value}"), Some(value))),
+            token.prop_map(|value| {
+                let quoted: String = value.chars().flat_map(|c| ['\\', c]).collect();
+                (format!("=\"{quoted}\""), Some(value))
+            }),
+            token.prop_map(|value| (format!("=\"{value}\""), Some(value))),
+        ];
+        let param = (space, token, value).prop_map(|(space, name, (text, value))| {
+            (format!("{space};{space}{name}{space}{text}"), (name, value))
+        });
+        (token, prop::collection::vec(param, 0..4)).prop_map(|(name, params)| {
+            let (texts, params): (Vec<String>, Vec<_>) = params.into_iter().unzip();
+            (format!("{name}{}", texts.concat()), vec![(name, params)])
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_in_whatever_lines_it_stands(
+            written in prop::collection::vec((written(), "( |,|\t){0,2}", any::<bool>()), 0..5)
+        ) {
+            let mut lines = vec![String::new()];
+            let mut list = List::new();
+            for ((text, extension), space, is_new_line) in written {
+                if is_new_line {
+                    lines.push(String::new());
+                }
+                let line = lines.last_mut().unwrap();
+                line.push_str(&format!("{space}{text}{space},"));
+                list.extend(extension);
+            }
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            prop_assert_eq!(parse(&lines), Ok(list));
+        }
+
+        #[test]
+        fn any_bytes_are_parsed_to_tokens_or_refused(line in "[a\";,=\\\\ \t\u{e4}]{0,16}") {
+            for (name, params) in parse(&[&line]).unwrap_or_default() {
+                prop_assert!(is_token(&name));
+                for (name, value) in params {
+                    prop_assert!(is_token(&name) && value.is_none_or(|value| is_token(&value)));
+                }
+            }
+        }
+    }
+}

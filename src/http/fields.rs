@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::head::is_value_byte;
+use super::scanner::is_value_byte;
 
 /// The field lines of one head in their order. Copying it copies a reference.
 ///
@@ -127,3 +127,85 @@ const TCHAR: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line<'a>(name: &'a str, value: &'a [u8]) -> httparse::Header<'a> {
+        httparse::Header { name, value }
+    }
+
+    // RFC 9110 §5.1, §5.3
+    #[test]
+    fn fields_are_found_in_any_case_and_in_their_order() {
+        let lines = [line("Host", b"a"), line("X", b"1"), line("x", b"\xff"), line("X", b"")];
+        let fields = Fields::new(&lines);
+        assert_eq!(fields.first("hOST"), Some(&b"a"[..]));
+        assert_eq!(fields.first("Hos"), None);
+        assert_eq!(fields.all("x").collect::<Vec<_>>(), [&b"1"[..], b"\xff", b""]);
+        assert_eq!((fields.count("X"), fields.count("y"), fields.iter().count()), (3, 0, 4));
+    }
+
+    // RFC 9110 §5.3
+    #[test]
+    fn field_that_may_stand_once_is_refused_when_repeated_even_with_equal_values() {
+        let lines = [line("a", b"1"), line("A", b"1"), line("b", b"2"), line("c", b"\xc3\xa4")];
+        let fields = Fields::new(&lines);
+        assert_eq!(fields.single("a"), Err(NotSingle::Repeated));
+        assert_eq!(fields.single("b"), Ok(Some("2")));
+        assert_eq!(fields.single("c"), Err(NotSingle::NotAscii));
+        assert_eq!(fields.single("d"), Ok(None));
+    }
+
+    // RFC 9110 §5.6.1
+    #[test]
+    fn token_list_spans_lines_and_is_compared_without_case() {
+        let lines = [
+            line("Connection", b"keep-alive,\tUpGrade"),
+            line("connection", b" ,, \xff, x "),
+            line("Other", b"close"),
+        ];
+        let fields = Fields::new(&lines);
+        assert_eq!(fields.tokens("Connection").collect::<Vec<_>>(), ["keep-alive", "UpGrade", "x"]);
+        assert!(fields.has_token("connection", "upgrade"));
+        assert!(!fields.has_token("connection", "upgrad"));
+        assert!(!fields.has_token("connection", "xupgrade"));
+        assert!(!fields.has_token("connection", "close"));
+    }
+
+    // RFC 9110 §5.6.2
+    #[test]
+    fn token_has_no_delimiters_space_or_control_characters() {
+        assert!(is_token("chat.v2") && is_token("!#$%&'*+-.^_`|~09azAZ"));
+        for text in ["", "a b", "a\tb", "a,b", "a/b", "a=b", "\"a\"", "a\r\n", "a\0", "ä", "a;"] {
+            assert!(!is_token(text), "{text:?}");
+        }
+    }
+
+    // RFC 9110 §5.5
+    #[test]
+    fn field_value_has_no_control_characters_and_no_space_at_its_ends() {
+        assert!(is_field_value(b"") && is_field_value(b"a\tb c") && is_field_value(b"\xc3\xa4"));
+        for value in [&b"a\r\nB: c"[..], b"a\n", b"a\r", b"a\0", b" a", b"a\t", b"\x7f", b"\x1b"] {
+            assert!(!is_field_value(value), "{}", value.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_are_those_of_the_joined_lines(
+            values in prop::collection::vec("[a-c,, \t]{0,12}", 0..5)
+        ) {
+            let lines: Vec<_> = values.iter().map(|value| line("list", value.as_bytes())).collect();
+            let joined = values.join(",");
+            let naive = joined.split(',').map(|element| element.trim_matches([' ', '\t']));
+            prop_assert_eq!(
+                Fields::new(&lines).tokens("LIST").collect::<Vec<_>>(),
+                naive.filter(|element| !element.is_empty()).collect::<Vec<_>>()
+            );
+        }
+    }
+}

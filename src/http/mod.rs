@@ -7,14 +7,16 @@
 mod extensions;
 mod fields;
 mod head;
+mod scanner;
 mod uri;
 
 pub use extensions::{Extension, ExtensionError, Extensions, Param, Params};
 pub use fields::{Fields, NotSingle, is_field_value, is_token};
 pub use head::{
-    FIELDS_MAX, FieldStorage, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
-    ResponseHead, Version, parse_request, parse_response,
+    FIELDS_MAX, FieldStorage, HeadError, Malformation, RequestHead, ResponseHead, Version,
+    parse_request, parse_response,
 };
+pub use scanner::{HeadLimits, HeadScanner};
 pub use uri::{
     Authority, Host, Origin, RequestTarget, Scheme, UriError, WebSocketUri, default_port,
 };

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use super::head::is_target_byte;
+use super::scanner::is_target_byte;
 
 /// Why a URI, target, authority or origin was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,4 +320,202 @@ fn parse_port(digits: &str) -> Result<u16, UriError> {
         return Err(UriError::Port);
     }
     digits.parse().ok().filter(|&port| port != 0).ok_or(UriError::Port)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // RFC 6455 §3, §4.1
+    #[test]
+    fn uri_is_split_and_its_defaults_are_filled_in() {
+        for (uri, scheme, host, port, target, host_field) in [
+            ("ws://a", Scheme::Ws, "a", 80, "/", "a"),
+            ("wss://a", Scheme::Wss, "a", 443, "/", "a"),
+            ("WS://ExAmPle.com/Chat", Scheme::Ws, "example.com", 80, "/Chat", "example.com"),
+            ("ws://a:80/", Scheme::Ws, "a", 80, "/", "a"),
+            ("ws://a:443/", Scheme::Ws, "a", 443, "/", "a:443"),
+            ("wss://a:443/", Scheme::Wss, "a", 443, "/", "a"),
+            ("wss://a:80/", Scheme::Wss, "a", 80, "/", "a:80"),
+            ("ws://a:/x", Scheme::Ws, "a", 80, "/x", "a"),
+            ("ws://a?q=1/2", Scheme::Ws, "a", 80, "/?q=1/2", "a"),
+            ("ws://a:1?q", Scheme::Ws, "a", 1, "/?q", "a:1"),
+            ("ws://a/b%20c?d&e?f", Scheme::Ws, "a", 80, "/b%20c?d&e?f", "a"),
+            ("ws://a/@:b", Scheme::Ws, "a", 80, "/@:b", "a"),
+            ("ws://127.0.0.1:9001/", Scheme::Ws, "127.0.0.1", 9001, "/", "127.0.0.1:9001"),
+            ("ws://[::1]", Scheme::Ws, "::1", 80, "/", "[::1]"),
+            ("ws://[::1]:9001/x", Scheme::Ws, "::1", 9001, "/x", "[::1]:9001"),
+            ("wss://[2001:DB8:0::1]/", Scheme::Wss, "2001:db8::1", 443, "/", "[2001:db8::1]"),
+            ("ws://a:65535/", Scheme::Ws, "a", 65535, "/", "a:65535"),
+        ] {
+            let parsed = WebSocketUri::parse(uri).unwrap();
+            assert_eq!(
+                (parsed.scheme(), parsed.host(), parsed.port()),
+                (scheme, host, port),
+                "{uri}"
+            );
+            assert_eq!((parsed.target(), &*parsed.host_field()), (target, host_field), "{uri}");
+        }
+    }
+
+    // RFC 6455 §3
+    #[test]
+    fn malformed_uri_is_refused_by_its_rule() {
+        for (uri, error) in [
+            ("", UriError::Scheme),
+            ("a", UriError::Scheme),
+            ("a:80", UriError::Scheme),
+            ("ws:/a", UriError::Scheme),
+            ("http://a/", UriError::Scheme),
+            ("https://a/", UriError::Scheme),
+            ("://a", UriError::Scheme),
+            ("ws://", UriError::Host),
+            ("ws:///path", UriError::Host),
+            ("ws://:80/", UriError::Host),
+            ("ws://a%2eb/", UriError::Host),
+            ("ws://a\\b/", UriError::Host),
+            ("ws://[::1/", UriError::Host),
+            ("ws://[a]/", UriError::Host),
+            ("ws://[fe80::1%25eth0]/", UriError::Host),
+            ("ws://::1/", UriError::Host),
+            ("ws://[::1]80/", UriError::Port),
+            ("ws://a:b/", UriError::Port),
+            ("ws://a:+80/", UriError::Port),
+            ("ws://a:-1/", UriError::Port),
+            ("ws://a:0/", UriError::Port),
+            ("ws://a:65536/", UriError::Port),
+            ("ws://a:80:80/", UriError::Port),
+            ("ws://user@a/", UriError::UserInfo),
+            ("ws://user:password@a/", UriError::UserInfo),
+            ("ws://a/#b", UriError::Fragment),
+            ("ws://a#", UriError::Fragment),
+            ("ws://a/b c", UriError::Character),
+            ("ws://a/\r\nX: y", UriError::Character),
+            ("ws://a\n/", UriError::Character),
+            ("ws://a/\0", UriError::Character),
+            ("ws://a/\u{e4}", UriError::Character),
+            ("ws://\u{e4}/", UriError::Character),
+        ] {
+            assert_eq!(WebSocketUri::parse(uri), Err(error), "{uri:?}");
+        }
+        let long = "a".repeat(256);
+        assert_eq!(WebSocketUri::parse(&format!("ws://{long}/")), Err(UriError::Host));
+        assert!(WebSocketUri::parse(&format!("ws://{}/", &long[1..])).is_ok());
+    }
+
+    // RFC 9110 §7.2
+    #[test]
+    fn authority_is_a_host_and_perhaps_a_port() {
+        let parse = |text| Authority::parse(text).map(|authority| (authority.host, authority.port));
+        assert_eq!(parse("A.b"), Ok((Host::Name("a.B"), None)));
+        assert_eq!(parse("a:8080"), Ok((Host::Name("a"), Some(8080))));
+        assert_eq!(parse("[::1]"), Ok((Host::Ipv6(Ipv6Addr::LOCALHOST), None)));
+        assert_eq!(parse("[0:0::1]:1"), Ok((Host::Ipv6(Ipv6Addr::LOCALHOST), Some(1))));
+        assert_ne!(Host::Name("a"), Host::Name("b"));
+        for text in ["", " ", ":80", "a b", "a,b", "a/", "u@a", "a:", "[::1]:"] {
+            let is_empty_port = text.len() > 1 && text.ends_with(':');
+            assert_eq!(parse(text).is_ok(), is_empty_port, "{text:?}");
+        }
+    }
+
+    // RFC 6454 §5
+    #[test]
+    fn origin_is_compared_with_its_schemes_default_port() {
+        let is_at =
+            |origin, host| Origin::parse(origin).unwrap().is_at(&Authority::parse(host).unwrap());
+        for (origin, host, expected) in [
+            ("https://example.com", "example.com", true),
+            ("https://Example.com", "eXample.com:443", true),
+            ("https://example.com:443", "example.com", true),
+            ("http://example.com", "example.com:80", true),
+            ("http://example.com:8080", "example.com:8080", true),
+            ("http://[::1]:8080", "[0::1]:8080", true),
+            ("app://example.com", "example.com", true),
+            ("https://example.com", "example.com:80", false),
+            ("https://example.com:8443", "example.com", false),
+            ("https://example.com", "example.org", false),
+            ("https://example.com.evil.org", "example.com", false),
+            ("https://evilexample.com", "example.com", false),
+            ("app://example.com", "example.com:80", false),
+        ] {
+            assert_eq!(is_at(origin, host), expected, "{origin} at {host}");
+        }
+        assert_eq!(Origin::parse("HTTPS://a"), Origin::parse("https://A:443"));
+        assert_ne!(Origin::parse("http://a"), Origin::parse("https://a"));
+    }
+
+    // RFC 6454 §7
+    #[test]
+    fn origin_is_a_scheme_and_an_authority_and_nothing_else() {
+        for origin in [
+            "null",
+            "",
+            "a",
+            "://a",
+            "1a://b",
+            "https://",
+            "file://",
+            "https://a/",
+            "https://a/b",
+            "https://a b",
+            "https://u@a",
+            "https://a https://b",
+            "https://a,b",
+        ] {
+            assert!(Origin::parse(origin).is_err(), "{origin:?}");
+        }
+    }
+
+    // RFC 9112 §3.2
+    #[test]
+    fn target_is_split_in_origin_form_and_in_absolute_form() {
+        let target = |authority, path, query| Ok(RequestTarget { authority, path, query });
+        for (text, expected) in [
+            ("/", target(None, "/", None)),
+            ("/a/b?c=d?e", target(None, "/a/b", Some("c=d?e"))),
+            ("/?", target(None, "/", Some(""))),
+            ("//a/b", target(None, "//a/b", None)),
+            ("/a://b", target(None, "/a://b", None)),
+            ("http://a:1/b?c", target(Some("a:1"), "/b", Some("c"))),
+            ("ws://a", target(Some("a"), "/", None)),
+            ("wss://a?b", target(Some("a"), "/", Some("b"))),
+            ("*", Err(UriError::TargetForm)),
+            ("a:80", Err(UriError::TargetForm)),
+            ("a/b", Err(UriError::TargetForm)),
+            ("?a=://", Err(UriError::TargetForm)),
+            ("/a#b", Err(UriError::Fragment)),
+            ("/a b", Err(UriError::Character)),
+            ("/a\r\n", Err(UriError::Character)),
+        ] {
+            assert_eq!(RequestTarget::parse(text), expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn uri_made_of_its_parts_is_parsed_into_them(
+            is_tls: bool,
+            host in "[a-z0-9.-]{1,20}",
+            port in 1..=u16::MAX,
+            target in "/[a-z/?%]{0,20}",
+        ) {
+            let scheme = if is_tls { "wss" } else { "ws" };
+            let uri = WebSocketUri::parse(&format!("{scheme}://{host}:{port}{target}")).unwrap();
+            prop_assert_eq!((uri.host(), uri.port(), uri.target()), (&*host, port, &*target));
+            let field = uri.host_field();
+            let authority = Authority::parse(&field).unwrap();
+            prop_assert_eq!(authority.host, Host::Name(&host));
+            prop_assert_eq!(authority.port.unwrap_or(uri.scheme().default_port()), port);
+        }
+
+        #[test]
+        fn nothing_that_breaks_a_head_passes_through_a_uri(uri in "ws://[a-b\r\n \0\t:/?#@]{0,12}") {
+            if let Ok(uri) = WebSocketUri::parse(&uri) {
+                let head = format!("{}{}", uri.host_field(), uri.target());
+                prop_assert!(head.bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+        }
+    }
 }

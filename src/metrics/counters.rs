@@ -87,3 +87,31 @@ counters! {
     /// Wake-ups by handles of other threads.
     wakeups,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn merging_adds_each_counter() {
+        let mut sum = Counters { accepted: 1, wakeups: 2, ..Counters::default() };
+        sum.merge(&Counters { accepted: 10, turns: 5, ..Counters::default() });
+        let expected = Counters { accepted: 11, turns: 5, wakeups: 2, ..Counters::default() };
+        assert_eq!(sum, expected);
+    }
+
+    #[test]
+    fn iterating_gives_every_counter_once_under_its_name() {
+        let counters = Counters { accepted: 1, wakeups: 2, ..Counters::default() };
+        let listed: Vec<_> = counters.iter().collect();
+        assert_eq!(listed.len() * size_of::<u64>(), size_of::<Counters>());
+        assert_eq!(
+            (listed.first(), listed.last()),
+            (Some(&("accepted", 1)), Some(&("wakeups", 2)))
+        );
+        assert!(listed.iter().map(|(name, _)| name).eq(Counters::NAMES));
+        assert_eq!(Counters::NAMES.iter().collect::<BTreeSet<_>>().len(), Counters::NAMES.len());
+    }
+}
