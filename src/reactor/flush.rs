@@ -99,7 +99,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Phase::Open { sender, .. } = &slot.phase else { return };
         let limits = &self.shared.config(slot).limits;
         let queued = sender.queued_bytes();
-        let (is_high, is_low) = (queued > limits.high_water_bytes, queued <= limits.low_water_bytes);
+        let (is_high, is_low) =
+            (queued > limits.high_water_bytes, queued <= limits.low_water_bytes);
         let is_held_up = sender.is_held_up();
         let notes = slot.notes;
         let Some(slot) = self.shared.slots.get_mut(key) else { return };

@@ -169,7 +169,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.net.give_back(received.buffer);
                 self.handle_end_of_stream(key);
             }
-            Ok((placed_bytes, received)) => self.handle_received(key, placed_bytes, received, budget),
+            Ok((placed_bytes, received)) => {
+                self.handle_received(key, placed_bytes, received, budget)
+            }
             Err(error) => self.handle_read_error(key, &error),
         }
     }
@@ -271,15 +273,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     budget.bytes = budget.bytes.saturating_sub(consumed);
                     return Handled::Consumed(at + consumed);
                 }
-                Inbound::Http(_) if at < bytes.len() => {
-                    match self.handle_head(key, &bytes[at..]) {
-                        None => return Handled::Incomplete(at),
-                        Some(consumed) => {
-                            budget.bytes = budget.bytes.saturating_sub(consumed);
-                            at += consumed;
-                        }
+                Inbound::Http(_) if at < bytes.len() => match self.handle_head(key, &bytes[at..]) {
+                    None => return Handled::Incomplete(at),
+                    Some(consumed) => {
+                        budget.bytes = budget.bytes.saturating_sub(consumed);
+                        at += consumed;
                     }
-                }
+                },
                 Inbound::Parting { discarded_bytes } => {
                     let bytes_left = (bytes.len() - at) as u32;
                     *discarded_bytes = discarded_bytes.saturating_add(bytes_left);
@@ -310,12 +310,16 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Event::Text(text) => {
                     ctx.shared.counters.messages_received += 1;
                     let message = Message::Text(text);
-                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_message(ctx, message));
+                    call(handler, &mut ctx, panics, |handler, ctx| {
+                        handler.on_message(ctx, message)
+                    });
                 }
                 Event::Binary(bytes) => {
                     ctx.shared.counters.messages_received += 1;
                     let message = Message::Binary(bytes);
-                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_message(ctx, message));
+                    call(handler, &mut ctx, panics, |handler, ctx| {
+                        handler.on_message(ctx, message)
+                    });
                 }
                 Event::Chunk(chunk) => {
                     ctx.shared.counters.messages_received += u64::from(chunk.fin);

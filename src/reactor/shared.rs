@@ -47,13 +47,8 @@ impl<D> Shared<D> {
             bytes_sent: &mut self.counters.bytes_sent,
         };
         let config = &self.listeners[usize::from(slot.listener)].config;
-        let mut transmit = Transmit {
-            sender,
-            pools: &mut self.pools,
-            config,
-            now: self.moment,
-            sink: &mut sink,
-        };
+        let mut transmit =
+            Transmit { sender, pools: &mut self.pools, config, now: self.moment, sink: &mut sink };
         Some(act(&mut transmit))
     }
 

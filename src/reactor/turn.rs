@@ -323,15 +323,16 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.flush(key);
             self.settle(key);
         }
-        for key in std::mem::take(&mut self.shared.dirty) {
-            if let Some(slot) = self.shared.slots.get_mut(key) {
+        let Shared { dirty, slots, .. } = &mut self.shared;
+        for key in dirty.drain(..) {
+            if let Some(slot) = slots.get_mut(key) {
                 slot.notes.dirty = false;
             }
         }
     }
 
     fn reap(&mut self) {
-        for key in std::mem::take(&mut self.ended) {
+        for key in self.ended.drain(..) {
             if let Some(slot) = self.shared.slots.remove(key) {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
             }
