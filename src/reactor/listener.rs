@@ -234,7 +234,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let timer = self.wheel.insert(deadline, Timer::Connection(key.index));
         let inserted = self.shared.slots.insert(Slot {
             phase: Phase::Http(Outbox::new()),
-            negotiated: None,
             peer: accepted.peer.into(),
             socket: accepted.key,
             timer,

@@ -356,11 +356,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn is_to_rest(&mut self, key: Key) -> bool {
         let Some(slot) = self.shared.slots.get(key) else { return true };
         let Phase::Open { sender, .. } = &slot.phase else { return true };
-        let bound = self.shared.config(slot).limits.high_water_bytes;
-        if sender.queued_bytes() > bound {
-            self.flush(key);
-            self.settle_flow(key);
+        if sender.queued_bytes() <= self.shared.config(slot).limits.high_water_bytes {
+            return slot.notes.is_held();
         }
+        self.flush(key);
+        self.settle_flow(key);
         self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held())
     }
 }

@@ -1,6 +1,6 @@
 //! The loop itself: one turn after another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -131,6 +131,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 slots: Table::new(slots_max),
                 pools: send,
                 listeners: Vec::new(),
+                negotiated: BTreeMap::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
                 counters: Counters::default(),
@@ -333,6 +334,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     fn reap(&mut self) {
         for key in self.ended.drain(..) {
+            self.shared.negotiated.remove(&key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
             }

@@ -223,7 +223,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let sender = Sender::new(outbox, config, self.shared.moment);
         slot.phase = Phase::Open { sender, data };
         if negotiated != Negotiated::default() {
-            slot.negotiated = Some(Box::new(negotiated));
+            self.shared.negotiated.insert(key.index, negotiated);
         }
         let address = slot.peer.socket_addr().ip();
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new());
