@@ -5,10 +5,12 @@ use std::ops::Range;
 use super::assembler::{AssemblyKey, ReceivePools};
 use super::config::{Config, Delivery};
 use super::event::{Chunk, Event, Failure};
+use super::input::Input;
 use super::transmit::Transmit;
 use crate::limits::RECEIVE_INTO_BYTES_MIN;
 use crate::wire::{
-    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, mask, parse_close, validate_whole,
+    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, Utf8Validator, mask, parse_close,
+    validate_whole,
 };
 
 /// The receiving half of a connection. It owns no buffer while it is between two frames.
@@ -32,19 +34,14 @@ enum Stage {
     Data { left: u64, masking_key: MaskingKey, fin: bool },
     /// `left` bytes of a torn control frame, the rest is in `held`.
     Control { left: u8, opcode: Opcode, masking_key: MaskingKey, held: AssemblyKey },
+    /// The text up to here was lent in pieces, the next byte of it is wrong.
+    InvalidText,
     /// The peer's Close was received or the connection failed: whatever follows is ignored.
     Finished,
 }
 
 impl Stage {
     const BETWEEN_FRAMES: Self = Self::Header { torn: [0; HEADER_BYTES_MAX], len: 0 };
-}
-
-/// Bytes being handled; payloads are unmasked in place and lent from here.
-#[derive(Debug)]
-pub struct Input<'i> {
-    bytes: &'i mut [u8],
-    at: usize,
 }
 
 /// What is ready to be lent: an [`Event`] without its borrows. Plain words, not an enum with
@@ -97,41 +94,6 @@ impl Ready {
     }
 }
 
-impl<'i> Input<'i> {
-    /// All of `bytes`.
-    pub fn new(bytes: &'i mut [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    /// How many bytes were handled.
-    pub const fn consumed(&self) -> usize {
-        self.at
-    }
-
-    /// The bytes not handled yet.
-    pub fn rest(&self) -> &[u8] {
-        &self.bytes[self.at..]
-    }
-
-    fn remaining(&self) -> usize {
-        self.bytes.len() - self.at
-    }
-
-    /// The next `bytes` as a range; the caller has checked that they are there.
-    fn take(&mut self, bytes: usize) -> Range<usize> {
-        let start = self.at;
-        self.at += bytes;
-        start..self.at
-    }
-
-    #[inline]
-    fn unmask(&mut self, range: &Range<usize>, masking_key: MaskingKey) {
-        if masking_key != MaskingKey::IDENTITY {
-            mask::apply(&mut self.bytes[range.clone()], masking_key);
-        }
-    }
-}
-
 impl Default for Receiver {
     fn default() -> Self {
         Self::new()
@@ -157,7 +119,8 @@ impl Receiver {
     ) -> Option<Event<'a>> {
         self.give_back_lent(pools);
         if !transmit.is_receiving() {
-            self.stage = Stage::Finished;
+            self.finish();
+            self.give_back_lent(pools);
         }
         let mut ready = Ready::NOTHING;
         match self.advance(&mut ready, input, pools, transmit.config()) {
@@ -207,19 +170,23 @@ impl Receiver {
     /// had been received.
     pub fn release(&mut self, pools: &mut ReceivePools) -> u64 {
         self.give_back_lent(pools);
-        if let Stage::Control { held, .. } = self.stage {
-            pools.end(held);
-        }
-        self.stage = Stage::Finished;
+        self.finish();
+        self.give_back_lent(pools);
         self.message.take().map_or(0, |key| pools.end(key))
     }
 
-    #[cold]
-    fn fail<'a>(&mut self, failure: Failure, transmit: &mut Transmit<'_>) -> Event<'a> {
+    /// Whatever follows is ignored. A torn control frame goes back like something lent: only
+    /// between two frames is anything lent already.
+    fn finish(&mut self) {
         if let Stage::Control { held, .. } = self.stage {
             self.lent = Some(held);
         }
         self.stage = Stage::Finished;
+    }
+
+    #[cold]
+    fn fail<'a>(&mut self, failure: Failure, transmit: &mut Transmit<'_>) -> Event<'a> {
+        self.finish();
         transmit.fail(failure);
         Event::Failed(failure)
     }
@@ -250,6 +217,7 @@ impl Receiver {
                 }
                 Stage::Data { .. } => self.continue_data(ready, input, pools, config)?,
                 Stage::Control { .. } => self.continue_control(ready, input, pools)?,
+                Stage::InvalidText => return Err(ProtocolError::InvalidUtf8.into()),
                 Stage::Finished => {
                     input.at = input.bytes.len();
                     Step::Starved
@@ -419,7 +387,12 @@ impl Receiver {
             input.unmask(&ready.range, *masking_key);
             let piece = &input.bytes[ready.range.clone()];
             if opcode == Opcode::Text {
-                assembly.utf8.validate(piece).map_err(|_| ProtocolError::InvalidUtf8)?;
+                let before = assembly.utf8;
+                if assembly.utf8.validate(piece).is_err() {
+                    ready.range.end = ready.range.start + valid_bytes(before, piece);
+                    ready.offset = offset;
+                    return self.refuse_text(ready, config);
+                }
             }
             if config.delivery == Delivery::Whole {
                 let declared = offset.saturating_add(*left);
@@ -453,8 +426,8 @@ impl Receiver {
         pools: &mut ReceivePools,
         config: &Config,
     ) -> Result<Step, Failure> {
-        if ready.opcode == Opcode::Text {
-            pools.get_mut(key).utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
+        if ready.opcode == Opcode::Text && pools.get_mut(key).utf8.finish().is_err() {
+            return self.refuse_text(ready, config);
         }
         self.message = None;
         self.lent = Some(key);
@@ -462,6 +435,17 @@ impl Receiver {
             Delivery::Whole => ready.assembly = Some(key),
             Delivery::Streaming => ready.source = Source::Piece,
         }
+        Ok(Step::Ready)
+    }
+
+    /// The text is wrong behind what is ready. When streaming, what is right is lent before the
+    /// failure: another split of the same bytes would have lent it too.
+    fn refuse_text(&mut self, ready: &mut Ready, config: &Config) -> Result<Step, Failure> {
+        if config.delivery == Delivery::Whole || ready.range.is_empty() {
+            return Err(ProtocolError::InvalidUtf8.into());
+        }
+        self.stage = Stage::InvalidText;
+        (ready.source, ready.opcode, ready.fin) = (Source::Piece, Opcode::Text, false);
         Ok(Step::Ready)
     }
 
@@ -555,4 +539,10 @@ impl Receiver {
             }
         }
     }
+}
+
+/// How many bytes of `piece` come before the first that cannot be right.
+#[cold]
+fn valid_bytes(mut before: Utf8Validator, piece: &[u8]) -> usize {
+    piece.iter().take_while(|byte| before.validate(std::slice::from_ref(byte)).is_ok()).count()
 }

@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn rotated_key_begins_at_the_next_byte() {
         for bytes in 0..16 {
-            let expected: Vec<u8> = (0..4).map(|index| KEY.to_bytes()[(bytes + index) % 4]).collect();
+            let expected: Vec<u8> =
+                (0..4).map(|index| KEY.to_bytes()[(bytes + index) % 4]).collect();
             assert_eq!(KEY.rotated(bytes).to_bytes()[..], expected);
         }
         assert_eq!(KEY.rotated(usize::MAX), KEY.rotated(3));
