@@ -30,8 +30,8 @@ pub use protocol::{
 pub use reactor::{
     Accepted, Arrival, Buffer, Command, ConnectionId, Context, Handle, Handler, ListenOptions,
     ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PostError,
-    Reactor, ReactorConfig, Readiness, Received, ReceivedInto, ShardIndex, SocketOptions, Usage,
-    Verdict, Wake,
+    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ReceivedInto, ShardIndex,
+    SocketOptions, Usage, Verdict, Wake,
 };
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};
 
