@@ -33,6 +33,8 @@ pub use reactor::{
     Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ReceivedInto, ShardIndex,
     SocketOptions, Usage, Verdict, Wake,
 };
+#[cfg(feature = "net")]
+pub use server::{Server, ServerBuilder, ServerError, ServerHandle};
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};
 
 /// The private floors, for the fuzz targets alone; not part of the API.
