@@ -66,6 +66,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if is_held {
             return false;
         }
+        if budget.is_spent() {
+            self.shared.mark_ready(key);
+            return false;
+        }
         let Some(mut backlog) = self.take_backlog(key) else { return true };
         self.handle_taken(key, &mut backlog, budget);
         let all = self.keep_backlog(key, backlog);
