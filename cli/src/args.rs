@@ -37,12 +37,18 @@ struct CommandLine {
 pub enum Command {
     /// Serve: every message goes back (the default)
     Serve(Box<ServeArgs>),
+    /// Connect to a server: lines go out as messages, messages are printed
+    Connect(Box<ConnectArgs>),
 }
 
 const EXAMPLES: &str = "\
 Examples:
   corewire                                      serve on 127.0.0.1:9001, page included
-  corewire serve --listen 0.0.0.0:80 --pin      serve the network, one pinned thread per core";
+  corewire serve --listen 0.0.0.0:80 --pin      serve the network, one pinned thread per core
+  corewire connect ws://127.0.0.1:9001/         talk to a server, line by line
+  echo hi | corewire connect ws://127.0.0.1:9001/
+
+`corewire serve --help` and `corewire connect --help` tell about all flags.";
 
 const SERVE_ABOUT: &str = "Serve WebSockets: every message goes back
 
@@ -147,6 +153,54 @@ pub struct ServeArgs {
     /// Say nothing but errors
     #[arg(long, short, conflicts_with = "log", help_heading = "Logging")]
     pub quiet: bool,
+}
+
+const CONNECT_ABOUT: &str = "Connect to a server: lines go out as messages, messages are printed
+
+Each line of standard input is a text message. What comes back is printed on standard output, a \
+binary message as its size and first bytes; pings, pongs and close codes go to standard error. At \
+the end of the input, or at Ctrl-C, the connection is closed with 1000, and everything that the \
+server sends before its own Close is still printed.
+
+Exit status: 0 closed cleanly, 1 not, 2 never connected.";
+
+const CONNECT_EXAMPLES: &str = "\
+Examples:
+  corewire connect ws://127.0.0.1:9001/
+  echo hi | corewire connect ws://127.0.0.1:9001/
+  corewire connect ws://[::1]:9001/chat --subprotocol chat --header 'Authorization: Bearer x'";
+
+/// The flags of `connect`.
+#[derive(Args, Debug)]
+#[command(about = "Connect to a server: lines go out as messages, messages are printed")]
+#[command(long_about = CONNECT_ABOUT, after_help = CONNECT_EXAMPLES)]
+pub struct ConnectArgs {
+    /// Where to: ws://host:port/path
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// A subprotocol to offer, the preferred one first (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub subprotocol: Vec<String>,
+    /// A header to add to the request (repeatable)
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    pub header: Vec<(String, String)>,
+    /// The Origin to claim, as a browser would
+    #[arg(long, value_name = "URL")]
+    pub origin: Option<String>,
+    /// Send lines as binary messages, whatever bytes they have
+    #[arg(long)]
+    pub binary: bool,
+    /// Send a ping so often, show the round-trip time, give up after three without any answer
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub ping_every: Option<Duration>,
+    /// The largest message to accept; a larger one fails the connection with 1009
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
+    pub max_message: u64,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
+    Ok((name.to_owned(), value.trim().to_owned()))
 }
 
 /// What `HOST:PORT` leads to: `localhost` may be one address or two.

@@ -1,6 +1,7 @@
-//! The corewire program: a WebSocket echo server with a page to talk to it.
+//! The corewire program: a WebSocket echo server with a page to talk to it, and a client.
 
 mod args;
+mod connect;
 mod log;
 mod serve;
 mod units;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     };
     let result = match command {
         Command::Serve(args) => serve::run(&args),
+        Command::Connect(args) => connect::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -23,5 +25,14 @@ fn main() -> ExitCode {
             eprintln!("corewire: {message}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Unpredictable bytes, for nonces and masking keys (RFC 6455 §10.3).
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => Err(Failure(format!("cannot get random bytes: {error}"))),
     }
 }
