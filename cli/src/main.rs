@@ -1,3 +1,38 @@
-//! The corewire program.
+//! The corewire program: a WebSocket echo server with a page to talk to it, and a client.
 
-fn main() {}
+mod args;
+mod connect;
+mod log;
+mod serve;
+mod units;
+
+use std::process::ExitCode;
+
+use args::{Command, Failure};
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
+    let result = match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Connect(args) => connect::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure(message)) => {
+            eprintln!("corewire: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Unpredictable bytes, for nonces and masking keys (RFC 6455 §10.3).
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => Err(Failure(format!("cannot get random bytes: {error}"))),
+    }
+}

@@ -92,6 +92,12 @@ impl Outbox {
         header: &[u8],
         payload: &[u8],
     ) -> Result<(), PoolExhausted> {
+        if let Some(ring) = pool.ring_mut(self.tail)
+            && ring.push_contiguous(header, payload)
+        {
+            self.queued_bytes += (header.len() + payload.len()) as u64;
+            return Ok(());
+        }
         self.push_mapped(pool, header, payload, |_| {})
     }
 

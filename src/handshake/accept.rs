@@ -100,8 +100,8 @@ pub fn write_accept(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{upgrade, upgrade_head};
     use super::*;
+    use crate::handshake::testing::{upgrade, upgrade_head};
 
     /// Answers the RFC's example with more lines: what is written, and what is agreed on.
     fn answer(

@@ -265,9 +265,9 @@ fn subprotocol(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::upgrade;
-    use super::super::{Accept, write_accept};
     use super::*;
+    use crate::handshake::testing::upgrade;
+    use crate::handshake::{Accept, write_accept};
     use crate::http::{FieldStorage, parse_response};
 
     const NONCE: [u8; 16] = *b"the sample nonce";

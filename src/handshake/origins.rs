@@ -42,20 +42,20 @@ impl Origins {
 
     /// Whether the request's origin is welcome.
     pub fn permits(&self, request: &Request<'_>) -> bool {
-        let origin = match (self, request.fields().single("Origin")) {
-            (Self::Any, _) | (_, Ok(None)) => return true,
-            (_, Err(_)) => return false,
-            (_, Ok(Some(origin))) => Origin::parse(origin),
+        let origin = match request.fields().single("Origin") {
+            Ok(None) => return true,
+            Ok(Some(text)) => Origin::parse(text).ok(),
+            Err(_) => None,
         };
-        match (self, origin) {
-            (Self::Any, _) => true,
-            (_, Err(_)) => false,
-            (Self::SameOrigin, Ok(origin)) => {
-                request.authority().is_some_and(|host| origin.is_at(&host))
+        match self {
+            Self::Any => true,
+            Self::SameOrigin => {
+                let host = request.authority();
+                origin.zip(host).is_some_and(|(origin, host)| origin.is_at(&host))
             }
-            (Self::Allow(list), Ok(origin)) => {
+            Self::Allow(list) => origin.is_some_and(|origin| {
                 list.0.iter().any(|allowed| Origin::parse(allowed) == Ok(origin))
-            }
+            }),
         }
     }
 }
@@ -74,8 +74,8 @@ impl std::error::Error for InvalidOrigin {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{upgrade, upgrade_head};
     use super::*;
+    use crate::handshake::testing::{upgrade, upgrade_head};
 
     fn permits(origins: &Origins, host: &str, origin: &str) -> bool {
         let lines = [format!("Host: {host}"), format!("Origin: {origin}")];

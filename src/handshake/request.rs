@@ -114,8 +114,8 @@ impl<'a> Request<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{plain, upgrade, upgrade_head};
     use super::*;
+    use crate::handshake::testing::{plain, upgrade, upgrade_head};
 
     // RFC 9112 §3
     #[test]

@@ -4,7 +4,8 @@ use super::accept_key::{AcceptKey, accept_key, is_valid_key};
 use super::error::HandshakeError;
 use super::request::Request;
 use crate::http::{
-    Authority, Extension, Extensions, Fields, NotSingle, RequestHead, RequestTarget, Version,
+    Authority, Extension, ExtensionError, Extensions, Fields, NotSingle, RequestHead,
+    RequestTarget, Version,
 };
 
 /// What a request asks for.
@@ -115,10 +116,8 @@ fn check_version(fields: Fields<'_>) -> Result<(), HandshakeError> {
         return Err(HandshakeError::MissingVersion);
     }
     // RFC 6455 §11.3.5: a client sends the field once. A proxy that doubles it does no harm.
-    match versions.all(|version| version == b"13") {
-        true => Ok(()),
-        false => Err(HandshakeError::UnsupportedVersion),
-    }
+    let is_ours = versions.all(|version| version == b"13");
+    is_ours.then_some(()).ok_or(HandshakeError::UnsupportedVersion)
 }
 
 fn key<'a>(fields: Fields<'a>) -> Result<&'a str, HandshakeError> {
@@ -132,14 +131,14 @@ fn key<'a>(fields: Fields<'a>) -> Result<&'a str, HandshakeError> {
 
 fn extensions<'a>(
     fields: Fields<'a>,
-) -> impl Iterator<Item = Result<Extension<'a>, crate::http::ExtensionError>> {
+) -> impl Iterator<Item = Result<Extension<'a>, ExtensionError>> {
     Extensions::new(fields.all("Sec-WebSocket-Extensions"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{inspected, plain, refusal, upgrade, upgrade_head};
     use super::*;
+    use crate::handshake::testing::{inspected, plain, refusal, upgrade, upgrade_head};
     use crate::http::{HeadError, Malformation};
 
     fn refused_with(lines: &[&str]) -> Option<HandshakeError> {

@@ -122,12 +122,16 @@ impl<'a, L: Iterator<Item = &'a [u8]>> Iterator for Extensions<'a, L> {
                 [] => self.line = self.lines.next()?,
                 [b',', rest @ ..] => self.line = rest,
                 element => {
-                    let parsed = parse_extension(element);
-                    match parsed {
-                        Ok((_, rest)) => self.line = rest,
-                        Err(_) => self.state = ListState::Failed,
-                    }
-                    return Some(parsed.map(|(extension, _)| extension));
+                    return Some(match parse_extension(element) {
+                        Ok((extension, rest)) => {
+                            self.line = rest;
+                            Ok(extension)
+                        }
+                        Err(error) => {
+                            self.state = ListState::Failed;
+                            Err(error)
+                        }
+                    });
                 }
             }
         }
@@ -176,9 +180,10 @@ fn take_quoted(input: &[u8]) -> Result<(Cow<'_, str>, &[u8]), ExtensionError> {
         let plain;
         (plain, rest) = split_run(rest);
         // Nearly always there is one run and no backslash: then nothing is copied.
-        match unquoted.is_empty() {
-            true => unquoted = Cow::Borrowed(plain),
-            false => unquoted.to_mut().push_str(plain),
+        if unquoted.is_empty() {
+            unquoted = Cow::Borrowed(plain);
+        } else {
+            unquoted.to_mut().push_str(plain);
         }
         rest = match rest {
             [b'"', rest @ ..] if is_token(&unquoted) => return Ok((unquoted, rest)),

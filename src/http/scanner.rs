@@ -264,8 +264,8 @@ pub(super) const fn is_target_byte(byte: u8) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::head::*;
     use super::*;
+    use crate::http::head::*;
 
     const LIMITS: HeadLimits =
         HeadLimits { head_bytes_max: 16 * 1024, fields_max: 100, target_bytes_max: 8 * 1024 };

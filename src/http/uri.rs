@@ -88,9 +88,9 @@ impl WebSocketUri {
     pub fn parse(uri: &str) -> Result<Self, UriError> {
         check_characters(uri)?;
         let (scheme, rest) = uri.split_once("://").ok_or(UriError::Scheme)?;
-        let scheme = match default_port(scheme) {
-            Some(80) if scheme.eq_ignore_ascii_case("ws") => Scheme::Ws,
-            Some(443) if scheme.eq_ignore_ascii_case("wss") => Scheme::Wss,
+        let scheme = match &*scheme.to_ascii_lowercase() {
+            "ws" => Scheme::Ws,
+            "wss" => Scheme::Wss,
             _ => return Err(UriError::Scheme),
         };
         let (authority, target) = split_authority(rest);
@@ -134,14 +134,9 @@ impl WebSocketUri {
     /// The value of the Host field: the default port is left out (RFC 6455 §4.1).
     pub fn host_field(&self) -> String {
         // A colon stands in IPv6 addresses and in no name.
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.to_string(),
-        };
-        match self.port == self.scheme.default_port() {
-            true => host,
-            false => format!("{host}:{}", self.port),
-        }
+        let is_ipv6 = self.host.contains(':');
+        let host = if is_ipv6 { format!("[{}]", self.host) } else { self.host.to_string() };
+        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
     }
 }
 

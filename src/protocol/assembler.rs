@@ -43,9 +43,9 @@ impl ReceivePools {
         Self { assemblies: Slab::new(), blocks }
     }
 
-    /// Bytes of blocks, in use or kept for the next message.
+    /// Bytes of memory, in use or kept for the next message.
     pub fn pinned_bytes(&self) -> usize {
-        self.blocks.pinned_bytes()
+        self.blocks.pinned_bytes() + self.assemblies.capacity() * size_of::<Assembly>()
     }
 
     /// Messages under way.

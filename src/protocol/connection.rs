@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::config::Config;
 use super::event::Event;
+use super::input::Input;
 use super::pools::Pools;
-use super::receiver::{Input, Receiver};
+use super::receiver::Receiver;
 use super::sender::Sender;
 use super::state::{CloseCause, CloseSummary, Initiator};
 use super::transmit::{NoSink, Transmit};

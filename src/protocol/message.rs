@@ -42,6 +42,8 @@ pub enum DropReason {
     MessageInProgress,
     /// A further part was given, but no message was begun.
     NoMessageInProgress,
+    /// A part was given with an opcode other than text or binary.
+    NotAMessage,
     /// More than the frame or queue can count (4 GiB), or a ping of over 125 bytes.
     TooLarge,
 }

@@ -26,6 +26,20 @@ pub struct SendPools {
     pub(crate) timeline: Timeline,
 }
 
+/// What the connections of one loop hold of its [`Pools`]; all zero when they are idle or gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolsInUse {
+    /// Messages that have begun and not ended, and control frames of which bytes are missing.
+    pub assemblies: usize,
+    /// Blocks that hold bytes of those.
+    pub blocks: usize,
+    /// Rings with unsent bytes.
+    pub rings: usize,
+    /// Entries of all send queues together.
+    pub segments: usize,
+}
+
 impl Pools {
     /// Pools within `limits`. `now` is the origin of time, no connection may be given an earlier
     /// instant; `seed` feeds the masking keys of clients and must be unpredictable in production
@@ -44,5 +58,15 @@ impl Pools {
     /// Bytes of memory that the pools hold, in use or kept for the next message.
     pub fn pinned_bytes(&self) -> usize {
         self.receive.pinned_bytes() + self.send.outbox.pinned_bytes()
+    }
+
+    /// What the connections hold at this moment.
+    pub fn in_use(&self) -> PoolsInUse {
+        PoolsInUse {
+            assemblies: self.receive.assemblies(),
+            blocks: self.receive.blocks.outstanding(),
+            rings: self.send.outbox.rings_in_use(),
+            segments: self.send.outbox.segments(),
+        }
     }
 }

@@ -5,10 +5,12 @@ use std::ops::Range;
 use super::assembler::{AssemblyKey, ReceivePools};
 use super::config::{Config, Delivery};
 use super::event::{Chunk, Event, Failure};
+use super::input::Input;
 use super::transmit::Transmit;
 use crate::limits::RECEIVE_INTO_BYTES_MIN;
 use crate::wire::{
-    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, mask, parse_close, validate_whole,
+    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, Utf8Validator, mask, parse_close,
+    validate_whole,
 };
 
 /// The receiving half of a connection. It owns no buffer while it is between two frames.
@@ -29,9 +31,11 @@ enum Stage {
     /// A header, of which `len` bytes came in an earlier input.
     Header { torn: [u8; HEADER_BYTES_MAX], len: u8 },
     /// `left` bytes of a data frame of `message`.
-    Data { left: u64, masking_key: Option<MaskingKey>, fin: bool },
+    Data { left: u64, masking_key: MaskingKey, fin: bool },
     /// `left` bytes of a torn control frame, the rest is in `held`.
-    Control { left: u8, masking_key: Option<MaskingKey>, opcode: Opcode, held: AssemblyKey },
+    Control { left: u8, opcode: Opcode, masking_key: MaskingKey, held: AssemblyKey },
+    /// The text up to here was lent in pieces, the next byte of it is wrong.
+    InvalidText,
     /// The peer's Close was received or the connection failed: whatever follows is ignored.
     Finished,
 }
@@ -40,60 +44,52 @@ impl Stage {
     const BETWEEN_FRAMES: Self = Self::Header { torn: [0; HEADER_BYTES_MAX], len: 0 };
 }
 
-/// Bytes being handled; payloads are unmasked in place and lent from here.
-#[derive(Debug)]
-pub struct Input<'i> {
-    bytes: &'i mut [u8],
-    at: usize,
+/// What is ready to be lent: an [`Event`] without its borrows. Plain words, not an enum with
+/// fields: it crosses the hottest path, where a union would be put together byte by byte.
+struct Ready {
+    source: Source,
+    opcode: Opcode,
+    /// Where the payload lies in the input.
+    range: Range<usize>,
+    /// Where it lies if not there.
+    assembly: Option<AssemblyKey>,
+    /// Payload bytes of the message in earlier pieces.
+    offset: u64,
+    fin: bool,
 }
 
-/// What is ready to be lent: an [`Event`] without its borrows.
-enum Ready {
-    Whole { opcode: Opcode, range: Range<usize> },
-    Assembled(AssemblyKey),
-    Piece { opcode: Opcode, range: Range<usize>, offset: u64, fin: bool },
-    Control { opcode: Opcode, range: Range<usize> },
-    HeldControl { opcode: Opcode, held: AssemblyKey },
+/// What [`Ready`] is about.
+#[derive(Clone, Copy)]
+enum Source {
+    Message,
+    Piece,
+    Control,
 }
 
 /// What a step has led to.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Ready(Ready),
+    /// Something can be lent.
+    Ready,
     Continue,
     /// The input is used up in mid-frame.
     Starved,
 }
 
-impl<'i> Input<'i> {
-    /// All of `bytes`.
-    pub fn new(bytes: &'i mut [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
+impl Ready {
+    const NOTHING: Self = Self {
+        source: Source::Message,
+        opcode: Opcode::Binary,
+        range: 0..0,
+        assembly: None,
+        offset: 0,
+        fin: true,
+    };
 
-    /// How many bytes were handled.
-    pub const fn consumed(&self) -> usize {
-        self.at
-    }
-
-    /// The bytes not handled yet.
-    pub fn rest(&self) -> &[u8] {
-        &self.bytes[self.at..]
-    }
-
-    fn remaining(&self) -> usize {
-        self.bytes.len() - self.at
-    }
-
-    /// The next `bytes` as a range; the caller has checked that they are there.
-    fn take(&mut self, bytes: usize) -> Range<usize> {
-        let start = self.at;
-        self.at += bytes;
-        start..self.at
-    }
-
-    fn unmask(&mut self, range: &Range<usize>, masking_key: Option<MaskingKey>) {
-        if let Some(key) = masking_key {
-            mask::apply(&mut self.bytes[range.clone()], key);
+    fn payload<'a>(&self, input: &'a Input<'_>, pools: &'a ReceivePools) -> &'a [u8] {
+        match self.assembly {
+            None => &input.bytes[self.range.start..self.range.end],
+            Some(key) => pools.get(key).payload(),
         }
     }
 }
@@ -123,11 +119,13 @@ impl Receiver {
     ) -> Option<Event<'a>> {
         self.give_back_lent(pools);
         if !transmit.is_receiving() {
-            self.stage = Stage::Finished;
+            self.finish();
+            self.give_back_lent(pools);
         }
-        match self.advance(input, pools, transmit.config()) {
-            Ok(None) => None,
-            Ok(Some(ready)) => Some(self.lend(ready, input, pools, transmit)),
+        let mut ready = Ready::NOTHING;
+        match self.advance(&mut ready, input, pools, transmit.config()) {
+            Ok(Step::Ready) => Some(self.lend(&ready, input, pools, transmit)),
+            Ok(Step::Continue | Step::Starved) => None,
             Err(failure) => Some(self.fail(failure, transmit)),
         }
     }
@@ -172,52 +170,96 @@ impl Receiver {
     /// had been received.
     pub fn release(&mut self, pools: &mut ReceivePools) -> u64 {
         self.give_back_lent(pools);
-        if let Stage::Control { held, .. } = self.stage {
-            pools.end(held);
-        }
-        self.stage = Stage::Finished;
+        self.finish();
+        self.give_back_lent(pools);
         self.message.take().map_or(0, |key| pools.end(key))
     }
 
-    fn fail<'a>(&mut self, failure: Failure, transmit: &mut Transmit<'_>) -> Event<'a> {
+    /// Whatever follows is ignored. A torn control frame goes back like something lent: only
+    /// between two frames is anything lent already.
+    fn finish(&mut self) {
         if let Stage::Control { held, .. } = self.stage {
             self.lent = Some(held);
         }
         self.stage = Stage::Finished;
+    }
+
+    #[cold]
+    fn fail<'a>(&mut self, failure: Failure, transmit: &mut Transmit<'_>) -> Event<'a> {
+        self.finish();
         transmit.fail(failure);
         Event::Failed(failure)
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(
         &mut self,
+        ready: &mut Ready,
         input: &mut Input<'_>,
         pools: &mut ReceivePools,
         config: &Config,
-    ) -> Result<Option<Ready>, Failure> {
+    ) -> Result<Step, Failure> {
         loop {
             let step = match &self.stage {
-                Stage::Header { .. } => match self.take_header(input, config)? {
-                    Some(header) => self.begin_frame(&header, input, pools, config)?,
-                    None => Step::Starved,
-                },
-                Stage::Data { .. } => self.continue_data(input, pools, config)?,
-                Stage::Control { .. } => self.continue_control(input, pools)?,
+                Stage::Header { len, .. } => {
+                    let short = match len {
+                        0 => Header::parse_short(&input.bytes[input.at..], config.header_rules()),
+                        _ => None,
+                    };
+                    if let Some(parsed) = short {
+                        input.at += parsed.header_bytes;
+                        self.begin_frame(ready, &parsed.header, input, pools, config)?
+                    } else if input.remaining() == 0 {
+                        Step::Starved
+                    } else {
+                        self.begin_any_frame(ready, input, pools, config)?
+                    }
+                }
+                Stage::Data { .. } => self.continue_data(ready, input, pools, config)?,
+                Stage::Control { .. } => self.continue_control(ready, input, pools)?,
+                Stage::InvalidText => return Err(ProtocolError::InvalidUtf8.into()),
                 Stage::Finished => {
                     input.at = input.bytes.len();
                     Step::Starved
                 }
             };
-            match step {
-                Step::Ready(ready) => return Ok(Some(ready)),
-                Step::Continue => {}
-                Step::Starved => return Ok(None),
+            if step != Step::Continue {
+                return Ok(step);
             }
         }
     }
 
-    #[inline]
+    #[inline(never)]
+    fn begin_any_frame(
+        &mut self,
+        ready: &mut Ready,
+        input: &mut Input<'_>,
+        pools: &mut ReceivePools,
+        config: &Config,
+    ) -> Result<Step, Failure> {
+        match self.take_header(input, config)? {
+            Some(header) => self.begin_frame(ready, &header, input, pools, config),
+            None => Ok(Step::Starved),
+        }
+    }
+
+    /// Every header but the short ones; those that are torn wait in the stage.
     fn take_header(
+        &mut self,
+        input: &mut Input<'_>,
+        config: &Config,
+    ) -> Result<Option<Header>, ProtocolError> {
+        if matches!(self.stage, Stage::Header { len: 0, .. })
+            && let Some(parsed) = Header::parse(input.rest(), config.header_rules())?
+        {
+            input.at += parsed.header_bytes;
+            return Ok(Some(parsed.header));
+        }
+        self.take_torn_header(input, config)
+    }
+
+    /// The header is torn: its bytes wait here, so that an idle connection owns no buffer.
+    fn take_torn_header(
         &mut self,
         input: &mut Input<'_>,
         config: &Config,
@@ -225,21 +267,10 @@ impl Receiver {
         let Stage::Header { torn, len } = &mut self.stage else {
             unreachable!("called in the header stage only")
         };
-        let rules = config.header_rules();
-        if *len == 0 {
-            if input.remaining() == 0 {
-                return Ok(None);
-            }
-            if let Some(parsed) = Header::parse(input.rest(), rules)? {
-                input.at += parsed.header_bytes;
-                return Ok(Some(parsed.header));
-            }
-        }
-        // The header is torn: its bytes wait here, so that an idle connection owns no buffer.
         let held = usize::from(*len);
         let more = input.remaining().min(HEADER_BYTES_MAX - held);
         torn[held..held + more].copy_from_slice(&input.rest()[..more]);
-        if let Some(parsed) = Header::parse(&torn[..held + more], rules)? {
+        if let Some(parsed) = Header::parse(&torn[..held + more], config.header_rules())? {
             input.at += parsed.header_bytes - held;
             *len = 0;
             return Ok(Some(parsed.header));
@@ -249,9 +280,10 @@ impl Receiver {
         Ok(None)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin_frame(
         &mut self,
+        ready: &mut Ready,
         header: &Header,
         input: &mut Input<'_>,
         pools: &mut ReceivePools,
@@ -260,15 +292,18 @@ impl Receiver {
         // A length that does not fit a usize cannot be in the input either.
         let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
         let is_here = payload_bytes <= input.remaining();
+        let masking_key = header.masking_key.unwrap_or(MaskingKey::IDENTITY);
+        ready.opcode = header.opcode;
         if header.opcode.is_control() {
             if is_here {
-                let range = input.take(payload_bytes);
-                input.unmask(&range, header.masking_key);
-                return Ok(Step::Ready(Ready::Control { opcode: header.opcode, range }));
+                ready.source = Source::Control;
+                ready.range = input.take(payload_bytes);
+                input.unmask(&ready.range, masking_key);
+                return Ok(Step::Ready);
             }
             self.stage = Stage::Control {
                 left: header.payload_bytes as u8,
-                masking_key: header.masking_key,
+                masking_key,
                 opcode: header.opcode,
                 held: pools.begin(header.opcode),
             };
@@ -284,15 +319,16 @@ impl Receiver {
                 return Err(ProtocolError::MessageTooLarge { limit_bytes }.into());
             }
             if is_here && header.fin && config.delivery == Delivery::Whole {
-                let range = input.take(payload_bytes);
-                input.unmask(&range, header.masking_key);
-                return Ok(Step::Ready(Ready::Whole { opcode: header.opcode, range }));
+                ready.range = input.take(payload_bytes);
+                input.unmask(&ready.range, masking_key);
+                return Ok(Step::Ready);
             }
         }
         self.begin_data(header, pools, config)
     }
 
     /// Begins a data frame that cannot be lent as it lies.
+    #[inline(never)]
     fn begin_data(
         &mut self,
         header: &Header,
@@ -312,15 +348,17 @@ impl Receiver {
         pools.get_mut(key).begin_frame(header.payload_bytes, limit_bytes)?;
         self.stage = Stage::Data {
             left: header.payload_bytes,
-            masking_key: header.masking_key,
+            masking_key: header.masking_key.unwrap_or(MaskingKey::IDENTITY),
             fin: header.fin,
         };
         Ok(Step::Continue)
     }
 
     /// Takes what there is of a data frame's payload: unmasked, validated, then kept or lent.
+    #[inline(never)]
     fn continue_data(
         &mut self,
+        ready: &mut Ready,
         input: &mut Input<'_>,
         pools: &mut ReceivePools,
         config: &Config,
@@ -332,12 +370,9 @@ impl Receiver {
         let assembly = pools.get_mut(key);
         let (opcode, offset) = (assembly.opcode, assembly.received_bytes);
         let placed = std::mem::take(&mut self.placed_bytes) as usize;
-        let mut range = input.at..input.at;
         let piece_bytes = if placed > 0 {
             let piece = assembly.placed_mut(placed);
-            if let Some(key) = masking_key {
-                mask::apply(piece, *key);
-            }
+            mask::apply(piece, *masking_key);
             if opcode == Opcode::Text {
                 let end = assembly.payload().len();
                 let mut utf8 = std::mem::take(&mut assembly.utf8);
@@ -348,11 +383,16 @@ impl Receiver {
             placed
         } else {
             let bytes = usize::try_from(*left).unwrap_or(usize::MAX).min(input.remaining());
-            range = input.take(bytes);
-            input.unmask(&range, *masking_key);
-            let piece = &input.bytes[range.clone()];
+            ready.range = input.take(bytes);
+            input.unmask(&ready.range, *masking_key);
+            let piece = &input.bytes[ready.range.clone()];
             if opcode == Opcode::Text {
-                assembly.utf8.validate(piece).map_err(|_| ProtocolError::InvalidUtf8)?;
+                let before = assembly.utf8;
+                if assembly.utf8.validate(piece).is_err() {
+                    ready.range.end = ready.range.start + valid_bytes(before, piece);
+                    ready.offset = offset;
+                    return self.refuse_text(ready, config);
+                }
             }
             if config.delivery == Delivery::Whole {
                 let declared = offset.saturating_add(*left);
@@ -361,45 +401,58 @@ impl Receiver {
             bytes
         };
         *left -= piece_bytes as u64;
-        *masking_key = masking_key.map(|key| key.rotated(piece_bytes));
+        *masking_key = masking_key.rotated(piece_bytes);
         let (frame_ends, fin) = (*left == 0, *fin);
         pools.get_mut(key).received_bytes += piece_bytes as u64;
         if frame_ends {
             self.stage = Stage::BETWEEN_FRAMES;
         }
-        if frame_ends && fin {
-            return self.end_message(key, range, offset, pools, config);
+        (ready.opcode, ready.offset, ready.fin) = (opcode, offset, frame_ends && fin);
+        if ready.fin {
+            return self.end_message(key, ready, pools, config);
         }
         if config.delivery == Delivery::Streaming && piece_bytes > 0 {
-            return Ok(Step::Ready(Ready::Piece { opcode, range, offset, fin: false }));
+            ready.source = Source::Piece;
+            return Ok(Step::Ready);
         }
         Ok(if frame_ends { Step::Continue } else { Step::Starved })
     }
 
-    /// The last byte of a message is here; `range` is its last piece, `offset` what came before.
+    /// The last byte of a message is here.
     fn end_message(
         &mut self,
         key: AssemblyKey,
-        range: Range<usize>,
-        offset: u64,
+        ready: &mut Ready,
         pools: &mut ReceivePools,
         config: &Config,
     ) -> Result<Step, Failure> {
-        let assembly = pools.get_mut(key);
-        let opcode = assembly.opcode;
-        if opcode == Opcode::Text {
-            assembly.utf8.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
+        if ready.opcode == Opcode::Text && pools.get_mut(key).utf8.finish().is_err() {
+            return self.refuse_text(ready, config);
         }
         self.message = None;
         self.lent = Some(key);
-        Ok(Step::Ready(match config.delivery {
-            Delivery::Whole => Ready::Assembled(key),
-            Delivery::Streaming => Ready::Piece { opcode, range, offset, fin: true },
-        }))
+        match config.delivery {
+            Delivery::Whole => ready.assembly = Some(key),
+            Delivery::Streaming => ready.source = Source::Piece,
+        }
+        Ok(Step::Ready)
     }
 
+    /// The text is wrong behind what is ready. When streaming, what is right is lent before the
+    /// failure: another split of the same bytes would have lent it too.
+    fn refuse_text(&mut self, ready: &mut Ready, config: &Config) -> Result<Step, Failure> {
+        if config.delivery == Delivery::Whole || ready.range.is_empty() {
+            return Err(ProtocolError::InvalidUtf8.into());
+        }
+        self.stage = Stage::InvalidText;
+        (ready.source, ready.opcode, ready.fin) = (Source::Piece, Opcode::Text, false);
+        Ok(Step::Ready)
+    }
+
+    #[inline(never)]
     fn continue_control(
         &mut self,
+        ready: &mut Ready,
         input: &mut Input<'_>,
         pools: &mut ReceivePools,
     ) -> Result<Step, Failure> {
@@ -413,46 +466,38 @@ impl Receiver {
         if *left > 0 {
             return Ok(Step::Starved);
         }
-        let (opcode, held) = (*opcode, *held);
-        if let Some(key) = *masking_key {
-            mask::apply(pools.get_mut(held).payload_mut(), key);
-        }
+        let held = *held;
+        mask::apply(pools.get_mut(held).payload_mut(), *masking_key);
+        (ready.source, ready.opcode, ready.assembly) = (Source::Control, *opcode, Some(held));
         self.stage = Stage::BETWEEN_FRAMES;
         self.lent = Some(held);
-        Ok(Step::Ready(Ready::HeldControl { opcode, held }))
+        Ok(Step::Ready)
     }
 
-    #[inline]
+    #[inline(always)]
     fn lend<'a>(
         &mut self,
-        ready: Ready,
+        ready: &Ready,
         input: &'a Input<'_>,
         pools: &'a ReceivePools,
         transmit: &mut Transmit<'_>,
     ) -> Event<'a> {
-        match ready {
-            Ready::Whole { opcode, range } => {
-                self.lend_message(opcode, &input.bytes[range], transmit)
-            }
-            Ready::Assembled(key) => {
-                let assembly = pools.get(key);
-                self.lend_message(assembly.opcode, assembly.payload(), transmit)
-            }
-            Ready::Piece { opcode, range, offset, fin } => {
-                Event::Chunk(Chunk { opcode, payload: &input.bytes[range], offset, fin })
-            }
-            Ready::Control { opcode, range } => {
-                self.lend_control(opcode, &input.bytes[range], transmit)
-            }
-            Ready::HeldControl { opcode, held } => {
-                self.lend_control(opcode, pools.get(held).payload(), transmit)
-            }
+        let payload = ready.payload(input, pools);
+        match ready.source {
+            Source::Message => self.lend_message(ready.opcode, payload, transmit),
+            Source::Control => self.lend_control(ready.opcode, payload, transmit),
+            Source::Piece => Event::Chunk(Chunk {
+                opcode: ready.opcode,
+                payload,
+                offset: ready.offset,
+                fin: ready.fin,
+            }),
         }
     }
 
     /// Text is validated here where it lies whole, and once more where it was assembled from
     /// pieces that were valid: a `&str` needs that proof in one place.
-    #[inline]
+    #[inline(always)]
     fn lend_message<'a>(
         &mut self,
         opcode: Opcode,
@@ -468,6 +513,7 @@ impl Receiver {
         }
     }
 
+    #[inline(never)]
     fn lend_control<'a>(
         &mut self,
         opcode: Opcode,
@@ -493,4 +539,10 @@ impl Receiver {
             }
         }
     }
+}
+
+/// How many bytes of `piece` come before the first that cannot be right.
+#[cold]
+fn valid_bytes(mut before: Utf8Validator, piece: &[u8]) -> usize {
+    piece.iter().take_while(|byte| before.validate(std::slice::from_ref(byte)).is_ok()).count()
 }

@@ -9,7 +9,7 @@ use super::pools::SendPools;
 use super::state::{CloseCause, CloseSummary, Closing, ClosingPhase, Ending, Initiator, State};
 use super::timer::Moment;
 use crate::collections::{Outbox, SegmentKey};
-use crate::wire::{CloseCode, HEADER_BYTES_MAX, Header, HeaderRules, Opcode, Role, Rsv1};
+use crate::wire::{HEADER_BYTES_MAX, Header, HeaderRules, Opcode, Role, Rsv1};
 
 /// The sending half of a connection. An idle one owns no buffer.
 #[derive(Debug)]
@@ -253,19 +253,17 @@ impl Sender {
                 HeartbeatDue::Yes
             }
             State::Closing(closing) if now >= closing.linger_until => {
-                let mut ending = closing.ending.clone();
-                if ending.cause == CloseCause::ClosingHandshake {
-                    ending.cause = CloseCause::CloseTimeout;
-                }
-                self.state = State::Closed(Box::new(ending));
+                self.state = State::Closed(Box::new(closing.cut_short(CloseCause::CloseTimeout)));
                 HeartbeatDue::No
             }
             State::Closing(_) | State::Closed(_) => HeartbeatDue::No,
         }
     }
 
-    /// The heartbeat's ping is the last thing in the outbox.
+    /// The heartbeat's ping is the last thing in the outbox. What stands in front of it must keep
+    /// its length from now on, so a pong that waits there is replaced no more.
     pub(super) fn handle_ping_queued(&mut self, payload: Moment) {
+        self.waiting_pong = None;
         let behind = self.outbox.queued_bytes() as u32;
         self.heartbeat = HeartbeatState::Queued { behind, payload };
     }
@@ -283,25 +281,21 @@ impl Sender {
         }
     }
 
-    /// Begins the closing handshake; a Close is in the outbox.
-    pub(super) fn begin_closing(&mut self, phase: ClosingPhase, until: Moment, ending: Ending) {
-        self.state = State::Closing(Box::new(Closing { phase, linger_until: until, ending }));
-    }
-
     /// The peer's stream has ended. What is queued is still written until the deadline.
     pub(crate) fn handle_end_of_stream(&mut self, config: &Config, now: Moment) {
         match &mut self.state {
             _ if self.outbox.is_empty() => self.end(Initiator::Peer, CloseCause::EndOfStream),
             State::Open => {
                 let ending = Ending::abnormal(Initiator::Peer, CloseCause::EndOfStream);
-                let until = now.plus(config.close_timeout);
-                self.begin_closing(ClosingPhase::Flushing, until, ending);
+                let linger_until = now.plus(config.close_timeout);
+                let phase = ClosingPhase::Flushing;
+                self.state = State::Closing(Box::new(Closing { phase, linger_until, ending }));
             }
             State::Closing(closing) => {
+                // After the peer's Close its stream may end: what is queued goes on.
                 if closing.phase == ClosingPhase::AwaitingClose {
+                    closing.ending = closing.cut_short(CloseCause::EndOfStream);
                     closing.phase = ClosingPhase::Flushing;
-                    closing.ending.code = CloseCode::ABNORMAL;
-                    closing.ending.cause = CloseCause::EndOfStream;
                 }
             }
             State::Closed(_) => {}
@@ -318,11 +312,7 @@ impl Sender {
         match &self.state {
             State::Open => self.state = State::Closed(Box::new(Ending::abnormal(initiator, cause))),
             State::Closing(closing) => {
-                let mut ending = closing.ending.clone();
-                if ending.cause == CloseCause::ClosingHandshake {
-                    ending = Ending::abnormal(ending.initiator, cause);
-                }
-                self.state = State::Closed(Box::new(ending));
+                self.state = State::Closed(Box::new(closing.cut_short(cause)));
             }
             State::Closed(_) => {}
         }

@@ -56,6 +56,21 @@ pub(super) struct Ending {
     pub(super) cause: CloseCause,
 }
 
+impl Closing {
+    /// What ends instead of the closing handshake, because of `cause`. The first cause stands. No
+    /// Close came if the peer's is still awaited, so there is no code either (RFC 6455 §7.1.5).
+    pub(super) fn cut_short(&self, cause: CloseCause) -> Ending {
+        let ending = self.ending.clone();
+        match (ending.cause, self.phase) {
+            (CloseCause::ClosingHandshake, ClosingPhase::AwaitingClose) => {
+                Ending::abnormal(ending.initiator, cause)
+            }
+            (CloseCause::ClosingHandshake, ClosingPhase::Flushing) => Ending { cause, ..ending },
+            (_, ClosingPhase::AwaitingClose | ClosingPhase::Flushing) => ending,
+        }
+    }
+}
+
 impl Ending {
     /// An end without a closing handshake: 1006, which is never on the wire (RFC 6455 §7.4.1).
     pub(super) fn abnormal(initiator: Initiator, cause: CloseCause) -> Self {
@@ -100,8 +115,8 @@ pub enum CloseCause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseSummary {
-    /// The code of the Close that began the end, 1005 if that Close had none, 1006 if there was
-    /// no Close at all (RFC 6455 §7.1.5).
+    /// The code of the Close that began the end, 1005 if that Close had none (RFC 6455 §7.1.5).
+    /// 1006 if there was no Close, or ours was never answered.
     pub code: CloseCode,
     /// The reason that came with the code.
     pub reason: Box<str>,

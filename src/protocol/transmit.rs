@@ -11,7 +11,7 @@ use super::event::Failure;
 use super::message::{DropReason, Part, PreparedMessage, SendOutcome};
 use super::pools::SendPools;
 use super::sender::{Flow, HeartbeatDue, Parts, Sender};
-use super::state::{CloseCause, ClosingPhase, Ending, Initiator, State};
+use super::state::{CloseCause, Closing, ClosingPhase, Ending, Initiator, State};
 use super::timer::Moment;
 use crate::collections::PoolExhausted;
 use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
@@ -65,7 +65,7 @@ impl<'a> Transmit<'a> {
         if payload.len() < SHARE_BYTES_MIN || self.config.role == Role::Client {
             return self.send_slice(Opcode::Binary, &payload);
         }
-        let header = data_header(Opcode::Binary, true, payload.len());
+        let header = whole_header(Opcode::Binary, payload.len());
         self.send_with(payload.len(), |transmit| {
             let mut head = [0; HEADER_BYTES_MAX];
             let head_bytes = header.encode(&mut head);
@@ -92,6 +92,12 @@ impl<'a> Transmit<'a> {
     /// message, `Text` or `Binary`, for every part. The parts of a text message together must be
     /// valid UTF-8; that is the caller's to see to.
     pub fn send_part(&mut self, opcode: Opcode, payload: &[u8], part: Part) -> SendOutcome {
+        if !self.sender.is_open() {
+            return SendOutcome::Dropped(DropReason::Closing);
+        }
+        if !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return SendOutcome::Dropped(DropReason::NotAMessage);
+        }
         let begun = self.sender.in_parts == Parts::Begun;
         let opcode = match part {
             Part::First if begun => return SendOutcome::Dropped(DropReason::MessageInProgress),
@@ -102,7 +108,7 @@ impl<'a> Transmit<'a> {
             }
         };
         self.sender.in_parts = Parts::None;
-        let header = data_header(opcode, part == Part::Last, payload.len());
+        let header = Header { fin: part == Part::Last, ..whole_header(opcode, payload.len()) };
         let outcome = self.send_frame(&header, payload);
         let unfinished = part != Part::Last && outcome.is_taken();
         let lost_in_between = part != Part::First && !outcome.is_taken();
@@ -169,8 +175,8 @@ impl<'a> Transmit<'a> {
             }
             State::Closing(closing) => {
                 // Our Close has gone already; there is no second one (RFC 6455 §5.5.1).
+                closing.ending = closing.cut_short(cause);
                 closing.phase = ClosingPhase::Flushing;
-                closing.ending.cause = cause;
                 self.end_if_flushed();
             }
             State::Closed(_) => {}
@@ -282,7 +288,7 @@ impl<'a> Transmit<'a> {
 
     #[inline]
     fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
-        self.send_frame(&data_header(opcode, true, payload.len()), payload)
+        self.send_frame(&whole_header(opcode, payload.len()), payload)
     }
 
     #[inline]
@@ -306,7 +312,7 @@ impl<'a> Transmit<'a> {
         payload_bytes: usize,
         push: impl FnOnce(&mut Self) -> Result<(), PoolExhausted>,
     ) -> SendOutcome {
-        if self.sender.in_parts == Parts::Begun {
+        if self.sender.in_parts == Parts::Begun && self.sender.is_open() {
             return SendOutcome::Dropped(DropReason::MessageInProgress);
         }
         match self.admit(payload_bytes) {
@@ -413,14 +419,15 @@ impl<'a> Transmit<'a> {
 
     fn push_control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), PoolExhausted> {
         let before = self.sender.queued_bytes();
-        self.push_frame(&data_header(opcode, true, payload.len()), payload)?;
-        self.sender.control_bytes += (self.sender.queued_bytes() - before) as u32;
+        self.push_frame(&whole_header(opcode, payload.len()), payload)?;
+        let frame_bytes = (self.sender.queued_bytes() - before) as u32;
+        self.sender.control_bytes = self.sender.control_bytes.saturating_add(frame_bytes);
         Ok(())
     }
 
     /// Queues a pong that later ones replace while not a byte of it is written.
     fn collapse_pong(&mut self, payload: &[u8]) -> Result<(), PoolExhausted> {
-        let mut header = data_header(Opcode::Pong, true, payload.len());
+        let mut header = whole_header(Opcode::Pong, payload.len());
         if self.config.role == Role::Client {
             header.masking_key = Some(self.pools.masking_keys.next_key());
         }
@@ -445,11 +452,16 @@ impl<'a> Transmit<'a> {
     }
 
     fn push_close(&mut self, payload: &[u8], phase: ClosingPhase, ending: Ending) {
-        // A pool without room for two bytes cannot tell the peer; the connection ends all the same.
         let pushed = self.push_control(Opcode::Close, payload);
-        let until = self.now.plus(self.config.close_timeout);
-        let phase = if pushed.is_ok() { phase } else { ClosingPhase::Flushing };
-        self.sender.begin_closing(phase, until, ending);
+        let linger_until = self.now.plus(self.config.close_timeout);
+        let mut closing = Closing { phase, linger_until, ending };
+        if pushed.is_err() {
+            // A pool without room for two bytes cannot tell the peer; the connection ends all the
+            // same.
+            closing.ending = closing.cut_short(CloseCause::Failed(Failure::PoolExhausted));
+            closing.phase = ClosingPhase::Flushing;
+        }
+        self.sender.state = State::Closing(Box::new(closing));
         self.end_if_flushed();
     }
 
@@ -463,8 +475,10 @@ impl<'a> Transmit<'a> {
     }
 }
 
-fn data_header(opcode: Opcode, fin: bool, payload_bytes: usize) -> Header {
-    Header { fin, rsv1: false, opcode, masking_key: None, payload_bytes: payload_bytes as u64 }
+/// The header of a frame that is no fragment, unmasked.
+fn whole_header(opcode: Opcode, payload_bytes: usize) -> Header {
+    let payload_bytes = payload_bytes as u64;
+    Header { fin: true, rsv1: false, opcode, masking_key: None, payload_bytes }
 }
 
 fn mask_piece(piece: &mut [u8], key: &mut MaskingKey) {

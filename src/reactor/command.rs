@@ -139,8 +139,10 @@ impl Handle {
             Command::Close(_, code, reason) => {
                 encode_close(*code, reason).map_err(PostError::InvalidClose)?;
             }
-            Command::Send(..) | Command::Abort(_) | Command::Broadcast(_) | Command::Shutdown(_) => {
-            }
+            Command::Send(..)
+            | Command::Abort(_)
+            | Command::Broadcast(_)
+            | Command::Shutdown(_) => {}
         }
         self.mailbox.post(command)
     }
@@ -225,9 +227,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.stop_listening();
         self.wheel.insert(self.shared.now + deadline, Timer::Drain);
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
-            let closed = self.shared.with_transmit(key, &mut self.net, |to| {
-                to.close(CloseCode::GOING_AWAY, "")
-            });
+            let closed = self
+                .shared
+                .with_transmit(key, &mut self.net, |to| to.close(CloseCode::GOING_AWAY, ""));
             if closed.is_some() {
                 self.shared.mark_dirty(key);
             } else {
@@ -258,4 +260,3 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 }
-

@@ -223,8 +223,8 @@ impl<D> Peer<'_, D> {
 
     /// The subprotocol that was agreed on.
     pub fn subprotocol(&self) -> Option<&str> {
-        let negotiated = self.shared.slots.get(self.key)?.negotiated.as_deref()?;
-        negotiated.subprotocol.as_deref()
+        self.shared.slots.get(self.key)?;
+        self.shared.negotiated.get(&self.key.index)?.subprotocol.as_deref()
     }
 
     /// What the application keeps for the connection.

@@ -109,7 +109,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Phase::Open { sender, .. } = &slot.phase else { return };
         let limits = &self.shared.config(slot).limits;
         let queued = sender.queued_bytes();
-        let (is_high, is_low) = (queued > limits.high_water_bytes, queued <= limits.low_water_bytes);
+        let (is_high, is_low) =
+            (queued > limits.high_water_bytes, queued <= limits.low_water_bytes);
         let (is_open, is_held_up) = (sender.is_open(), sender.is_held_up());
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let owed = match (is_held_up, is_low) {

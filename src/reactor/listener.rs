@@ -201,7 +201,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let listener = &mut self.shared.listeners[index];
         let until = self.shared.now + listener.next_pause;
         listener.next_pause = (listener.next_pause * 2).min(self.limits.accept_pause_max);
-        listener.accepting = Accepting::Paused(self.wheel.insert(until, Timer::Accept(index as u32)));
+        listener.accepting =
+            Accepting::Paused(self.wheel.insert(until, Timer::Accept(index as u32)));
     }
 
     pub(super) fn resume_accepting(&mut self, index: usize) {
@@ -228,13 +229,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     fn open_socket(&mut self, listener: usize, accepted: Accepted) {
         self.shared.counters.accepted += 1;
-        let deadline: Instant =
-            self.shared.now + self.shared.listeners[listener].handshake.timeout;
+        let deadline: Instant = self.shared.now + self.shared.listeners[listener].handshake.timeout;
         let key = self.shared.slots.vacant_key().expect("asked for before accepting");
         let timer = self.wheel.insert(deadline, Timer::Connection(key.index));
         let inserted = self.shared.slots.insert(Slot {
             phase: Phase::Http(Outbox::new()),
-            negotiated: None,
             peer: accepted.peer.into(),
             socket: accepted.key,
             timer,

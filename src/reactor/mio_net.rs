@@ -79,8 +79,7 @@ impl Net for MioNet {
         options: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening> {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_reuse_address(true)?;
         if options.reuse_port {

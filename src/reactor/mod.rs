@@ -7,6 +7,7 @@
 //!                (output goes on)                         │ read, handle, call back, flush
 //! ```
 
+mod builder;
 mod command;
 mod context;
 mod flush;
@@ -21,6 +22,7 @@ mod slot;
 mod turn;
 mod upgrade;
 
+pub use builder::ReactorBuilder;
 pub use command::{Command, Handle, PostError};
 pub use context::{Context, Peer};
 pub use handler::{Arrival, Handler, Message, Verdict};

@@ -208,11 +208,6 @@ pub struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self {
-            nodelay: true,
-            keepalive: None,
-            receive_buffer_bytes: None,
-            send_buffer_bytes: None,
-        }
+        Self { nodelay: true, keepalive: None, receive_buffer_bytes: None, send_buffer_bytes: None }
     }
 }

@@ -173,7 +173,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.net.give_back(received.buffer);
                 self.handle_end_of_stream(key);
             }
-            Ok((placed_bytes, received)) => self.handle_received(key, placed_bytes, received, budget),
+            Ok((placed_bytes, received)) => {
+                self.handle_received(key, placed_bytes, received, budget)
+            }
             Err(error) => self.handle_read_error(key, &error),
         }
     }
@@ -277,15 +279,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     budget.bytes = budget.bytes.saturating_sub(consumed);
                     return Handled::Consumed(at + consumed);
                 }
-                Inbound::Http(_) if at < bytes.len() => {
-                    match self.handle_head(key, &bytes[at..]) {
-                        None => return Handled::Incomplete(at),
-                        Some(consumed) => {
-                            budget.bytes = budget.bytes.saturating_sub(consumed);
-                            at += consumed;
-                        }
+                Inbound::Http(_) if at < bytes.len() => match self.handle_head(key, &bytes[at..]) {
+                    None => return Handled::Incomplete(at),
+                    Some(consumed) => {
+                        budget.bytes = budget.bytes.saturating_sub(consumed);
+                        at += consumed;
                     }
-                }
+                },
                 Inbound::Parting { discarded_bytes } => {
                     let bytes_left = (bytes.len() - at) as u32;
                     *discarded_bytes = discarded_bytes.saturating_add(bytes_left);
@@ -317,12 +317,16 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Event::Text(text) => {
                     ctx.shared.counters.messages_received += 1;
                     let message = Message::Text(text);
-                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_message(ctx, message));
+                    call(handler, &mut ctx, panics, |handler, ctx| {
+                        handler.on_message(ctx, message)
+                    });
                 }
                 Event::Binary(bytes) => {
                     ctx.shared.counters.messages_received += 1;
                     let message = Message::Binary(bytes);
-                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_message(ctx, message));
+                    call(handler, &mut ctx, panics, |handler, ctx| {
+                        handler.on_message(ctx, message)
+                    });
                 }
                 Event::Chunk(chunk) => {
                     ctx.shared.counters.messages_received += u64::from(chunk.fin);
@@ -359,11 +363,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn is_to_rest(&mut self, key: Key) -> bool {
         let Some(slot) = self.shared.slots.get(key) else { return true };
         let Phase::Open { sender, .. } = &slot.phase else { return true };
-        let bound = self.shared.config(slot).limits.high_water_bytes;
-        if sender.queued_bytes() > bound {
-            self.flush(key);
-            self.settle_flow(key);
+        if sender.queued_bytes() <= self.shared.config(slot).limits.high_water_bytes {
+            return slot.notes.is_held();
         }
+        self.flush(key);
+        self.settle_flow(key);
         self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held())
     }
 }

@@ -1,6 +1,6 @@
 //! What callbacks and the loop share: all sending halves, their pools, and notes of what is to do.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use super::id::ShardIndex;
 use super::listener::Listener;
 use super::slot::{Phase, Slot};
 use crate::collections::{Key, Table};
+use crate::handshake::Negotiated;
 use crate::metrics::Counters;
 use crate::protocol::{Config, DropReason, Moment, SendOutcome, SendPools, Sender, Transmit};
 
@@ -19,6 +20,9 @@ pub(super) struct Shared<D> {
     pub(super) slots: Table<Slot<D>>,
     pub(super) pools: SendPools,
     pub(super) listeners: Vec<Listener>,
+    /// What was agreed on, by index. Most connections agree on nothing, so no slot has a place
+    /// for it.
+    pub(super) negotiated: BTreeMap<u32, Negotiated>,
     /// Those that may have input to handle, each at most once; served in turn.
     pub(super) ready: VecDeque<Key>,
     /// Those with output of this turn, or whose state may have changed.
@@ -47,13 +51,8 @@ impl<D> Shared<D> {
             bytes_sent: &mut self.counters.bytes_sent,
         };
         let config = &self.listeners[usize::from(slot.listener)].config;
-        let mut transmit = Transmit {
-            sender,
-            pools: &mut self.pools,
-            config,
-            now: self.moment,
-            sink: &mut sink,
-        };
+        let mut transmit =
+            Transmit { sender, pools: &mut self.pools, config, now: self.moment, sink: &mut sink };
         Some(act(&mut transmit))
     }
 

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use super::net::NetKey;
 use crate::collections::{Block, Outbox, TimerKey};
-use crate::handshake::Negotiated;
 use crate::http::HeadScanner;
 use crate::protocol::{Receiver, Sender};
 
@@ -16,7 +15,6 @@ use crate::protocol::{Receiver, Sender};
 #[derive(Debug)]
 pub(super) struct Slot<D> {
     pub(super) phase: Phase<D>,
-    pub(super) negotiated: Option<Box<Negotiated>>,
     pub(super) peer: PeerAddress,
     pub(super) socket: NetKey,
     pub(super) timer: TimerKey,

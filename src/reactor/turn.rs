@@ -1,6 +1,6 @@
 //! The loop itself: one turn after another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::builder::ReactorBuilder;
 use super::command::{Handle, Mailbox};
 use super::handler::Handler;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
-use super::net::{ListenOptions, Net, Readiness};
+use super::net::{ListenOptions, Listening, Net, Readiness};
 use super::shared::Shared;
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use crate::collections::{Key, Table, Wheel};
@@ -113,11 +114,20 @@ const REFUSAL_SLOTS: u32 = 256;
 impl<N: Net, H: Handler> Reactor<N, H> {
     /// A loop without listeners.
     pub fn new(net: N, handler: H, config: ReactorConfig) -> Self {
+        ReactorBuilder::new(net, config).build(handler)
+    }
+
+    /// A loop that takes its commands from `mailbox`.
+    pub(super) fn with_mailbox(
+        net: N,
+        handler: H,
+        config: ReactorConfig,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         let now = net.now();
         let limits = config.limits;
         let Pools { receive, send } = Pools::new(&limits, now, config.seed);
         let slots_max = limits.connections_max.saturating_add(REFUSAL_SLOTS).min(CONNECTIONS_MAX);
-        let mailbox = Arc::new(Mailbox::new(net.waker(), limits.mailbox_commands_max));
         let moment = send.timeline.moment(now);
         Self {
             net,
@@ -131,6 +141,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 slots: Table::new(slots_max),
                 pools: send,
                 listeners: Vec::new(),
+                negotiated: BTreeMap::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
                 counters: Counters::default(),
@@ -161,9 +172,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let index = self.shared.listeners.len();
         let token = Target::Listener(index).token(self.shared.shard);
         let listening = self.net.listen(address, options, token)?;
+        self.add_listener(listening, settings);
+        Ok(listening.address)
+    }
+
+    /// Accepts from a listener that is registered under its index already.
+    pub(super) fn add_listener(&mut self, listening: Listening, settings: ListenerSettings) {
         let listener = Listener::new(listening.key, listening.address, settings, &self.limits);
         self.shared.listeners.push(listener);
-        Ok(listening.address)
     }
 
     /// A handle for other threads.
@@ -323,15 +339,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.flush(key);
             self.settle(key);
         }
-        for key in std::mem::take(&mut self.shared.dirty) {
-            if let Some(slot) = self.shared.slots.get_mut(key) {
+        let Shared { dirty, slots, .. } = &mut self.shared;
+        for key in dirty.drain(..) {
+            if let Some(slot) = slots.get_mut(key) {
                 slot.notes.dirty = false;
             }
         }
     }
 
     fn reap(&mut self) {
-        for key in std::mem::take(&mut self.ended) {
+        for key in self.ended.drain(..) {
+            self.shared.negotiated.remove(&key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
             }

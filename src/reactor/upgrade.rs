@@ -38,8 +38,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(None) => return None,
             Ok(Some(head_bytes)) => {
                 http.requests += 1;
-                let is_last =
-                    http.requests >= self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                let is_last = http.requests
+                    >= self.shared.listeners[listener].handshake.keep_alive_requests_max;
                 self.shared.counters.http_requests += 1;
                 (head_bytes, self.answer(key, listener, &bytes[..head_bytes], is_last))
             }
@@ -129,7 +129,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    fn accept(&mut self, upgrade: &Upgrade<'_>, accept: &Accept, data: H::Data) -> Outcome<H::Data> {
+    fn accept(
+        &mut self,
+        upgrade: &Upgrade<'_>,
+        accept: &Accept,
+        data: H::Data,
+    ) -> Outcome<H::Data> {
         match write_accept(upgrade, accept, &mut self.scratch) {
             Ok(negotiated) => Outcome::Upgraded { negotiated, data },
             Err(_) => self.refuse(HandshakeError::InvalidAnswer),
@@ -137,7 +142,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// The application's verdict; `None` if it panicked and panics are caught.
-    fn ask(&mut self, key: Key, listener: usize, request: &Request<'_>) -> Option<Verdict<H::Data>> {
+    fn ask(
+        &mut self,
+        key: Key,
+        listener: usize,
+        request: &Request<'_>,
+    ) -> Option<Verdict<H::Data>> {
         let arrival = Arrival {
             id: ConnectionId::new(self.shared.shard, key),
             peer: self.shared.slots.get(key)?.peer.socket_addr(),
@@ -213,7 +223,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let sender = Sender::new(outbox, config, self.shared.moment);
         slot.phase = Phase::Open { sender, data };
         if negotiated != Negotiated::default() {
-            slot.negotiated = Some(Box::new(negotiated));
+            self.shared.negotiated.insert(key.index, negotiated);
         }
         let address = slot.peer.socket_addr().ip();
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new());

@@ -1,1 +1,17 @@
-//! The server role: what to listen on, whom to admit, how to part.
+//! The server role: what to listen on, one loop for each core, how to part.
+//!
+//! ```text
+//!   Server::builder() ── build ──► Server ── run ──► one thread per shard, each with a loop
+//!                      listens already │                       ▲ of its own; they share nothing
+//!                                      └─ handle ─► ServerHandle ┘ send, broadcast, close, shutdown
+//! ```
+
+mod builder;
+mod error;
+mod handle;
+mod shards;
+
+pub use builder::ServerBuilder;
+pub use error::ServerError;
+pub use handle::ServerHandle;
+pub use shards::Server;

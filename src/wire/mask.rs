@@ -6,27 +6,33 @@
 #![allow(unsafe_code)] // The only place: one call, after its feature was detected.
 
 /// The four bytes that a client's frame is masked with, in the order of the wire (RFC 6455 §5.3).
+///
+/// Held as one aligned word: headers are passed around by value, and four single bytes would be
+/// put together again from pieces each time.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct MaskingKey([u8; 4]);
+pub struct MaskingKey(u32);
 
 impl MaskingKey {
+    /// The key that changes nothing: what is not masked can be handled as if it were.
+    pub const IDENTITY: Self = Self(0);
+
     /// The key with these bytes, as they stand in a header.
     #[inline]
     pub const fn from_bytes(bytes: [u8; 4]) -> Self {
-        Self(bytes)
+        Self(u32::from_ne_bytes(bytes))
     }
 
     /// The bytes for a header.
     #[inline]
     pub const fn to_bytes(self) -> [u8; 4] {
-        self.0
+        self.0.to_ne_bytes()
     }
 
     /// The key for the rest of a payload of which so many `bytes` are done already.
     #[inline]
     pub const fn rotated(self, bytes: usize) -> Self {
-        let key = u32::from_be_bytes(self.0);
-        Self(key.rotate_left(8 * (bytes % 4) as u32).to_be_bytes())
+        let key = u32::from_be_bytes(self.to_bytes());
+        Self::from_bytes(key.rotate_left(8 * (bytes % 4) as u32).to_be_bytes())
     }
 }
 
@@ -76,17 +82,16 @@ fn apply_ends<const N: usize>(payload: &mut [u8], key: MaskingKey) {
 /// Four bytes at a time: the shape that LLVM makes vectors of, whichever the target.
 #[inline(always)]
 fn xor_word<const N: usize>(mut word: [u8; N], key: MaskingKey) -> [u8; N] {
-    let key = u32::from_ne_bytes(key.0);
     for lane in word.as_chunks_mut().0 {
-        *lane = (u32::from_ne_bytes(*lane) ^ key).to_ne_bytes();
+        *lane = (u32::from_ne_bytes(*lane) ^ key.0).to_ne_bytes();
     }
     word
 }
 
 /// Masks at most as many bytes as the key has.
 #[inline]
-fn apply_bytes(payload: &mut [u8], MaskingKey(key): MaskingKey) {
-    for (byte, key) in payload.iter_mut().zip(key) {
+fn apply_bytes(payload: &mut [u8], key: MaskingKey) {
+    for (byte, key) in payload.iter_mut().zip(key.to_bytes()) {
         *byte ^= key;
     }
 }
@@ -172,7 +177,8 @@ mod tests {
     }
 
     /// RFC 6455 §5.3, word for word: `transformed[i] = original[i] XOR key[i MOD 4]`.
-    fn apply_naively(payload: &mut [u8], MaskingKey(key): MaskingKey) {
+    fn apply_naively(payload: &mut [u8], key: MaskingKey) {
+        let key = key.to_bytes();
         for (index, byte) in payload.iter_mut().enumerate() {
             *byte ^= key[index % 4];
         }
@@ -194,7 +200,7 @@ mod tests {
         assert!(buffer == expected, "{} len {len} alignment {alignment}", backend.name);
     }
 
-    const KEY: MaskingKey = MaskingKey([0x37, 0xFA, 0x21, 0x3D]);
+    const KEY: MaskingKey = MaskingKey::from_bytes([0x37, 0xFA, 0x21, 0x3D]);
 
     #[test]
     fn every_backend_agrees_with_the_naive_loop_at_every_length_and_alignment() {
@@ -230,7 +236,8 @@ mod tests {
     #[test]
     fn rotated_key_begins_at_the_next_byte() {
         for bytes in 0..16 {
-            let expected: Vec<u8> = (0..4).map(|index| KEY.0[(bytes + index) % 4]).collect();
+            let expected: Vec<u8> =
+                (0..4).map(|index| KEY.to_bytes()[(bytes + index) % 4]).collect();
             assert_eq!(KEY.rotated(bytes).to_bytes()[..], expected);
         }
         assert_eq!(KEY.rotated(usize::MAX), KEY.rotated(3));

@@ -16,7 +16,9 @@ use crate::sim_peer::{
 fn t5_refused_peer_that_still_sends_sees_the_status_and_no_reset() {
     let mut bed = Bed::echo();
     let peer = bed.sim.connect(bed.address);
-    peer.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+    peer.write_all(
+        b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    );
     bed.turns(2);
     for _ in 0..20 {
         peer.write_all(&[b'x'; 10_000]);
@@ -87,7 +89,11 @@ fn t6_data_and_end_in_one_event_are_both_handled_in_one_turn() {
         let peer = bed.open();
         let id = bed.latest();
         peer.write_all(&message(TEXT, b"last words"));
-        if end == End::Fin { peer.fin() } else { peer.reset() }
+        if end == End::Fin {
+            peer.fin()
+        } else {
+            peer.reset()
+        }
         bed.turn();
         let heard = bed.heard(id);
         assert_eq!(heard[0], Heard::Text("last words".into()));
@@ -114,7 +120,11 @@ fn t6_short_reads_with_an_end_in_the_event_are_read_on_to_the_end() {
         for text in [b"one", b"two", b"six"] {
             peer.write_all(&message(TEXT, text));
         }
-        if end == End::Fin { peer.fin() } else { peer.reset() }
+        if end == End::Fin {
+            peer.fin()
+        } else {
+            peer.reset()
+        }
         bed.sim.shorten(crate::sim_world::Call::Receive, &[1, 5, 9, 1]);
         bed.turn();
         let heard = bed.heard(bed.latest());
@@ -266,7 +276,8 @@ fn f21_reset_at_any_byte_ends_once_and_leaks_nothing() {
         bed.turns(3);
         bed.assert_empty();
         let log = bed.log.borrow();
-        let count = |heard: fn(&Heard) -> bool| log.iter().filter(|entry| heard(&entry.heard)).count();
+        let count =
+            |heard: fn(&Heard) -> bool| log.iter().filter(|entry| heard(&entry.heard)).count();
         let opened = count(|heard| *heard == Heard::Open);
         assert_eq!(opened, count(|heard| matches!(heard, Heard::Close(_))), "{at}");
         assert!(opened <= 1);
@@ -293,12 +304,15 @@ fn f22_messages_in_front_of_a_bad_frame_are_delivered_and_answered_first() {
 
 #[test]
 fn peers_close_is_read_although_reading_had_stopped_for_want_of_room() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            let _ = ctx.send_binary(&vec![7; 600 << 10]);
-            ctx.close(CloseCode::NORMAL, "done").unwrap();
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                let _ = ctx.send_binary(&vec![7; 600 << 10]);
+                ctx.close(CloseCode::NORMAL, "done").unwrap();
+            }
+        },
+    );
     let peer = bed.open();
     peer.set_buffers(1 << 20, 64 << 10);
     peer.write_all(&message(TEXT, b"go"));
@@ -317,13 +331,16 @@ fn peers_close_is_read_although_reading_had_stopped_for_want_of_room() {
 
 #[test]
 fn aborted_connection_ends_at_once_and_its_queue_is_counted_as_lost() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            assert!(ctx.send_text("lost").is_taken());
-            ctx.here().abort();
-            assert!(!ctx.send_text("not even taken").is_taken());
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                assert!(ctx.send_text("lost").is_taken());
+                ctx.here().abort();
+                assert!(!ctx.send_text("not even taken").is_taken());
+            }
+        },
+    );
     let peer = bed.open();
     peer.write_all(&message(TEXT, b"abort"));
     peer.write_all(&message(TEXT, b"never heard"));

@@ -189,7 +189,8 @@ fn t12_socket_that_cannot_be_registered_is_closed_and_harms_nobody() {
 
 #[test]
 fn t12_listener_that_only_fails_does_not_spin() {
-    let mut bed = Bed::new(|settings| settings.reactor.limits.accepts_per_turn = 8, crate::sim_bed::echo);
+    let mut bed =
+        Bed::new(|settings| settings.reactor.limits.accepts_per_turn = 8, crate::sim_bed::echo);
     bed.sim.0.borrow_mut().faults.failed_accepts = 1000;
     for _ in 0..64 {
         bed.sim.connect(bed.address);
@@ -200,13 +201,16 @@ fn t12_listener_that_only_fails_does_not_spin() {
 
 #[test]
 fn error_of_a_write_inside_a_callback_is_acted_on_after_it() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let crate::sim_bed::Occasion::Message(_) = occasion {
-            // Large payloads are written at once; the error comes here.
-            let _ = ctx.send_binary(&vec![1; 100_000]);
-            assert!(ctx.here().is_open(), "the callback goes on undisturbed");
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let crate::sim_bed::Occasion::Message(_) = occasion {
+                // Large payloads are written at once; the error comes here.
+                let _ = ctx.send_binary(&vec![1; 100_000]);
+                assert!(ctx.here().is_open(), "the callback goes on undisturbed");
+            }
+        },
+    );
     let peer = bed.open();
     bed.sim.fail(Call::Send, &[EPIPE]);
     peer.write_all(&message(TEXT, b"a"));

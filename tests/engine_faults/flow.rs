@@ -54,11 +54,14 @@ fn t2_echo_to_a_peer_that_does_not_read_stops_reading_and_loses_nothing() {
 
 #[test]
 fn t2_reading_goes_on_below_the_low_water_mark_and_on_drain_is_told_once() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            assert_eq!(ctx.send_binary(&vec![7; 400 * KIB]), SendOutcome::Sent);
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                assert_eq!(ctx.send_binary(&vec![7; 400 * KIB]), SendOutcome::Sent);
+            }
+        },
+    );
     let peer = bed.open();
     peer.set_buffers(4 << 20, 16 * KIB);
     peer.write_all(&message(TEXT, b"go"));
@@ -89,11 +92,14 @@ fn t2_reading_goes_on_below_the_low_water_mark_and_on_drain_is_told_once() {
 
 #[test]
 fn on_drain_is_not_told_while_the_kernel_takes_nothing() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            assert!(ctx.send_binary(&[7; 2000]).is_taken());
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                assert!(ctx.send_binary(&[7; 2000]).is_taken());
+            }
+        },
+    );
     let peer = bed.open();
     peer.set_buffers(4 << 20, 1000);
     let drains = |bed: &Bed| {
@@ -119,17 +125,20 @@ fn t2_full_queue_fails_the_connection_with_1013_and_an_exact_prefix_arrives() {
     let taken = Rc::new(RefCell::new(Vec::new()));
     let dropped = Rc::new(RefCell::new(Vec::new()));
     let (slow_id, taken_by, dropped_for) = (slow.clone(), taken.clone(), dropped.clone());
-    let mut bed = Bed::new(|_| {}, move |ctx, occasion| {
-        let Occasion::Message(message) = occasion else { return };
-        if message.payload() == b"s" {
-            *slow_id.borrow_mut() = Some(ctx.id());
-        } else if let Some(id) = *slow_id.borrow() {
-            match ctx.peer(id).send_binary(message.payload()) {
-                SendOutcome::Dropped(reason) => dropped_for.borrow_mut().push(reason),
-                _ => taken_by.borrow_mut().push(message.payload().to_vec()),
+    let mut bed = Bed::new(
+        |_| {},
+        move |ctx, occasion| {
+            let Occasion::Message(message) = occasion else { return };
+            if message.payload() == b"s" {
+                *slow_id.borrow_mut() = Some(ctx.id());
+            } else if let Some(id) = *slow_id.borrow() {
+                match ctx.peer(id).send_binary(message.payload()) {
+                    SendOutcome::Dropped(reason) => dropped_for.borrow_mut().push(reason),
+                    _ => taken_by.borrow_mut().push(message.payload().to_vec()),
+                }
             }
-        }
-    });
+        },
+    );
     let reader = bed.open();
     reader.set_buffers(1 << 20, 50_000);
     reader.write_all(&message(TEXT, b"s"));
@@ -164,11 +173,14 @@ fn t2_full_queue_fails_the_connection_with_1013_and_an_exact_prefix_arrives() {
 
 #[test]
 fn t2_slow_peer_that_wakes_up_in_time_sees_1013() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            while ctx.send_binary(&[7; 10_000]).is_taken() {}
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                while ctx.send_binary(&[7; 10_000]).is_taken() {}
+            }
+        },
+    );
     let peer = bed.open();
     peer.set_buffers(1 << 20, 64 * KIB);
     peer.write_all(&message(TEXT, b"go"));
@@ -206,7 +218,11 @@ fn t3_peer_that_reads_one_byte_at_a_time_gets_everything_in_order() {
 }
 
 /// The most that `flooder` got between two messages of `neighbour`.
-fn most_between(bed: &Bed, flooder: corewire::ConnectionId, neighbour: corewire::ConnectionId) -> usize {
+fn most_between(
+    bed: &Bed,
+    flooder: corewire::ConnectionId,
+    neighbour: corewire::ConnectionId,
+) -> usize {
     let (mut most, mut count, mut services) = (0, 0, 0);
     for entry in bed.log.borrow().iter() {
         let is_message = matches!(entry.heard, Heard::Text(_) | Heard::Binary(_));

@@ -42,16 +42,21 @@ fn t1_peer_that_answers_pings_lives_and_is_pinged_every_thirty_seconds() {
     assert_eq!(bed.closed(bed.latest()), None);
     let pongs = bed.heard(bed.latest());
     assert_eq!(pongs.len(), 10);
-    assert!(pongs.iter().all(|heard| matches!(heard, Heard::Pong(_, Some(time)) if *time < seconds(1))));
+    assert!(
+        pongs.iter().all(|heard| matches!(heard, Heard::Pong(_, Some(time)) if *time < seconds(1)))
+    );
 }
 
 #[test]
 fn t1_kernel_taking_output_is_a_sign_of_life_while_we_have_stopped_reading() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            assert!(ctx.here().send_binary(&vec![7; 900 << 10]).is_taken());
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                assert!(ctx.here().send_binary(&vec![7; 900 << 10]).is_taken());
+            }
+        },
+    );
     let peer = bed.open();
     peer.set_buffers(4 << 20, 64 << 10);
     peer.write_all(&message(TEXT, b"go"));
@@ -92,11 +97,14 @@ fn t1_connection_without_heartbeat_lives_for_ever() {
 
 #[test]
 fn t1_paused_connection_is_not_taken_for_dead() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            ctx.here().pause();
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                ctx.here().pause();
+            }
+        },
+    );
     let peer = bed.open();
     peer.write_all(&message(TEXT, b"pause"));
     bed.run_for(seconds(1000));
@@ -118,7 +126,8 @@ fn t10_jump_of_the_clock_makes_one_sweep_and_no_storm() {
     bed.sim.advance(seconds(3600));
     bed.turns(2);
     let log = bed.log.borrow();
-    let closes: Vec<_> = log.iter().filter(|entry| matches!(entry.heard, Heard::Close(_))).collect();
+    let closes: Vec<_> =
+        log.iter().filter(|entry| matches!(entry.heard, Heard::Close(_))).collect();
     assert_eq!(closes.len(), 100);
     assert!(closes.iter().all(|entry| entry.turn == closes[0].turn), "one sweep");
     bed.assert_empty();
@@ -145,14 +154,17 @@ fn t11_whoever_spoke_during_a_stall_is_heard_before_it_is_judged() {
 
 #[test]
 fn closing_handshake_that_is_not_answered_ends_after_five_seconds() {
-    let mut bed = Bed::new(|_| {}, |ctx, occasion| {
-        if let Occasion::Message(_) = occasion {
-            ctx.close(CloseCode::NORMAL, "enough").unwrap();
-            let late = ctx.send_text("too late");
-            assert!(!late.is_taken(), "{late:?}");
-            assert!(matches!(late, SendOutcome::Dropped(_)));
-        }
-    });
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                ctx.close(CloseCode::NORMAL, "enough").unwrap();
+                let late = ctx.send_text("too late");
+                assert!(!late.is_taken(), "{late:?}");
+                assert!(matches!(late, SendOutcome::Dropped(_)));
+            }
+        },
+    );
     let peer = bed.open();
     peer.write_all(&message(TEXT, b"close"));
     bed.turn();

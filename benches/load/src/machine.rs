@@ -39,8 +39,12 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 pub fn cpu_nanoseconds(pid: u32) -> io::Result<u64> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        total += first_number(&text)?;
+        match fs::read_to_string(task?.path().join("schedstat")) {
+            Ok(text) => total += first_number(&text)?,
+            // It ended since the directory was read.
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(total)
 }
@@ -58,6 +62,11 @@ pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     Ok(first_number(rss)? * 1024)
 }
 
+fn is_gone(error: &io::Error) -> bool {
+    let no_such_process = rustix::io::Errno::SRCH.raw_os_error();
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(no_such_process)
+}
+
 fn first_number(text: &str) -> io::Result<u64> {
     let word = text.split_whitespace().next().unwrap_or_default();
     word.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no number in /proc"))
@@ -65,16 +74,32 @@ fn first_number(text: &str) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
-    fn a_process_that_works_uses_cpu_and_memory() {
+    fn a_process_that_works_uses_cpu() {
         let pid = std::process::id();
         let before = cpu_nanoseconds(pid).expect("schedstat");
-        let block: Vec<u64> = (0..2_000_000).map(|n| n * n).collect();
-        assert!(resident_bytes(pid).expect("smaps_rollup") > 16_000_000);
+        // The kernel brings a running thread's figure up to date at its next tick.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while cpu_nanoseconds(pid).expect("schedstat") <= before {
+            assert!(Instant::now() < deadline, "no CPU time was counted");
+        }
+    }
+
+    #[test]
+    fn a_process_that_holds_memory_is_resident() {
+        let block = vec![1; 16_000_000];
+        assert!(resident_bytes(std::process::id()).expect("smaps_rollup") > 16_000_000);
         std::hint::black_box(block);
-        assert!(cpu_nanoseconds(pid).expect("schedstat") > before);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_an_error() {
+        assert!(cpu_nanoseconds(u32::MAX).is_err());
+        assert!(resident_bytes(u32::MAX).is_err());
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! What the server does with requests and messages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use corewire::{
+    Accept, Arrival, Chunk, CloseSummary, Context, Handler, Message, Opcode, Part, Request,
+    Response, Verdict,
+};
+use tracing::debug;
+
+/// Sends every message back; answers plain HTTP with the page.
+pub struct Echo {
+    /// Shared by all loops: whether the server is parting.
+    is_draining: Arc<AtomicBool>,
+}
+
+const PAGE: &str = include_str!("../page.html");
+const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+impl Echo {
+    pub fn new(is_draining: Arc<AtomicBool>) -> Self {
+        Self { is_draining }
+    }
+
+    fn respond(&self, request: &Request<'_>) -> Response {
+        if !matches!(request.method(), "GET" | "HEAD") {
+            return answer(405, PLAIN, "only GET and HEAD are answered here\n")
+                .header("Allow", "GET, HEAD")
+                .expect("a legal header");
+        }
+        match request.path() {
+            "/" => answer(200, HTML, PAGE),
+            "/healthz" if self.is_draining.load(Ordering::Relaxed) => {
+                answer(503, PLAIN, "draining\n")
+            }
+            "/healthz" => answer(200, PLAIN, "ok\n"),
+            _ => answer(404, PLAIN, "there is nothing at this path; the page is at /\n"),
+        }
+    }
+}
+
+fn answer(status: u16, content_type: &str, body: &'static str) -> Response {
+    let response = Response::new(status).and_then(|it| it.header("Content-Type", content_type));
+    response.expect("a legal status and header").body(body.as_bytes())
+}
+
+impl Handler for Echo {
+    type Data = ();
+
+    fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival) -> Verdict<()> {
+        debug!("{} {} {}", arrival.peer, request.method(), request.target());
+        match (request.is_upgrade(), request.path()) {
+            (true, "/") => Verdict::Accept { accept: Accept::new(), data: () },
+            (true, _) => {
+                let body = "there is no WebSocket at this path; it is at /\n";
+                Verdict::Reject(answer(404, PLAIN, body))
+            }
+            (false, _) => Verdict::Respond(self.respond(request)),
+        }
+    }
+
+    fn on_open(&mut self, ctx: &mut Context<'_, ()>) {
+        if let Some(peer) = ctx.here().address() {
+            debug!("{peer} open as {}", ctx.id());
+        }
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
+        // What is dropped is counted, and a connection that must drop is closing already.
+        let _ = ctx.send(message);
+    }
+
+    fn on_chunk(&mut self, ctx: &mut Context<'_, ()>, chunk: Chunk<'_>) {
+        let part = match (chunk.offset, chunk.fin) {
+            (0, true) => {
+                let _ = match (chunk.opcode, std::str::from_utf8(chunk.payload)) {
+                    (Opcode::Text, Ok(text)) => ctx.send_text(text),
+                    _ => ctx.send_binary(chunk.payload),
+                };
+                return;
+            }
+            (0, false) => Part::First,
+            (_, false) => Part::Middle,
+            (_, true) => Part::Last,
+        };
+        let _ = ctx.here().send_part(chunk.opcode, chunk.payload, part);
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_, ()>, summary: &CloseSummary) {
+        debug!(
+            "{} closed: {} {:?} ({:?} by {:?})",
+            ctx.id(),
+            summary.code,
+            summary.reason,
+            summary.cause,
+            summary.initiator
+        );
+        if summary.unsent_bytes > 0 {
+            debug!("{} never left: {} bytes", ctx.id(), summary.unsent_bytes);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A network that tears what arrives into tiny pieces: a switch for tests.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corewire::{
+    Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received,
+    ReceivedInto, SocketOptions, Wake,
+};
+
+/// Every read brings 1 to `bytes_max` bytes and says, by filling its buffer to the end, that more
+/// may wait.
+pub struct Torn {
+    net: MioNet,
+    bytes_max: usize,
+    reads: usize,
+}
+
+impl Torn {
+    pub fn new(net: MioNet, bytes_max: usize) -> Self {
+        Self { net, bytes_max, reads: 0 }
+    }
+}
+
+impl Net for Torn {
+    fn listen(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        token: u64,
+    ) -> io::Result<Listening> {
+        self.net.listen(address, options, token)
+    }
+
+    fn accept(
+        &mut self,
+        listener: NetKey,
+        token: u64,
+        options: &SocketOptions,
+    ) -> io::Result<Accepted> {
+        self.net.accept(listener, token, options)
+    }
+
+    fn receive(&mut self, key: NetKey) -> io::Result<Received> {
+        // The buffer given back last is the one that is read into next.
+        self.reads += 1;
+        self.net.give_back(Buffer::new(1 + self.reads % self.bytes_max));
+        self.net.receive(key)
+    }
+
+    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
+        let mut received = self.receive(key)?;
+        let placed_bytes = received.bytes.min(rest.len());
+        let (placed, surplus) = received.filled().split_at(placed_bytes);
+        rest[..placed_bytes].copy_from_slice(placed);
+        // As long as what it holds: a read with room left would say that the socket is drained.
+        let mut buffer = Buffer::new(surplus.len());
+        buffer.as_mut_slice().copy_from_slice(surplus);
+        let bytes = surplus.len();
+        Ok(ReceivedInto { placed_bytes, surplus: Received { buffer, bytes } })
+    }
+
+    fn give_back(&mut self, _: Buffer) {}
+
+    fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.net.send(key, slices)
+    }
+
+    fn shutdown(&mut self, key: NetKey) {
+        self.net.shutdown(key);
+    }
+
+    fn close(&mut self, key: NetKey) {
+        self.net.close(key);
+    }
+
+    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        self.net.poll(events, timeout)
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.net.waker()
+    }
+
+    fn now(&self) -> Instant {
+        self.net.now()
+    }
+}

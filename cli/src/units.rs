@@ -1,0 +1,90 @@
+//! Sizes and durations as people write them: `64MiB`, `30s`.
+
+use std::time::Duration;
+
+/// Parses a number of bytes: `1500`, `16KiB`, `64MiB`, `1GiB`, in any case.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 5] =
+        [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let wanted = "a size is a number and perhaps KiB, MiB or GiB, such as 64MiB";
+    let (number, unit) = split(text, &UNITS).ok_or(wanted)?;
+    number.checked_mul(unit).ok_or_else(|| wanted.into())
+}
+
+/// Parses a duration: `500ms`, `30s`, `5m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    let wanted = "a duration is a number and ms, s, m or h, such as 30s";
+    let (number, unit) = split(text, &UNITS).ok_or(wanted)?;
+    number.checked_mul(unit).map(Duration::from_millis).ok_or_else(|| wanted.into())
+}
+
+/// A whole number and what its unit stands for.
+fn split(text: &str, units: &[(&str, u64)]) -> Option<(u64, u64)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start();
+    let (_, factor) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    Some((number.parse().ok()?, *factor))
+}
+
+/// A number of bytes as people read it: the largest unit that leaves at least one, one decimal.
+pub fn display_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut name = None;
+    for unit in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        name = Some(unit);
+    }
+    match name {
+        None => format!("{bytes} B"),
+        Some(unit) => format!("{value:.1} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        for (text, wanted) in [
+            ("0", 0),
+            ("1500", 1500),
+            ("1500B", 1500),
+            ("16KiB", 16 << 10),
+            ("64mib", 64 << 20),
+            ("2 GiB", 2 << 30),
+        ] {
+            assert_eq!(bytes(text), Ok(wanted), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5MiB", "64MB", "1 KiB x", "18446744073709551615KiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        for (text, milliseconds) in
+            [("500ms", 500), ("30s", 30_000), ("2m", 120_000), ("1H", 3_600_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "30", "s", "1.5s", "1d", "18446744073709551615h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_unit_that_fits() {
+        assert_eq!(display_bytes(0), "0 B");
+        assert_eq!(display_bytes(1023), "1023 B");
+        assert_eq!(display_bytes(1536), "1.5 KiB");
+        assert_eq!(display_bytes(3 << 40), "3.0 TiB");
+        assert_eq!(display_bytes(u64::MAX), "16777216.0 TiB");
+    }
+}

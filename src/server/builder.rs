@@ -1,0 +1,266 @@
+//! What a server is made with.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use super::error::ServerError;
+use super::handle::ServerHandle;
+use super::shards::{Server, Shard, ThreadHook};
+use crate::handshake::Origins;
+use crate::limits::{HandshakeLimits, LoopLimits};
+use crate::protocol::Config;
+use crate::reactor::{
+    Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor, ReactorBuilder,
+    ReactorConfig, ShardIndex, SocketOptions,
+};
+use crate::wire::Role;
+
+/// Makes a [`Server`]. What is not set has its default; the defaults stand in
+/// [`limits`](crate::limits) with their reasons.
+///
+/// ```
+/// use corewire::{Handler, Message, Context, Server};
+/// use std::time::Duration;
+///
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     type Data = ();
+/// #     fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
+/// #         let _ = ctx.send(message);
+/// #     }
+/// # }
+/// let server = Server::builder()
+///     .listen(([127, 0, 0, 1], 0))
+///     .threads(2)
+///     .config(|config| {
+///         config.limits.message_bytes_max = 64 << 20;
+///         config.close_timeout = Duration::from_secs(2);
+///     })
+///     .limits(|limits| limits.connections_per_address_max = Some(100))
+///     .build(|_shard| Echo)?;
+/// # Ok::<(), corewire::ServerError>(())
+/// ```
+#[must_use = "a builder does nothing until it is built"]
+pub struct ServerBuilder<N = MioNet> {
+    addresses: Vec<SocketAddr>,
+    /// `None`: as many as there are cores.
+    threads: Option<usize>,
+    config: Config,
+    handshake: HandshakeLimits,
+    origins: Origins,
+    socket: SocketOptions,
+    listen: ListenOptions,
+    limits: LoopLimits,
+    panics: PanicPolicy,
+    on_thread_start: ThreadHook,
+    network: NetworkFactory<N>,
+}
+
+type NetworkFactory<N> = Box<dyn Fn(&LoopLimits) -> io::Result<N>>;
+
+/// So many shards a connection's name can tell apart.
+const THREADS_MAX: usize = 1 << u8::BITS;
+
+impl ServerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            addresses: Vec::new(),
+            threads: None,
+            config: Config::new(Role::Server),
+            handshake: HandshakeLimits::default(),
+            origins: Origins::default(),
+            socket: SocketOptions::default(),
+            listen: ListenOptions::default(),
+            limits: LoopLimits::default(),
+            panics: PanicPolicy::default(),
+            on_thread_start: Arc::new(|_| {}),
+            network: Box::new(|limits| MioNet::new(limits.receive_buffer_bytes)),
+        }
+    }
+}
+
+impl<N: Net> ServerBuilder<N> {
+    /// Listens on one more address; with port 0 the system chooses one, the same for all threads.
+    pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// How many threads there are, each with a loop of its own: 1 to 256. Default: one for each
+    /// core that the process may use.
+    ///
+    /// With more than one the kernel spreads new connections over them (SO_REUSEPORT).
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Changes what each WebSocket is held to: messages, queues, heartbeat, closing, delivery.
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Changes what each opening handshake is held to.
+    pub fn handshake(mut self, change: impl FnOnce(&mut HandshakeLimits)) -> Self {
+        change(&mut self.handshake);
+        self
+    }
+
+    /// Changes what each loop is held to: connections, budgets, memory.
+    pub fn limits(mut self, change: impl FnOnce(&mut LoopLimits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Changes how accepted sockets are set up.
+    pub fn socket(mut self, change: impl FnOnce(&mut SocketOptions)) -> Self {
+        change(&mut self.socket);
+        self
+    }
+
+    /// Which web pages may connect. Default: those of the same origin. Programs, which send no
+    /// Origin, always may.
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Connections that may wait to be accepted. Default 4,096; the kernel has a bound of its own,
+    /// on Linux `net.core.somaxconn`.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.listen.backlog = connections;
+        self
+    }
+
+    /// What a panic in a callback does. Default: it ends the loop, and the server with it.
+    pub fn panics(mut self, policy: PanicPolicy) -> Self {
+        self.panics = policy;
+        self
+    }
+
+    /// Runs on each loop's thread before anything else does, to pin it to a core or to name it.
+    pub fn on_thread_start(mut self, hook: impl Fn(ShardIndex) + Send + Sync + 'static) -> Self {
+        self.on_thread_start = Arc::new(hook);
+        self
+    }
+
+    /// Another network than [`MioNet`]: for tests, and for those who bring their own.
+    pub fn network<M: Net>(
+        self,
+        make: impl Fn(&LoopLimits) -> io::Result<M> + 'static,
+    ) -> ServerBuilder<M> {
+        ServerBuilder {
+            addresses: self.addresses,
+            threads: self.threads,
+            config: self.config,
+            handshake: self.handshake,
+            origins: self.origins,
+            socket: self.socket,
+            listen: self.listen,
+            limits: self.limits,
+            panics: self.panics,
+            on_thread_start: self.on_thread_start,
+            network: Box::new(make),
+        }
+    }
+
+    /// Listens, and makes a server whose loops will have the handlers that `factory` makes. It is
+    /// called on each loop's own thread, so a handler need not be `Send`.
+    ///
+    /// # Errors
+    /// [`ServerError`]: an address that cannot be listened on, or what the system does not give.
+    pub fn build<H, F>(self, factory: F) -> Result<Server, ServerError>
+    where
+        N: Send + 'static,
+        H: Handler,
+        F: Fn(ShardIndex) -> H + Send + Sync + 'static,
+    {
+        let threads =
+            self.threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+        if !(1..=THREADS_MAX).contains(&threads) {
+            return Err(ServerError::ThreadCount { threads });
+        }
+        let on_thread_start = self.on_thread_start.clone();
+        let (loops, addresses) = self.bind(threads)?;
+        let handles: Vec<_> = loops.iter().map(ReactorBuilder::handle).collect();
+        let factory = Arc::new(factory);
+        let shards = loops.into_iter().map(|reactor| {
+            let index = reactor.handle().shard();
+            let (factory, on_thread_start) = (factory.clone(), on_thread_start.clone());
+            Shard::new(index, move || {
+                on_thread_start(index);
+                let mut reactor = reactor.build(factory(index));
+                reactor.run().map(|()| reactor.counters())
+            })
+        });
+        Ok(Server::new(shards.collect(), addresses, ServerHandle::new(handles)))
+    }
+
+    /// Listens, and makes one loop to be turned by the caller, perhaps inside a loop of its own.
+    /// The number of threads means nothing here.
+    ///
+    /// # Errors
+    /// As [`ServerBuilder::build`].
+    pub fn build_reactor<H: Handler>(self, handler: H) -> Result<Reactor<N, H>, ServerError> {
+        let (mut loops, _) = self.bind(1)?;
+        let reactor = loops.pop().expect("as many loops as were asked for");
+        Ok(reactor.build(handler))
+    }
+
+    /// As many loops, each listening on every address, and the addresses as they really are.
+    fn bind(
+        mut self,
+        threads: usize,
+    ) -> Result<(Vec<ReactorBuilder<N>>, Vec<SocketAddr>), ServerError> {
+        if self.addresses.is_empty() {
+            return Err(ServerError::NoAddress);
+        }
+        self.config.role = Role::Server;
+        self.listen.reuse_port = threads > 1;
+        if self.listen.reuse_port {
+            self.addresses.iter().try_for_each(|address| probe(*address))?;
+        }
+        let mut settings = ListenerSettings::new(self.config);
+        settings.handshake = self.handshake;
+        settings.origins = self.origins;
+        settings.socket = self.socket;
+        let mut addresses = self.addresses;
+        let mut loops = Vec::with_capacity(threads);
+        for index in 0..threads {
+            let mut config = ReactorConfig::new(seed()?);
+            config.shard = ShardIndex(index as u8);
+            config.limits = self.limits.clone();
+            config.panics = self.panics;
+            let net = (self.network)(&self.limits).map_err(ServerError::Network)?;
+            let mut reactor = ReactorBuilder::new(net, config);
+            for address in &mut addresses {
+                // The first loop's port 0 becomes the port of all.
+                *address = reactor
+                    .listen(*address, &self.listen, settings.clone())
+                    .map_err(|error| ServerError::Listen { address: *address, error })?;
+            }
+            loops.push(reactor);
+        }
+        Ok((loops, addresses))
+    }
+}
+
+/// With SO_REUSEPORT two servers on one port are no error, they share its connections; so whether
+/// somebody is there already is asked without it.
+fn probe(address: SocketAddr) -> Result<(), ServerError> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ServerError::Listen { address, error }),
+    }
+}
+
+fn seed() -> Result<[u8; 32], ServerError> {
+    let mut seed = [0; 32];
+    match getrandom::fill(&mut seed) {
+        Ok(()) => Ok(seed),
+        Err(error) => Err(ServerError::Entropy(error.into())),
+    }
+}

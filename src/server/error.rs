@@ -1,0 +1,70 @@
+//! Why a server cannot start or go on.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::reactor::ShardIndex;
+
+/// Why a server cannot start or go on. All but the first two are errors of the system.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// No address to listen on was given.
+    NoAddress,
+    /// There can be 1 to 256 threads: so many a [`ConnectionId`](crate::ConnectionId) can tell
+    /// apart.
+    ThreadCount {
+        /// What was asked for.
+        threads: usize,
+    },
+    /// An address cannot be listened on, most often because it is in use.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A loop's network cannot be made, most often for want of descriptors.
+    Network(io::Error),
+    /// The system gives no random bytes to seed the loops with.
+    Entropy(io::Error),
+    /// A thread cannot be started.
+    Thread(io::Error),
+    /// A loop's poll failed; the server has shut down.
+    Loop {
+        /// Which loop.
+        shard: ShardIndex,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("there is no address to listen on"),
+            Self::ThreadCount { threads } => {
+                write!(f, "there can be 1 to 256 threads, not {threads}")
+            }
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Network(error) => write!(f, "cannot make a loop's network: {error}"),
+            Self::Entropy(error) => write!(f, "cannot get random bytes: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Loop { shard, error } => write!(f, "loop {} has failed: {error}", shard.0),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoAddress | Self::ThreadCount { .. } => None,
+            Self::Listen { error, .. }
+            | Self::Network(error)
+            | Self::Entropy(error)
+            | Self::Thread(error)
+            | Self::Loop { error, .. } => Some(error),
+        }
+    }
+}

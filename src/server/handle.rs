@@ -1,0 +1,87 @@
+//! The server as other threads see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::PreparedMessage;
+use crate::reactor::{Command, ConnectionId, Handle, PostError};
+use crate::wire::CloseCode;
+
+/// Posts commands to the loops of a [`Server`](super::Server) from any thread. Cloning is cheap.
+///
+/// Nothing here waits: a command is noted in its loop's bounded mailbox, or comes back at once.
+#[derive(Clone)]
+pub struct ServerHandle {
+    /// One for each loop, in the order of their shards.
+    loops: Arc<[Handle]>,
+}
+
+impl ServerHandle {
+    pub(super) fn new(loops: impl Into<Arc<[Handle]>>) -> Self {
+        Self { loops: loops.into() }
+    }
+
+    /// Sends a message to a connection; if it is gone by then, the message is dropped and counted.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::post`].
+    pub fn send(&self, id: ConnectionId, message: PreparedMessage) -> Result<(), PostError> {
+        self.post(Command::Send(id, message))
+    }
+
+    /// Sends a message to all open connections.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] if a mailbox was full; the other loops send the message.
+    pub fn broadcast(&self, message: &PreparedMessage) -> Result<(), PostError> {
+        self.post_to_all(|| Command::Broadcast(message.clone()))
+    }
+
+    /// Begins the closing handshake of a connection.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::post`].
+    pub fn close(&self, id: ConnectionId, code: CloseCode, reason: &str) -> Result<(), PostError> {
+        self.post(Command::Close(id, code, reason.into()))
+    }
+
+    /// Ends a connection without a closing handshake.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::post`].
+    pub fn abort(&self, id: ConnectionId) -> Result<(), PostError> {
+        self.post(Command::Abort(id))
+    }
+
+    /// Stops listening, closes all connections with 1001 and ends the loops when they are gone, at
+    /// the latest after `deadline`. A second call changes nothing.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] if a mailbox was full; the other loops shut down. Call again later.
+    pub fn shutdown(&self, deadline: Duration) -> Result<(), PostError> {
+        self.post_to_all(|| Command::Shutdown(deadline))
+    }
+
+    /// Posts a command: one about a connection to the loop of that connection, any other to all
+    /// loops.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] gives the command back, [`PostError::WrongShard`] means that the name
+    /// is none of this server's, [`PostError::InvalidClose`] says what is wrong with a close.
+    pub fn post(&self, command: Command) -> Result<(), PostError> {
+        match &command {
+            Command::Send(id, _) | Command::Close(id, ..) | Command::Abort(id) => {
+                match self.loops.get(usize::from(id.shard().0)) {
+                    Some(handle) => handle.post(command),
+                    None => Err(PostError::WrongShard(command)),
+                }
+            }
+            Command::Broadcast(_) | Command::Shutdown(_) => self.post_to_all(|| command.clone()),
+        }
+    }
+
+    /// Posts to every loop, also if one of them refuses.
+    fn post_to_all(&self, command: impl Fn() -> Command) -> Result<(), PostError> {
+        self.loops.iter().map(|handle| handle.post(command())).fold(Ok(()), Result::and)
+    }
+}

@@ -1,0 +1,154 @@
+//! A server and the threads of its loops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::builder::ServerBuilder;
+use super::error::ServerError;
+use super::handle::ServerHandle;
+use crate::metrics::Counters;
+use crate::reactor::ShardIndex;
+
+/// A WebSocket server: one loop for each thread, nothing shared between them.
+///
+/// # Calling order
+/// [`Server::builder`], then [`build`](ServerBuilder::build): from then on clients can connect.
+/// [`Server::handle`] for those who will talk to it, then [`Server::run`], which returns after
+/// [`ServerHandle::shutdown`].
+///
+/// ```no_run
+/// use corewire::{Context, Handler, Message, Server, ServerError};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type Data = ();
+///
+///     fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
+///         let _ = ctx.send(message);
+///     }
+/// }
+///
+/// fn main() -> Result<(), ServerError> {
+///     let server = Server::builder().listen(([127, 0, 0, 1], 9001)).build(|_shard| Echo)?;
+///     println!("listening on {:?}", server.local_addresses());
+///     server.run()?;
+///     Ok(())
+/// }
+/// ```
+pub struct Server {
+    shards: Vec<Shard>,
+    addresses: Vec<SocketAddr>,
+    handle: ServerHandle,
+}
+
+/// One loop, not yet on its thread. What network and handler it has is its own affair.
+pub(super) struct Shard {
+    index: ShardIndex,
+    run: Box<dyn FnOnce() -> io::Result<Counters> + Send>,
+}
+
+/// What runs on each thread before its loop.
+pub(super) type ThreadHook = Arc<dyn Fn(ShardIndex) + Send + Sync>;
+
+impl Shard {
+    pub(super) fn new(
+        index: ShardIndex,
+        run: impl FnOnce() -> io::Result<Counters> + Send + 'static,
+    ) -> Self {
+        Self { index, run: Box::new(run) }
+    }
+}
+
+impl Server {
+    /// A server to be described.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    pub(super) fn new(
+        shards: Vec<Shard>,
+        addresses: Vec<SocketAddr>,
+        handle: ServerHandle,
+    ) -> Self {
+        Self { shards, addresses, handle }
+    }
+
+    /// The addresses that the server listens on, in the order they were given, with their ports.
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Runs the loops, each on a thread of its own, until they have shut down; returns what they
+    /// counted, all together.
+    ///
+    /// A loop that fails takes the others with it: they close their connections with 1001.
+    ///
+    /// # Errors
+    /// [`ServerError::Thread`] or [`ServerError::Loop`].
+    ///
+    /// # Panics
+    /// If a handler panicked, and [panics](ServerBuilder::panics) propagate, with its panic, after
+    /// the other loops have shut down.
+    pub fn run(self) -> Result<Counters, ServerError> {
+        let mut threads = Vec::with_capacity(self.shards.len());
+        let mut result = Ok(Counters::default());
+        for Shard { index, run } in self.shards {
+            let others = ShutDownOnDrop(Some(self.handle.clone()));
+            let thread = thread::Builder::new().name(format!("corewire-{}", index.0));
+            match thread.spawn(move || others.unless_ok(run())) {
+                Ok(thread) => threads.push((index, thread)),
+                Err(error) => {
+                    result = Err(ServerError::Thread(error));
+                    break;
+                }
+            }
+        }
+        let mut panic = None;
+        for (shard, thread) in threads {
+            match (thread.join(), &mut result) {
+                (Ok(Ok(counters)), Ok(sum)) => sum.merge(&counters),
+                (Ok(Err(error)), Ok(_)) => result = Err(ServerError::Loop { shard, error }),
+                (Ok(_), Err(_)) => {}
+                (Err(payload), _) => panic = panic.or(Some(payload)),
+            }
+        }
+        match panic {
+            Some(payload) => std::panic::resume_unwind(payload),
+            None => result,
+        }
+    }
+}
+
+/// Shuts the whole server down unless told that all is well: a server with a loop less would
+/// look healthy and be slow.
+struct ShutDownOnDrop(Option<ServerHandle>);
+
+impl ShutDownOnDrop {
+    fn unless_ok<T, E>(mut self, result: Result<T, E>) -> Result<T, E> {
+        if result.is_ok() {
+            self.0 = None;
+        }
+        result
+    }
+}
+
+impl Drop for ShutDownOnDrop {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            // A mailbox that is full belongs to a loop with worse troubles.
+            let _ = handle.shutdown(FAILURE_DEADLINE);
+        }
+    }
+}
+
+/// How long the other loops may take to part when one has failed: as long as a closing handshake.
+const FAILURE_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,0 +1,8 @@
+//! What the tests of the protocol core stand on: endpoints with a virtual clock, a naive codec to
+//! judge them by, and a network that tears and delays.
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
+pub mod endpoint;
+pub mod naive;
+
+pub mod rng;
