@@ -223,9 +223,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if self.drain != Drain::Running {
             return;
         }
-        self.drain = Drain::Draining;
         self.stop_listening();
-        self.wheel.insert(self.shared.now + deadline, Timer::Drain);
+        let timer = self.wheel.insert(self.shared.now + deadline, Timer::Drain);
+        self.drain = Drain::Draining(timer);
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
             let closed = self
                 .shared
@@ -249,6 +249,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// The drain's deadline: who is left is cut off.
     pub(super) fn cut_off(&mut self) {
+        self.drain = Drain::Finished;
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
             let ended = self.shared.with_transmit(key, &mut self.net, |to| {
                 to.sender.end(Initiator::Local, CloseCause::LoopEnded);

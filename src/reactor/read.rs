@@ -23,14 +23,6 @@ impl Budget {
     }
 }
 
-/// How handling some bytes went.
-pub(super) enum Handled {
-    /// So many bytes are done with; the rest waits for the connection's next turn.
-    Consumed(usize),
-    /// So many are done with; the rest is the beginning of something and waits for more input.
-    Incomplete(usize),
-}
-
 impl<N: Net, H: Handler> Reactor<N, H> {
     /// Reads from `key` and handles what comes, within one budget; then flushes what it caused.
     pub(super) fn serve(&mut self, key: Key) {
@@ -86,9 +78,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     fn handle_taken(&mut self, key: Key, backlog: &mut Backlog, budget: &mut Budget) {
         let at = backlog.at;
-        let (Handled::Consumed(bytes) | Handled::Incomplete(bytes)) =
-            self.handle_bytes(key, &mut backlog.block.as_mut_slice()[at..], budget);
-        backlog.at += bytes;
+        backlog.at += self.handle_bytes(key, &mut backlog.block.as_mut_slice()[at..], budget);
     }
 
     /// Puts a backlog back, or its block into the pool if nothing is left. Says whether that is so.
@@ -203,26 +193,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.stash(key, received.filled());
             if let Some(mut backlog) = self.take_backlog(key) {
                 self.handle_taken(key, &mut backlog, budget);
-                self.keep_unfinished(key, backlog);
+                self.keep_backlog(key, backlog);
             }
         } else {
-            let filled = received.filled();
-            let (Handled::Consumed(done) | Handled::Incomplete(done)) =
-                self.handle_bytes(key, filled, budget);
-            let is_held = self.shared.slots.get(key).is_some_and(|slot| slot.notes.is_held());
-            let rest = &received.filled()[done..];
-            if !rest.is_empty() && !is_held {
-                self.shared.mark_ready(key);
-            }
-            self.stash(key, rest);
+            let done = self.handle_bytes(key, received.filled(), budget);
+            self.stash(key, &received.filled()[done..]);
         }
         self.net.give_back(received.buffer);
-    }
-
-    fn keep_unfinished(&mut self, key: Key, backlog: Backlog) {
-        if !self.keep_backlog(key, backlog) {
-            self.shared.mark_ready(key);
-        }
     }
 
     fn handle_end_of_stream(&mut self, key: Key) {
@@ -266,24 +243,29 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Hands bytes to whoever they concern at this point of the connection's life.
-    fn handle_bytes(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> Handled {
+    /// Hands bytes to whoever they concern at this point of the connection's life. Says how many
+    /// are done with; the rest is an unfinished head, or waits for the connection's next turn.
+    fn handle_bytes(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> usize {
         let mut at = 0;
         loop {
             if self.is_over(key) {
-                return Handled::Consumed(bytes.len());
+                return bytes.len();
             }
             match &mut self.receivers[key.index as usize].inbound {
                 Inbound::Open(_) => {
                     let consumed = self.handle_frames(key, &mut bytes[at..], budget);
                     budget.bytes = budget.bytes.saturating_sub(consumed);
-                    return Handled::Consumed(at + consumed);
+                    return at + consumed;
                 }
                 Inbound::Http(_) if at < bytes.len() => match self.handle_head(key, &bytes[at..]) {
-                    None => return Handled::Incomplete(at),
+                    None => return at,
                     Some(consumed) => {
                         budget.bytes = budget.bytes.saturating_sub(consumed);
                         at += consumed;
+                        // `on_open` may have paused it before its first message.
+                        if self.shared.slots.get(key).is_some_and(|slot| slot.notes.is_held()) {
+                            return at;
+                        }
                     }
                 },
                 Inbound::Parting { discarded_bytes } => {
@@ -294,9 +276,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                         self.flush(key);
                         self.end(key);
                     }
-                    return Handled::Consumed(bytes.len());
+                    return bytes.len();
                 }
-                Inbound::Http(_) | Inbound::Vacant => return Handled::Consumed(bytes.len()),
+                Inbound::Http(_) | Inbound::Vacant => return bytes.len(),
             }
         }
     }

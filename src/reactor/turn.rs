@@ -17,7 +17,7 @@ use super::listener::{Accepting, Admission, Listener, ListenerSettings};
 use super::net::{ListenOptions, Listening, Net, Readiness};
 use super::shared::Shared;
 use super::slot::{Backlog, Phase, ReceiveSlot};
-use crate::collections::{Key, Table, Wheel};
+use crate::collections::{Key, Table, TimerKey, Wheel};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 use crate::protocol::{Pools, ReceivePools};
@@ -104,7 +104,7 @@ pub(super) enum Timer {
 pub(super) enum Drain {
     Running,
     /// All were told to close; who is left at the deadline is cut off.
-    Draining,
+    Draining(TimerKey),
     Finished,
 }
 
@@ -329,21 +329,22 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Looks after each that a callback or command has touched. Callbacks on the way may add more;
-    /// those are looked after in the same turn, once each.
+    /// Looks after each that a callback or command has touched. Whom the callbacks on the way touch
+    /// again is flushed in this turn and looked after in the next, so that a handler which answers
+    /// every `on_drain` with more does not keep the loop.
     fn flush_dirty(&mut self) {
-        let mut at = 0;
-        while at < self.shared.dirty.len() {
+        let count = self.shared.dirty.len();
+        for at in 0..count {
             let key = self.shared.dirty[at];
-            at += 1;
+            if let Some(slot) = self.shared.slots.get_mut(key) {
+                slot.notes.dirty = false;
+            }
             self.flush(key);
             self.settle(key);
         }
-        let Shared { dirty, slots, .. } = &mut self.shared;
-        for key in dirty.drain(..) {
-            if let Some(slot) = slots.get_mut(key) {
-                slot.notes.dirty = false;
-            }
+        self.shared.dirty.drain(..count);
+        for at in 0..self.shared.dirty.len() {
+            self.flush(self.shared.dirty[at]);
         }
     }
 
@@ -354,7 +355,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
             }
         }
-        if self.drain == Drain::Draining && self.shared.slots.is_empty() {
+        if let Drain::Draining(deadline) = self.drain
+            && self.shared.slots.is_empty()
+        {
+            self.wheel.cancel(deadline);
             self.drain = Drain::Finished;
         }
     }

@@ -38,10 +38,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(None) => return None,
             Ok(Some(head_bytes)) => {
                 http.requests += 1;
-                let is_last = http.requests
-                    >= self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                let requests_max =
+                    self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                let is_last = http.requests >= requests_max || self.drain != Drain::Running;
+                let offer = if is_last { Persistence::Close } else { Persistence::KeepAlive };
                 self.shared.counters.http_requests += 1;
-                (head_bytes, self.answer(key, listener, &bytes[..head_bytes], is_last))
+                (head_bytes, self.answer(key, listener, &bytes[..head_bytes], offer))
             }
             Err(error) => (bytes.len(), self.refuse(HandshakeError::Head(error))),
         };
@@ -68,13 +70,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.part_http(key);
     }
 
-    /// Decides on one request and writes the answer to the scratch buffer.
+    /// Decides on one request and writes the answer to the scratch buffer. `offer` is whether the
+    /// connection may be kept as far as we are concerned.
     fn answer(
         &mut self,
         key: Key,
         listener: usize,
         head: &[u8],
-        is_last: bool,
+        offer: Persistence,
     ) -> Outcome<H::Data> {
         let mut storage = FieldStorage::new();
         let head = match parse_request(head, &mut storage) {
@@ -86,8 +89,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(Inspected::Upgrade(upgrade)) => self.answer_upgrade(key, listener, &upgrade),
             Ok(Inspected::Plain(request)) => match self.ask(key, listener, &request) {
                 Some(Verdict::Respond(response)) => {
-                    let persistence =
-                        if is_last { Persistence::Close } else { request.persistence() };
+                    let persistence = match offer {
+                        Persistence::KeepAlive => request.persistence(),
+                        Persistence::Close => Persistence::Close,
+                    };
                     self.respond(&response, &request, persistence)
                 }
                 Some(Verdict::Reject(response)) => {
@@ -178,13 +183,15 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         Outcome::Answered(persistence)
     }
 
-    /// Queues what stands in the scratch buffer.
+    /// Queues what stands in the scratch buffer. Without memory for an answer the connection ends:
+    /// nothing may stand in its place.
     fn push_scratch(&mut self, key: Key) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         if let Phase::Http(outbox) = &mut slot.phase
             && outbox.push(&mut self.shared.pools.outbox, &self.scratch, &[]).is_err()
         {
             self.shared.counters.pool_exhausted += 1;
+            self.end(key);
         }
     }
 

@@ -73,10 +73,18 @@ pub struct Probe {
     log: Log,
     turn: Rc<RefCell<u64>>,
     act: Act,
+    next_open: Option<NextOpen>,
     is_inside: bool,
 }
 
+type NextOpen = Box<dyn FnOnce(&mut Context<'_, ()>)>;
+
 impl Probe {
+    /// What the next connection's opening does besides: how a test gets at a context of its own.
+    pub fn on_next_open(&mut self, act: impl FnOnce(&mut Context<'_, ()>) + 'static) {
+        self.next_open = Some(Box::new(act));
+    }
+
     fn note(&self, id: ConnectionId, heard: Heard) {
         self.sim.0.borrow_mut().progress += 1;
         let (turn, at) = (*self.turn.borrow(), self.sim.elapsed());
@@ -123,6 +131,10 @@ impl Handler for Probe {
     }
 
     fn on_open(&mut self, ctx: &mut Context<'_, ()>) {
+        if let Some(act) = self.next_open.take() {
+            self.note(ctx.id(), Heard::Open);
+            return act(ctx);
+        }
         self.hear(ctx, Occasion::Open);
     }
 
@@ -199,6 +211,7 @@ impl Bed {
             log: log.clone(),
             turn: Rc::clone(&turn),
             act: Box::new(act),
+            next_open: None,
             is_inside: false,
         };
         let mut reactor = Reactor::new(net, probe, settings.reactor);
@@ -260,6 +273,12 @@ impl Bed {
         let log = self.log.borrow();
         let opened = log.iter().rev().find(|entry| entry.heard == Heard::Open);
         opened.expect("a connection has opened").id
+    }
+
+    /// Takes the connection that opened last out of the log.
+    pub fn forget_latest(&self) {
+        let id = self.latest();
+        self.log.borrow_mut().retain(|entry| entry.id != id);
     }
 
     /// Everything heard by `id` since it opened, the opening left out.
