@@ -29,10 +29,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let mut budget =
             Budget { bytes: self.limits.turn_bytes_max, messages: self.limits.turn_messages_max };
         loop {
-            if budget.is_spent() {
-                self.shared.mark_ready(key);
-                break;
-            }
             if !self.handle_backlog(key, &mut budget) {
                 break;
             }
@@ -42,6 +38,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 return;
             }
             if slot.notes.is_held() || !slot.notes.readable || slot.phase.is_deaf() {
+                break;
+            }
+            if budget.is_spent() {
+                self.shared.mark_ready(key);
                 break;
             }
             self.receive(key, &mut budget);
@@ -60,6 +60,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
         if is_held {
+            return false;
+        }
+        if budget.is_spent() {
+            self.shared.mark_ready(key);
             return false;
         }
         let Some(mut backlog) = self.take_backlog(key) else { return true };

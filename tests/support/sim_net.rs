@@ -184,6 +184,11 @@ impl Sim {
         self.0.borrow().sockets()
     }
 
+    /// Connections that wait to be accepted.
+    pub fn waiting(&self) -> usize {
+        self.0.borrow().waiting()
+    }
+
     /// A digest of everything that the engine asked of the network and was told.
     pub fn trace(&self) -> u64 {
         self.0.borrow().trace

@@ -115,6 +115,10 @@ impl World {
         self.sockets.iter().filter(|socket| matches!(socket, Some(Socket::Link(_)))).count()
     }
 
+    pub fn waiting(&self) -> usize {
+        self.listeners.iter().map(|listener| listener.waiting.len()).sum()
+    }
+
     /// A number below `bound`, the same for the same seed (xorshift64*).
     pub fn random(&mut self, bound: usize) -> usize {
         self.rng ^= self.rng >> 12;
