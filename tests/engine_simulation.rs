@@ -82,6 +82,7 @@ impl Simulation {
         for _ in 0..250 {
             self.step();
         }
+        self.calm_down();
         self.end();
         self.judge();
         self.sim.trace()
@@ -143,13 +144,41 @@ impl Simulation {
         assert!(usage.backlogs <= usage.sockets && usage.assemblies <= 2 * usage.sockets);
     }
 
-    /// The faults are over, everyone goes or is told to, and nothing may be left.
-    fn end(&mut self) {
+    /// The faults are over and every peer reads: what waits must move on by itself.
+    fn calm_down(&mut self) {
         self.sim.0.borrow_mut().faults = Faults::default();
         while let Some((number, script)) = self.coming.pop() {
             self.connect(number, script);
         }
-        self.turn(Duration::ZERO);
+        for _ in 0..10_000 {
+            self.actors.iter_mut().for_each(Actor::hurry);
+            let before = (self.sim.elapsed(), self.sim.0.borrow().progress);
+            self.turn(Duration::from_millis(3));
+            let waited = self.sim.elapsed() - before.0 > Duration::from_millis(3);
+            let is_quiet = waited && self.sim.0.borrow().progress == before.1;
+            if is_quiet && self.actors.iter().all(Actor::is_done) {
+                break;
+            }
+        }
+        let ledger = self.ledger.borrow();
+        for actor in &self.actors {
+            let number = usize::from(actor.peer.address().port());
+            let record = &ledger.records[number];
+            let is_paused = record.id.is_some_and(|id| ledger.paused.contains(&id));
+            if record.opened == 1 && record.closes.is_empty() && !is_paused {
+                assert_eq!(record.delivered, actor.said(), "{number}: input waits for ever");
+                let handed_over = actor.peer.handed_over();
+                let frames = behind_handshake(&handed_over).expect("it is open");
+                let (frames, used) = sim_peer::frames(frames);
+                let arrived = sim_peer::messages(&frames).len();
+                assert_eq!(arrived, record.taken.len(), "{number}: output waits for ever");
+                assert_eq!(used, frames_bytes(&handed_over), "{number}: a frame stays torn");
+            }
+        }
+    }
+
+    /// Everyone goes or is told to, and nothing may be left.
+    fn end(&mut self) {
         let is_shutdown = self.dice.chance(25);
         if is_shutdown {
             let deadline = Duration::from_secs(self.dice.below(10) as u64);
@@ -229,6 +258,10 @@ fn behind_handshake(mut bytes: &[u8]) -> Option<&[u8]> {
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "))?;
         bytes = rest.get(length.parse().ok()?..)?;
     }
+}
+
+fn frames_bytes(handed_over: &[u8]) -> usize {
+    behind_handshake(handed_over).map_or(0, <[u8]>::len)
 }
 
 fn faults(dice: &mut Dice) -> Faults {

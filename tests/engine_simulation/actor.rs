@@ -30,6 +30,7 @@ pub struct Actor {
     dice: Dice,
     script: Vec<u8>,
     at: usize,
+    ends: Vec<usize>,
     write_max: usize,
     read_max: usize,
     pub leaving: Leaving,
@@ -42,6 +43,8 @@ pub struct Actor {
 pub struct Script {
     pub bytes: Vec<u8>,
     pub messages: Vec<Whole>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
     pub leaving: Leaving,
 }
 
@@ -60,7 +63,8 @@ impl Script {
             Leaving::Vanished,
             Leaving::Wrong,
         ]);
-        let mut script = Self { bytes: Vec::new(), messages: Vec::new(), leaving };
+        let mut script =
+            Self { bytes: Vec::new(), messages: Vec::new(), ends: Vec::new(), leaving };
         for _ in 0..dice.below(3) {
             script.bytes.extend(plain_request("/plain"));
         }
@@ -109,6 +113,7 @@ impl Script {
         } else {
             self.bytes.extend(message(opcode, &payload));
         }
+        self.ends.push(self.bytes.len());
         if dice.chance(10) {
             self.add_control(dice);
         }
@@ -173,6 +178,7 @@ impl Actor {
             dice,
             script: script.bytes,
             at: 0,
+            ends: script.ends,
             write_max,
             read_max,
             leaving: script.leaving,
@@ -212,6 +218,23 @@ impl Actor {
         if matches!(self.leaving, Leaving::Politely | Leaving::Wrong) && self.peer.is_at_end() {
             self.peer.fin();
         }
+    }
+
+    /// From now on says and reads all it can at once, whatever it was like before.
+    pub fn hurry(&mut self) {
+        self.peer.set_buffers(1 << 20, 1 << 20);
+        self.at += self.peer.write(&self.script[self.at..self.leaves_at]);
+        self.peer.read_all();
+    }
+
+    /// Whether everything is said that will be.
+    pub fn is_done(&self) -> bool {
+        self.at == self.leaves_at
+    }
+
+    /// Messages said to their last byte.
+    pub fn said(&self) -> usize {
+        self.ends.iter().filter(|end| **end <= self.at).count()
     }
 
     /// Goes for good: a reset, or reading what is there and shutting its side.

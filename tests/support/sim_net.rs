@@ -234,6 +234,11 @@ impl SimPeer {
         self.world.borrow_mut().peer_end(self.link, End::Reset);
     }
 
+    /// Where it has connected from.
+    pub fn address(&self) -> SocketAddr {
+        self.world.borrow().links[self.link].address
+    }
+
     /// What the engine did to its end, as far as this end can see it.
     pub fn end_seen(&self) -> End {
         self.world.borrow().links[self.link].engine_end
