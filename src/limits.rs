@@ -134,10 +134,13 @@ pub struct LoopLimits {
     pub accept_pause: Duration,
     /// The longest rest. Default 1 s.
     pub accept_pause_max: Duration,
+    /// Time in which the kernel has to take some of the last answer before we part, again after
+    /// each that it took. Default 5 s, as a closing handshake has. At the bound: closed.
+    pub answer_timeout: Duration,
     /// Input read and thrown away while parting, so that the peer sees our last words and not a
     /// reset. Default 256 KiB.
     pub parting_bytes_max: usize,
-    /// Time for the same. Default 1 s.
+    /// Time for the same, once everything is sent. Default 1 s.
     pub parting_timeout: Duration,
 }
 
@@ -158,6 +161,7 @@ impl Default for LoopLimits {
             mailbox_commands_max: 65_536,
             accept_pause: Duration::from_millis(100),
             accept_pause_max: Duration::from_secs(1),
+            answer_timeout: Duration::from_secs(5),
             parting_bytes_max: 256 * KIB,
             parting_timeout: Duration::from_secs(1),
         }

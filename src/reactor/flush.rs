@@ -49,17 +49,26 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             error: &mut slot.notes.write_error,
             bytes_sent: &mut self.shared.counters.bytes_sent,
         };
-        if let Phase::Http(outbox) | Phase::Parting { outbox, .. } = &mut slot.phase {
-            let pool = &mut self.shared.pools.outbox;
-            while !outbox.is_empty() {
-                let mut slices = [IoSlice::new(&[]); 16];
-                let count = outbox.lend(pool, &mut slices);
-                let taken = sink.offer(&slices[..count]).unwrap_or(0);
-                outbox.consume(pool, taken);
-                if taken == 0 {
-                    break;
-                }
+        let (outbox, until) = match &mut slot.phase {
+            Phase::Http(outbox) => (outbox, None),
+            Phase::Parting { outbox, until, .. } => (outbox, Some(until)),
+            Phase::Open { .. } | Phase::Closed { .. } | Phase::Ended => return,
+        };
+        let pool = &mut self.shared.pools.outbox;
+        let queued = outbox.queued_bytes();
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let count = outbox.lend(pool, &mut slices);
+            let taken = sink.offer(&slices[..count]).unwrap_or(0);
+            outbox.consume(pool, taken);
+            if taken == 0 {
+                break;
             }
+        }
+        if let Some(until) = until
+            && outbox.queued_bytes() < queued
+        {
+            *until = self.shared.now + self.limits.answer_timeout;
         }
     }
 
@@ -85,15 +94,18 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.settle_flow(key);
                 }
             }
-            Phase::Parting { outbox, write_side, .. } => {
+            Phase::Parting { outbox, write_side, until } => {
                 if write_error.is_some() {
                     self.end(key);
                 } else if outbox.is_empty() && *write_side == WriteSide::Open {
                     *write_side = WriteSide::Shut;
+                    *until = self.shared.now + self.limits.parting_timeout;
                     let input_ended = slot.notes.input_ended;
                     self.net.shutdown(slot.socket);
                     if input_ended {
                         self.end(key);
+                    } else {
+                        self.hasten(key);
                     }
                 }
             }
@@ -204,7 +216,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn part(&mut self, key: Key, outbox: Outbox) {
         self.release_input(key);
         self.receivers[key.index as usize].inbound = Inbound::Parting { discarded_bytes: 0 };
-        let until = self.shared.now + self.limits.parting_timeout;
+        let until = self.shared.now + self.limits.answer_timeout;
         if let Some(slot) = self.shared.slots.get_mut(key) {
             slot.phase = Phase::Parting { outbox, until, write_side: WriteSide::Open };
             slot.notes.paused = false;

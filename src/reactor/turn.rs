@@ -247,9 +247,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// What the loop holds at the moment.
     pub fn usage(&self) -> Usage {
         Usage {
-            sockets: self.shared.slots.len() as usize,
+            sockets: self.shared.slots.len(),
             open: self.admission.open as usize,
-            timers: self.wheel.len() as usize,
+            timers: self.wheel.len(),
             backlogs: self.backlogs.len(),
             assemblies: self.receive_pools.assemblies(),
             blocks: self.receive_pools.blocks.outstanding(),

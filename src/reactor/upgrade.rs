@@ -3,7 +3,8 @@
 use super::handler::{Arrival, Handler, Verdict};
 use super::id::ConnectionId;
 use super::net::Net;
-use super::slot::{HttpState, Inbound, Phase};
+use super::shared::Shared;
+use super::slot::{HttpState, Inbound, Phase, Slot};
 use super::turn::{Drain, PanicPolicy, Reactor};
 use crate::collections::{Key, Outbox};
 use crate::handshake::{
@@ -29,6 +30,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
         let slot = self.shared.slots.get(key)?;
         let listener = usize::from(slot.listener);
+        let is_crowded = self.is_crowded(key);
         let Inbound::Http(http) = &mut self.receivers[key.index as usize].inbound else {
             return None;
         };
@@ -40,7 +42,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 http.requests += 1;
                 let requests_max =
                     self.shared.listeners[listener].handshake.keep_alive_requests_max;
-                let is_last = http.requests >= requests_max || self.drain != Drain::Running;
+                let is_last =
+                    http.requests >= requests_max || is_crowded || self.drain != Drain::Running;
                 let offer = if is_last { Persistence::Close } else { Persistence::KeepAlive };
                 self.shared.counters.http_requests += 1;
                 (head_bytes, self.answer(key, listener, &bytes[..head_bytes], offer))
@@ -54,9 +57,29 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         Some(head_bytes)
     }
 
+    /// Whether answers wait above the high-water mark although they were just offered to the
+    /// kernel. Who pipelines and does not read is given one more answer and no other.
+    fn is_crowded(&mut self, key: Key) -> bool {
+        let queued = |shared: &Shared<H::Data>| match shared.slots.get(key) {
+            Some(Slot { phase: Phase::Http(outbox), listener, .. }) => {
+                let config = &shared.listeners[usize::from(*listener)].config;
+                outbox.queued_bytes() > config.limits.high_water_bytes as u64
+            }
+            _ => false,
+        };
+        if !queued(&self.shared) {
+            return false;
+        }
+        self.flush(key);
+        queued(&self.shared)
+    }
+
     /// The time for a head is over: 408 if one had begun or none ever came, silence after an
-    /// answered request.
+    /// answered request. An answer that is still on its way may arrive.
     pub(super) fn handle_http_timeout(&mut self, key: Key) {
+        if self.shared.slots.get(key).is_some_and(|slot| slot.phase.has_output()) {
+            return self.part_http(key);
+        }
         self.shared.counters.handshake_timeouts += 1;
         let receiver = &self.receivers[key.index as usize];
         let is_idle = receiver.backlog.is_none()

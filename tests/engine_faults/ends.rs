@@ -90,9 +90,9 @@ fn t6_data_and_end_in_one_event_are_both_handled_in_one_turn() {
         let id = bed.latest();
         peer.write_all(&message(TEXT, b"last words"));
         if end == End::Fin {
-            peer.fin()
+            peer.fin();
         } else {
-            peer.reset()
+            peer.reset();
         }
         bed.turn();
         let heard = bed.heard(id);
@@ -121,9 +121,9 @@ fn t6_short_reads_with_an_end_in_the_event_are_read_on_to_the_end() {
             peer.write_all(&message(TEXT, text));
         }
         if end == End::Fin {
-            peer.fin()
+            peer.fin();
         } else {
-            peer.reset()
+            peer.reset();
         }
         bed.sim.shorten(crate::sim_world::Call::Receive, &[1, 5, 9, 1]);
         bed.turn();

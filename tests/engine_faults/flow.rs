@@ -91,6 +91,56 @@ fn t2_reading_goes_on_below_the_low_water_mark_and_on_drain_is_told_once() {
 }
 
 #[test]
+fn t2_what_was_read_before_reading_stopped_is_handled_without_another_event() {
+    let mut bed = Bed::new(
+        |settings| {
+            settings.config.limits.high_water_bytes = 1000;
+            settings.config.limits.low_water_bytes = 100;
+        },
+        echo,
+    );
+    let peer = bed.open();
+    peer.set_buffers(1 << 20, 300);
+    let sent = numbered(50, 200);
+    peer.write_all(&sent.iter().flat_map(|payload| message(TEXT, payload)).collect::<Vec<_>>());
+    bed.turn();
+    assert_eq!(peer.moved().to_engine_bytes, 0, "all is read");
+    assert_eq!(bed.reactor.usage().backlogs, 1, "and not all is handled");
+    let mut bytes = Vec::new();
+    for _ in 0..100 {
+        bytes.extend(peer.read_all());
+        bed.turn();
+    }
+    let echoed: Vec<_> =
+        messages(&frames(&bytes).0).into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(echoed, sent);
+    assert_eq!(bed.reactor.usage().backlogs, 0);
+}
+
+#[test]
+fn budget_that_a_backlog_spends_to_the_last_message_is_not_drawn_on_again() {
+    for messages_max in [1, 3, 4, 6] {
+        let change = |settings: &mut crate::sim_bed::Settings| {
+            settings.reactor.limits.turn_messages_max = messages_max;
+        };
+        let mut bed = Bed::new(change, echo);
+        let peer = bed.open();
+        // What is read first is a multiple of the budget, and more comes while it waits.
+        peer.write_all(&message(TEXT, b"a").repeat(12));
+        bed.turn();
+        peer.write_all(&message(TEXT, b"b").repeat(12));
+        let mut per_turn = Vec::new();
+        for _ in 0..30 {
+            let before = bed.heard(bed.latest()).len();
+            bed.turn();
+            per_turn.push(bed.heard(bed.latest()).len() - before);
+        }
+        assert_eq!(per_turn.iter().sum::<usize>(), 24 - messages_max as usize);
+        assert!(per_turn.iter().all(|count| *count <= messages_max as usize), "{per_turn:?}");
+    }
+}
+
+#[test]
 fn on_drain_is_not_told_while_the_kernel_takes_nothing() {
     let mut bed = Bed::new(
         |_| {},

@@ -120,7 +120,7 @@ fn address_that_has_its_share_is_answered_503_and_others_are_not() {
     let mut bed =
         Bed::new(|settings| settings.reactor.limits.connections_per_address_max = Some(2), echo);
     let from = |last: u8, port: u16| SocketAddr::from(([10, 0, 1, last], port));
-    let mut status = |bed: &mut Bed, address| {
+    let status = |bed: &mut Bed, address| {
         let peer = bed.sim.connect_from(bed.address, address).unwrap();
         peer.write_all(&upgrade_request("/", ""));
         bed.turns(2);
@@ -185,6 +185,65 @@ fn hundredth_plain_request_is_the_last_on_its_connection() {
     assert_eq!(answers(&bytes).len(), 100);
     assert_eq!(peer.end_seen(), End::Fin);
     assert_eq!(String::from_utf8_lossy(&bytes).matches("Connection: close").count(), 1);
+}
+
+fn large_request(connection: &str) -> Vec<u8> {
+    format!("GET /large HTTP/1.1\r\nHost: example.com\r\nConnection: {connection}\r\n\r\n")
+        .into_bytes()
+}
+
+#[test]
+fn slow_reader_gets_the_whole_of_a_large_answer() {
+    for connection in ["close", "keep-alive"] {
+        let mut bed = Bed::echo();
+        let peer = bed.sim.connect(bed.address);
+        peer.set_buffers(1 << 20, 10_000);
+        peer.write_all(&large_request(connection));
+        let mut bytes = Vec::new();
+        for _ in 0..20 {
+            bed.run_for(Duration::from_secs(3));
+            bytes.extend(peer.read_all());
+        }
+        assert_eq!(answers(&bytes)[0].1.len(), 100_000, "{connection}");
+        bed.run_for(Duration::from_secs(10));
+        assert_eq!(peer.end_seen(), End::Fin);
+        bed.assert_empty();
+    }
+}
+
+#[test]
+fn reader_that_stalls_in_the_midst_of_an_answer_is_given_five_seconds() {
+    let mut bed = Bed::echo();
+    let peer = bed.sim.connect(bed.address);
+    peer.set_buffers(1 << 20, 10_000);
+    peer.write_all(&large_request("close"));
+    bed.turns(2);
+    bed.run_for(Duration::from_secs(4));
+    peer.read_all();
+    bed.run_for(Duration::from_millis(4_990));
+    assert_eq!(bed.reactor.usage().sockets, 1);
+    bed.run_for(Duration::from_millis(20));
+    bed.assert_empty();
+}
+
+#[test]
+fn pipelining_peer_that_does_not_read_its_answers_is_not_kept() {
+    let mut bed = Bed::echo();
+    let peer = bed.sim.connect(bed.address);
+    peer.set_buffers(1 << 20, 10_000);
+    peer.write_all(&large_request("keep-alive").repeat(100));
+    let mut most = 0;
+    for _ in 0..10 {
+        bed.turn();
+        most = most.max(bed.reactor.usage().pinned_bytes);
+    }
+    assert!(most < (256 << 10) + 2 * 110_000, "{most} bytes pinned");
+    // One that reads gets them all.
+    let reader = bed.sim.connect(bed.address);
+    reader.set_buffers(1 << 20, 20 << 20);
+    reader.write_all(&large_request("keep-alive").repeat(100));
+    bed.turns(5);
+    assert_eq!(answers(&reader.read_all()).len(), 100);
 }
 
 #[test]

@@ -112,6 +112,25 @@ fn t1_paused_connection_is_not_taken_for_dead() {
 }
 
 #[test]
+fn t1_reset_of_a_paused_connection_is_noticed_by_the_next_ping() {
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                ctx.here().pause();
+            }
+        },
+    );
+    let peer = bed.open();
+    peer.write_all(&message(TEXT, b"pause"));
+    bed.run_for(seconds(1));
+    peer.reset();
+    bed.run_for(seconds(40));
+    assert_eq!(bed.closed(bed.latest()).map(|(entry, _)| entry.at), Some(seconds(30)));
+    bed.assert_empty();
+}
+
+#[test]
 fn t10_jump_of_the_clock_makes_one_sweep_and_no_storm() {
     let mut bed = Bed::echo();
     let peers: Vec<_> = (0..100).map(|_| bed.open()).collect();

@@ -66,7 +66,7 @@ impl Script {
         let mut script =
             Self { bytes: Vec::new(), messages: Vec::new(), ends: Vec::new(), leaving };
         for _ in 0..dice.below(3) {
-            script.bytes.extend(plain_request("/plain"));
+            script.bytes.extend(plain_request(dice.one_of(&["/plain", "/plain", "/large"])));
         }
         match dice.below(20) {
             0 => return script.ending_in(b"GARBAGE \0 GARBAGE\r\n\r\n and more of it"),

@@ -170,13 +170,13 @@ impl Crowd {
     }
 
     /// A whole message has come: it is the next that the peer has sent. Does what it says.
-    fn handle(&mut self, ctx: &mut Context<'_, ()>, number: usize, message: Whole) {
+    fn handle(&mut self, ctx: &mut Context<'_, ()>, number: usize, message: &Whole) {
         {
             let mut ledger = self.ledger.borrow_mut();
             let record = &mut ledger.records[number];
             record.delivered += 1;
             let next = record.expected.pop_front();
-            let is_next = next.as_ref() == Some(&message);
+            let is_next = next.as_ref() == Some(message);
             ledger.expect(is_next, || format!("{number}: not the message that was sent"));
         }
         self.finish_parts(ctx, number);
@@ -184,20 +184,20 @@ impl Crowd {
         let letter = message.1.first().copied().unwrap_or(b'e');
         match letter {
             b's' => {}
-            b't' => self.send_parts(ctx, number, &message),
+            b't' => self.send_parts(ctx, number, message),
             b'o' => {
                 let others: Vec<_> = ctx.connections().collect();
                 for other in others {
                     // Their parts come first, so what cannot be sent now is not taken.
-                    self.send(ctx, other, b'p', &message);
+                    self.send(ctx, other, b'p', message);
                 }
             }
             b'c' => {
-                self.send(ctx, id, b'e', &message);
+                self.send(ctx, id, b'e', message);
                 ctx.close(CloseCode::NORMAL, "asked for").expect("1000 may stand on the wire");
             }
             b'a' => {
-                self.send(ctx, id, b'e', &message);
+                self.send(ctx, id, b'e', message);
                 ctx.here().abort();
             }
             b'k' => {
@@ -216,7 +216,7 @@ impl Crowd {
             b'g' => {
                 let _ = ctx.here().send_ping(b"from the handler");
             }
-            how => self.send(ctx, id, how, &message),
+            how => self.send(ctx, id, how, message),
         }
     }
 
@@ -238,6 +238,7 @@ impl Handler for Crowd {
         match request.path() {
             "/refuse" => Verdict::Reject(answer(403, b"no")),
             "/plain" => Verdict::Respond(answer(200, b"plain")),
+            "/large" => Verdict::Respond(answer(200, &[b'x'; 10_000])),
             "/" if request.is_upgrade() => Verdict::Accept { accept: Accept::new(), data: () },
             _ => Verdict::UpgradeRequired,
         }
@@ -253,7 +254,7 @@ impl Handler for Crowd {
             ledger.records[number].id = Some(id);
         }
         self.enter(ctx);
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             self.send(ctx, id, b'e', &(TEXT, b"welcome".to_vec()));
         }
         self.leave(ctx);
@@ -266,7 +267,7 @@ impl Handler for Crowd {
         if message.1.first() == Some(&b'x') {
             self.is_inside = false;
         }
-        self.handle(ctx, number, message);
+        self.handle(ctx, number, &message);
         self.leave(ctx);
     }
 
@@ -285,7 +286,7 @@ impl Handler for Crowd {
             if payload.first() == Some(&b'x') {
                 self.is_inside = false;
             }
-            self.handle(ctx, number, (opcode, payload));
+            self.handle(ctx, number, &(opcode, payload));
         }
         self.leave(ctx);
     }
@@ -317,7 +318,7 @@ impl Handler for Crowd {
             ledger.records[number].closes.push(summary.clone());
         }
         let other = ctx.connections().next();
-        if let Some(other) = other.filter(|_| number % 2 == 0) {
+        if let Some(other) = other.filter(|_| number.is_multiple_of(2)) {
             self.send(ctx, other, b'e', &(TEXT, b"farewell".to_vec()));
         }
         self.leave(ctx);

@@ -15,7 +15,7 @@ use crate::sim_net::{Sim, SimNet, SimPeer};
 use crate::sim_peer::{Frame, frames, split_head, upgrade_request};
 
 /// A callback, as the test's own function sees it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Occasion<'a> {
     Open,
     Message(Message<'a>),
@@ -114,6 +114,10 @@ impl Handler for Probe {
         if !request.is_upgrade() {
             return match request.path() {
                 "/none" => Verdict::UpgradeRequired,
+                "/large" => {
+                    let response = Response::new(200).expect("a final status");
+                    Verdict::Respond(response.body(vec![b'x'; 100_000]))
+                }
                 path => {
                     let response = Response::new(200).expect("a final status");
                     Verdict::Respond(response.body(format!("answer to {path}").into_bytes()))
