@@ -1,0 +1,13 @@
+//! The error numbers of Linux that a network can answer with.
+
+pub const EAGAIN: i32 = 11;
+pub const ENOMEM: i32 = 12;
+pub const ENFILE: i32 = 23;
+pub const EMFILE: i32 = 24;
+pub const ENOSPC: i32 = 28;
+pub const EPIPE: i32 = 32;
+pub const EPROTO: i32 = 71;
+pub const ECONNABORTED: i32 = 103;
+pub const ECONNRESET: i32 = 104;
+pub const ENOBUFS: i32 = 105;
+pub const ETIMEDOUT: i32 = 110;

@@ -1,0 +1,113 @@
+//! One connection of the simulated network: two pipes, and what the engine's epoll knows of it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use corewire::Readiness;
+
+/// How one side has ended its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    None,
+    Fin,
+    Reset,
+}
+
+/// What has gone over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Written by the peer and not yet read by the engine.
+    pub to_engine_bytes: usize,
+    /// Read by the engine.
+    pub received_bytes: usize,
+    /// Written by the engine and not yet read by the peer.
+    pub to_peer_bytes: usize,
+}
+
+/// One connection: two pipes, and what the engine's epoll knows of it.
+pub struct Link {
+    pub address: SocketAddr,
+    pub to_engine: VecDeque<u8>,
+    pub to_engine_max: usize,
+    pub received_bytes: usize,
+    pub to_peer: VecDeque<u8>,
+    pub to_peer_max: usize,
+    pub handed_over: Vec<u8>,
+    pub peer_end: End,
+    pub engine_end: End,
+    /// `None` while the connection waits to be accepted, and after the engine has closed it.
+    pub token: Option<u64>,
+    pub is_closed: bool,
+    /// Stands on the list of those who have something to be told.
+    pub is_woken: bool,
+    /// The end of the peer's stream was told.
+    pub end_told: bool,
+    /// Output was refused; room that comes back wakes.
+    pub is_full: bool,
+    /// What came is held back until then, as if it were still on its way.
+    pub blocked_until: [Option<Duration>; 2],
+}
+
+/// Indices of `Link::blocked_until`.
+pub const READING: usize = 0;
+pub const WRITING: usize = 1;
+
+impl Link {
+    pub fn new(address: SocketAddr, to_engine_max: usize, to_peer_max: usize) -> Self {
+        Self {
+            address,
+            to_engine: VecDeque::new(),
+            to_engine_max,
+            received_bytes: 0,
+            to_peer: VecDeque::new(),
+            to_peer_max,
+            handed_over: Vec::new(),
+            peer_end: End::None,
+            engine_end: End::None,
+            token: None,
+            is_closed: false,
+            is_woken: false,
+            end_told: false,
+            is_full: false,
+            blocked_until: [None; 2],
+        }
+    }
+
+    pub fn moved(&self) -> Moved {
+        Moved {
+            to_engine_bytes: self.to_engine.len(),
+            received_bytes: self.received_bytes,
+            to_peer_bytes: self.to_peer.len(),
+        }
+    }
+
+    pub fn end_by_engine(&mut self, end: End) {
+        self.is_closed = true;
+        self.token = None;
+        self.blocked_until = [None; 2];
+        if self.engine_end != End::Reset && (end == End::Reset || self.engine_end == End::None) {
+            self.engine_end = end;
+        }
+    }
+
+    /// As the kernel sees it: a third of the buffer is free.
+    pub fn is_writable(&self) -> bool {
+        self.blocked_until[WRITING].is_none()
+            && self.to_peer_max.saturating_sub(self.to_peer.len()) >= self.to_peer_max.div_ceil(3)
+    }
+
+    /// The socket's state, if there is anything to tell; it leaves the list.
+    pub fn tell(&mut self) -> Option<Readiness> {
+        self.is_woken = false;
+        let token = self.token?;
+        let has_ended = self.peer_end != End::None;
+        let is_blocked = self.blocked_until[READING].is_some();
+        let hung_up = has_ended && !is_blocked;
+        let readable = !is_blocked && (has_ended || !self.to_engine.is_empty());
+        let writable = self.is_writable() || self.peer_end == End::Reset;
+        self.end_told |= hung_up;
+        let event = Readiness { token, readable, writable, hung_up };
+        (readable || writable || hung_up).then_some(event)
+    }
+}

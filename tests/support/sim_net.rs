@@ -1,0 +1,261 @@
+//! A deterministic network for the reactor: a virtual clock, pipes with bounded kernel buffers, the
+//! readiness of an edge-triggered epoll, and faults that are drawn from a seed or ordered one by one.
+//!
+//! ```text
+//!   Reactor ── SimNet: Net ──┐                    ┌── Sim (clock, faults, counts, connect)
+//!                            ├─ Rc<RefCell<World>>┤
+//!                            │   links: pipes     └── SimPeer (write, read, FIN, RST) per link
+//! ```
+//!
+//! As with epoll, whatever wakes a socket puts it on a list once, and what is told is the socket's
+//! state at the time of the poll: data that came, room that came back, the end of the stream.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use corewire::{
+    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
+    SocketOptions, Wake,
+};
+
+use crate::sim_link::{End, Moved};
+use crate::sim_world::{Call, World};
+
+/// The reactor's side of the simulated network.
+pub struct SimNet {
+    world: Rc<RefCell<World>>,
+    waker: Arc<Flag>,
+    /// `None` while it is handed out.
+    buffer: Option<Buffer>,
+}
+
+/// The test's side: clock, faults, counts, and the way to connect.
+#[derive(Clone)]
+pub struct Sim(pub Rc<RefCell<World>>);
+
+/// Set by a wake from any thread.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl SimNet {
+    /// A network whose faults and order come from `seed`, and the handle for the test.
+    pub fn new(seed: u64, receive_buffer_bytes: usize) -> (Self, Sim) {
+        let world = Rc::new(RefCell::new(World::new(seed)));
+        let buffer = Some(Buffer::new(receive_buffer_bytes));
+        (Self { world: world.clone(), waker: Arc::default(), buffer }, Sim(world))
+    }
+
+    /// Reads into `rest`, then into the network's buffer; nothing of it is kept on an error.
+    fn read(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
+        let mut buffer = self.buffer.take().expect("the buffer was given back before this read");
+        let room = rest.len() + buffer.len();
+        match self.world.borrow_mut().read(key, room) {
+            Ok(bytes) => {
+                let placed_bytes = bytes.len().min(rest.len());
+                rest[..placed_bytes].copy_from_slice(&bytes[..placed_bytes]);
+                let surplus = &bytes[placed_bytes..];
+                buffer.as_mut_slice()[..surplus.len()].copy_from_slice(surplus);
+                let surplus = Received { buffer, bytes: surplus.len() };
+                Ok(ReceivedInto { placed_bytes, surplus })
+            }
+            Err(error) => {
+                self.buffer = Some(buffer);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Net for SimNet {
+    fn listen(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        token: u64,
+    ) -> io::Result<Listening> {
+        Ok(self.world.borrow_mut().listen(address, options.backlog as usize, token))
+    }
+
+    fn accept(&mut self, listener: NetKey, token: u64, _: &SocketOptions) -> io::Result<Accepted> {
+        self.world.borrow_mut().accept(listener, token)
+    }
+
+    fn receive(&mut self, key: NetKey) -> io::Result<Received> {
+        Ok(self.read(key, &mut [])?.surplus)
+    }
+
+    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
+        assert!(!rest.is_empty(), "a read into its final place has a place");
+        self.read(key, rest)
+    }
+
+    fn give_back(&mut self, mut buffer: Buffer) {
+        assert!(self.buffer.is_none(), "a buffer is given back once");
+        // Whoever still reads it now reads garbage.
+        let spoilt = buffer.len().min(256);
+        buffer.as_mut_slice()[..spoilt].fill(0xEE);
+        self.buffer = Some(buffer);
+    }
+
+    fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.world.borrow_mut().send(key, slices)
+    }
+
+    fn shutdown(&mut self, key: NetKey) {
+        self.world.borrow_mut().shutdown(key);
+    }
+
+    fn close(&mut self, key: NetKey) {
+        self.world.borrow_mut().close(key);
+    }
+
+    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        assert!(self.buffer.is_some(), "the buffer is home between two turns");
+        let is_woken = self.waker.0.swap(false, Ordering::AcqRel);
+        self.world.borrow_mut().poll(events, timeout, is_woken);
+        Ok(())
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Instant {
+        self.world.borrow().now()
+    }
+}
+
+impl Sim {
+    /// A peer connects from `address`; `None` if the listener is gone or its backlog full.
+    pub fn connect_from(&self, listener: SocketAddr, address: SocketAddr) -> Option<SimPeer> {
+        let link = self.0.borrow_mut().connect(listener, address)?;
+        Some(SimPeer { world: self.0.clone(), link })
+    }
+
+    /// A peer connects from 10.0.0.1.
+    pub fn connect(&self, listener: SocketAddr) -> SimPeer {
+        let address = SocketAddr::from(([10, 0, 0, 1], 4000));
+        self.connect_from(listener, address).expect("the listener takes connections")
+    }
+
+    /// Virtual time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.0.borrow().elapsed
+    }
+
+    /// Time passes while the engine stands still.
+    pub fn advance(&self, by: Duration) {
+        self.0.borrow_mut().elapsed += by;
+    }
+
+    /// How often a call was tried.
+    pub fn tries(&self, call: Call) -> u64 {
+        self.0.borrow().tries[call as usize]
+    }
+
+    /// How often a call answered with this error number because a fault said so.
+    pub fn hits(&self, call: Call, errno: i32) -> u64 {
+        self.0.borrow().hits.get(&(call, errno)).copied().unwrap_or(0)
+    }
+
+    /// The next calls of this kind fail with these errors, in order.
+    pub fn fail(&self, call: Call, errors: &[i32]) {
+        self.0.borrow_mut().orders[call as usize].extend(errors);
+    }
+
+    /// The next reads or writes move at most so many bytes, in order.
+    pub fn shorten(&self, call: Call, bytes: &[usize]) {
+        self.0.borrow_mut().shorts[call as usize].extend(bytes);
+    }
+
+    /// Sockets of connections that the engine holds.
+    pub fn sockets(&self) -> usize {
+        self.0.borrow().sockets()
+    }
+
+    /// A digest of everything that the engine asked of the network and was told.
+    pub fn trace(&self) -> u64 {
+        self.0.borrow().trace
+    }
+}
+
+/// The other end of one connection.
+#[derive(Clone)]
+pub struct SimPeer {
+    world: Rc<RefCell<World>>,
+    link: usize,
+}
+
+impl SimPeer {
+    /// Writes as much as the engine's kernel buffer takes; says how much.
+    pub fn write(&self, bytes: &[u8]) -> usize {
+        self.world.borrow_mut().peer_write(self.link, bytes)
+    }
+
+    /// Writes everything.
+    pub fn write_all(&self, bytes: &[u8]) {
+        let written = self.write(bytes);
+        assert_eq!(written, bytes.len(), "the engine's kernel buffer has room");
+    }
+
+    /// Reads at most so many bytes of what the engine has sent.
+    pub fn read(&self, bytes_max: usize) -> Vec<u8> {
+        self.world.borrow_mut().peer_read(self.link, bytes_max)
+    }
+
+    /// Reads everything that is there.
+    pub fn read_all(&self) -> Vec<u8> {
+        self.read(usize::MAX)
+    }
+
+    /// Shuts the write side: the engine reads the end of the stream behind what was written.
+    pub fn fin(&self) {
+        self.world.borrow_mut().peer_end(self.link, End::Fin);
+    }
+
+    /// Resets the connection. What the engine has not read yet stays readable in front of the error.
+    pub fn reset(&self) {
+        self.world.borrow_mut().peer_end(self.link, End::Reset);
+    }
+
+    /// What the engine did to its end, as far as this end can see it.
+    pub fn end_seen(&self) -> End {
+        self.world.borrow().links[self.link].engine_end
+    }
+
+    /// Whether everything is read and the engine's end of the stream is behind it.
+    pub fn is_at_end(&self) -> bool {
+        let world = self.world.borrow();
+        let link = &world.links[self.link];
+        link.to_peer.is_empty() && link.engine_end != End::None
+    }
+
+    /// Sizes of the kernel's buffers for this connection: what the engine can be sent, what it can
+    /// send.
+    pub fn set_buffers(&self, to_engine_bytes: usize, to_peer_bytes: usize) {
+        let mut world = self.world.borrow_mut();
+        world.links[self.link].to_engine_max = to_engine_bytes;
+        world.links[self.link].to_peer_max = to_peer_bytes;
+    }
+
+    /// The bytes moved so far, and those the kernel still holds.
+    pub fn moved(&self) -> Moved {
+        self.world.borrow().links[self.link].moved()
+    }
+
+    /// Everything that the engine has handed to the kernel for this peer, read or not.
+    pub fn handed_over(&self) -> Vec<u8> {
+        self.world.borrow().links[self.link].handed_over.clone()
+    }
+}

@@ -1,0 +1,462 @@
+//! The kernel of the simulated network: sockets, buffers, readiness, time and faults.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use corewire::{Accepted, Listening, NetKey, Readiness};
+
+use crate::sim_errno::{
+    EAGAIN, ECONNABORTED, ECONNRESET, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPIPE, EPROTO,
+    ETIMEDOUT,
+};
+use crate::sim_link::{End, Link, READING, WRITING};
+
+/// A call of the network seam that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Accept,
+    /// The registration of an accepted socket.
+    Register,
+    Receive,
+    Send,
+}
+
+impl Call {
+    pub const ALL: [Self; 4] = [Self::Accept, Self::Register, Self::Receive, Self::Send];
+}
+
+/// How often faults strike, in so many of 1,000 calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    pub short_reads: u32,
+    pub short_writes: u32,
+    pub blocked_reads: u32,
+    pub blocked_writes: u32,
+    pub failed_reads: u32,
+    pub failed_writes: u32,
+    pub failed_accepts: u32,
+    pub failed_registrations: u32,
+    /// Polls that tell only some of what is ready.
+    pub partial_polls: u32,
+}
+
+enum Socket {
+    Link(usize),
+    Listener(usize),
+}
+
+struct Listener {
+    address: SocketAddr,
+    token: u64,
+    waiting: VecDeque<usize>,
+    backlog: usize,
+    is_woken: bool,
+    is_closed: bool,
+}
+
+/// Everything behind [`crate::sim_net::SimNet`].
+pub struct World {
+    base: Instant,
+    pub elapsed: Duration,
+    rng: u64,
+    pub faults: Faults,
+    pub orders: [VecDeque<i32>; Call::ALL.len()],
+    pub shorts: [VecDeque<usize>; Call::ALL.len()],
+    pub tries: [u64; Call::ALL.len()],
+    pub hits: BTreeMap<(Call, i32), u64>,
+    pub links: Vec<Link>,
+    listeners: Vec<Listener>,
+    /// By key: as with descriptors the lowest free one is used.
+    sockets: Vec<Option<Socket>>,
+    pub trace: u64,
+    /// Kernel buffers of connections to come.
+    pub to_engine_max: usize,
+    pub to_peer_max: usize,
+    /// What each poll costs, so that a busy loop grows older too.
+    pub poll_cost: Duration,
+    /// Raised by whoever sees something done: the calls above, and a handler's callbacks.
+    pub progress: u64,
+    progress_at_poll: u64,
+    /// Polls in a row that told nothing, took no time and saw nothing done since the last.
+    idle_polls: u32,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            base: Instant::now(),
+            elapsed: Duration::ZERO,
+            rng: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            faults: Faults::default(),
+            orders: Default::default(),
+            shorts: Default::default(),
+            tries: Default::default(),
+            hits: BTreeMap::new(),
+            links: Vec::new(),
+            listeners: Vec::new(),
+            sockets: Vec::new(),
+            trace: 0xCBF2_9CE4_8422_2325,
+            to_engine_max: 4 << 20,
+            to_peer_max: 4 << 20,
+            poll_cost: Duration::ZERO,
+            progress: 0,
+            progress_at_poll: u64::MAX,
+            idle_polls: 0,
+        }
+    }
+
+    pub fn now(&self) -> Instant {
+        self.base + self.elapsed
+    }
+
+    pub fn sockets(&self) -> usize {
+        self.sockets.iter().filter(|socket| matches!(socket, Some(Socket::Link(_)))).count()
+    }
+
+    /// A number below `bound`, the same for the same seed (xorshift64*).
+    pub fn random(&mut self, bound: usize) -> usize {
+        self.rng ^= self.rng >> 12;
+        self.rng ^= self.rng << 25;
+        self.rng ^= self.rng >> 27;
+        ((self.rng.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize) % bound.max(1)
+    }
+
+    fn strikes(&mut self, per_mille: u32) -> bool {
+        per_mille > 0 && self.random(1000) < per_mille as usize
+    }
+
+    fn note(&mut self, what: u64, key: NetKey, result: u64) {
+        for word in [what, u64::from(key.0), result, self.elapsed.as_nanos() as u64] {
+            self.trace = (self.trace ^ word).wrapping_mul(0x100_0000_01B3).rotate_left(17);
+        }
+    }
+
+    /// An error that was ordered for this call, or drawn.
+    fn fault(&mut self, call: Call, per_mille: u32, drawn: &[i32]) -> Option<io::Error> {
+        self.tries[call as usize] += 1;
+        self.progress += 1;
+        let errno = match self.orders[call as usize].pop_front() {
+            Some(errno) => errno,
+            None if self.strikes(per_mille) => drawn[self.random(drawn.len())],
+            None => return None,
+        };
+        *self.hits.entry((call, errno)).or_default() += 1;
+        Some(io::Error::from_raw_os_error(errno))
+    }
+
+    fn insert(&mut self, socket: Socket) -> NetKey {
+        let free = self.sockets.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.sockets.push(None);
+            self.sockets.len() - 1
+        });
+        self.sockets[index] = Some(socket);
+        NetKey(index as u32)
+    }
+
+    fn link_of(&self, key: NetKey) -> usize {
+        match self.sockets.get(key.0 as usize) {
+            Some(Some(Socket::Link(link))) => *link,
+            _ => panic!("the engine used socket {} after closing it", key.0),
+        }
+    }
+
+    pub fn listen(&mut self, address: SocketAddr, backlog: usize, token: u64) -> Listening {
+        let index = self.listeners.len();
+        let port = if address.port() == 0 { 9000 + index as u16 } else { address.port() };
+        let address = SocketAddr::new(address.ip(), port);
+        let waiting = VecDeque::new();
+        let (is_woken, is_closed) = (false, false);
+        self.listeners.push(Listener { address, token, waiting, backlog, is_woken, is_closed });
+        Listening { key: self.insert(Socket::Listener(index)), address }
+    }
+
+    pub fn connect(&mut self, to: SocketAddr, address: SocketAddr) -> Option<usize> {
+        let link = self.links.len();
+        let listener = self.listeners.iter_mut().find(|listener| listener.address == to)?;
+        if listener.is_closed || listener.waiting.len() >= listener.backlog {
+            return None;
+        }
+        listener.waiting.push_back(link);
+        listener.is_woken = true;
+        self.links.push(Link::new(address, self.to_engine_max, self.to_peer_max));
+        Some(link)
+    }
+
+    pub fn accept(&mut self, key: NetKey, token: u64) -> io::Result<Accepted> {
+        const DRAWN: [i32; 6] = [EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPROTO];
+        let Some(Some(Socket::Listener(index))) = self.sockets.get(key.0 as usize) else {
+            panic!("the engine accepted from listener {} after closing it", key.0);
+        };
+        let index = *index;
+        let fault = self.fault(Call::Accept, self.faults.failed_accepts, &DRAWN);
+        if let Some(error) = fault {
+            let errno = error.raw_os_error().unwrap_or_default();
+            self.note(1, key, errno as u64);
+            if [ECONNABORTED, EPROTO].contains(&errno)
+                && let Some(link) = self.listeners[index].waiting.pop_front()
+            {
+                self.links[link].end_by_engine(End::Reset);
+            }
+            return Err(error);
+        }
+        let Some(link) = self.listeners[index].waiting.pop_front() else {
+            self.note(1, key, EAGAIN as u64);
+            return Err(io::Error::from_raw_os_error(EAGAIN));
+        };
+        let fault = self.fault(Call::Register, self.faults.failed_registrations, &[ENOMEM, ENOSPC]);
+        if let Some(error) = fault {
+            self.links[link].end_by_engine(End::Reset);
+            return Err(error);
+        }
+        let socket = self.insert(Socket::Link(link));
+        self.links[link].token = Some(token);
+        self.links[link].is_woken = true;
+        self.note(2, socket, link as u64);
+        Ok(Accepted { key: socket, peer: self.links[link].address })
+    }
+
+    pub fn read(&mut self, key: NetKey, room: usize) -> io::Result<Vec<u8>> {
+        let index = self.link_of(key);
+        let result = self.try_read(index, room);
+        let noted = match &result {
+            Ok(bytes) => bytes.len() as u64,
+            Err(error) => u64::MAX - error.raw_os_error().unwrap_or_default() as u64,
+        };
+        self.note(3, key, noted);
+        result
+    }
+
+    fn try_read(&mut self, index: usize, room: usize) -> io::Result<Vec<u8>> {
+        let per_mille = self.faults.failed_reads;
+        if let Some(error) = self.fault(Call::Receive, per_mille, &[ECONNRESET, ETIMEDOUT, ENOBUFS])
+        {
+            self.break_link(index, &error, READING);
+            return Err(error);
+        }
+        let is_blocked = self.links[index].blocked_until[READING].is_some();
+        // What was told to be the end is there to the end.
+        if !is_blocked && !self.links[index].end_told && self.strikes(self.faults.blocked_reads) {
+            self.block(index, READING);
+        }
+        let shortened = self.shorts[Call::Receive as usize].pop_front();
+        let drawn = self.strikes(self.faults.short_reads).then(|| 1 + self.random(room.min(64)));
+        let short = shortened.or(drawn);
+        let link = &mut self.links[index];
+        if link.blocked_until[READING].is_some() {
+            return Err(io::Error::from_raw_os_error(EAGAIN));
+        }
+        if link.to_engine.is_empty() {
+            return match link.peer_end {
+                End::None => Err(io::Error::from_raw_os_error(EAGAIN)),
+                End::Fin => Ok(Vec::new()),
+                End::Reset => Err(io::Error::from_raw_os_error(ECONNRESET)),
+            };
+        }
+        let count = link.to_engine.len().min(room).min(short.unwrap_or(usize::MAX));
+        let bytes: Vec<u8> = link.to_engine.drain(..count).collect();
+        link.received_bytes += count;
+        // A read that leaves something behind though it had room got all that had come by then: the
+        // rest comes with an edge of its own.
+        if count < room && !link.to_engine.is_empty() && !link.end_told {
+            self.block(index, READING);
+        }
+        Ok(bytes)
+    }
+
+    pub fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let index = self.link_of(key);
+        let result = self.try_send(index, slices);
+        let noted = match &result {
+            Ok(bytes) => *bytes as u64,
+            Err(error) => u64::MAX - error.raw_os_error().unwrap_or_default() as u64,
+        };
+        self.note(4, key, noted);
+        result
+    }
+
+    fn try_send(&mut self, index: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        assert!(slices.iter().any(|slice| !slice.is_empty()), "a write has something to write");
+        let per_mille = self.faults.failed_writes;
+        if let Some(error) = self.fault(Call::Send, per_mille, &[EPIPE, ECONNRESET, ENOBUFS]) {
+            self.break_link(index, &error, WRITING);
+            return Err(error);
+        }
+        if self.strikes(self.faults.blocked_writes) {
+            self.block(index, WRITING);
+        }
+        let shortened = self.shorts[Call::Send as usize].pop_front();
+        let drawn = self.strikes(self.faults.short_writes).then(|| 1 + self.random(64));
+        let link = &mut self.links[index];
+        assert!(link.engine_end == End::None, "nothing is written behind a shutdown");
+        if link.peer_end == End::Reset {
+            return Err(io::Error::from_raw_os_error(EPIPE));
+        }
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        let free = link.to_peer_max.saturating_sub(link.to_peer.len());
+        if free == 0 || link.blocked_until[WRITING].is_some() {
+            link.is_full = true;
+            return Err(io::Error::from_raw_os_error(EAGAIN));
+        }
+        let count = total.min(free).min(shortened.or(drawn).unwrap_or(usize::MAX));
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied()).take(count);
+        let before = link.handed_over.len();
+        link.handed_over.extend(bytes);
+        link.to_peer.extend(&link.handed_over[before..]);
+        if count < total {
+            link.is_full = true;
+            if count < free {
+                self.block(index, WRITING);
+            }
+        }
+        Ok(count)
+    }
+
+    /// An error of a call is the end of the connection, unless it says that there is nothing yet.
+    fn break_link(&mut self, index: usize, error: &io::Error, direction: usize) {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            self.block(index, direction);
+        } else {
+            let link = &mut self.links[index];
+            link.peer_end = End::Reset;
+            link.end_by_engine(End::Reset);
+            link.is_woken = true;
+        }
+    }
+
+    /// The direction stands still for up to 2 ms; then the socket is woken.
+    fn block(&mut self, index: usize, direction: usize) {
+        let pause = Duration::from_micros(1 + self.random(2000) as u64);
+        self.links[index].blocked_until[direction] = Some(self.elapsed + pause);
+    }
+
+    pub fn shutdown(&mut self, key: NetKey) {
+        let index = self.link_of(key);
+        self.note(5, key, 0);
+        if self.links[index].engine_end == End::None {
+            self.links[index].engine_end = End::Fin;
+        }
+    }
+
+    pub fn close(&mut self, key: NetKey) {
+        let socket = self.sockets.get_mut(key.0 as usize).and_then(Option::take);
+        self.note(6, key, 0);
+        match socket.expect("the engine closes a socket once") {
+            Socket::Listener(index) => {
+                self.listeners[index].is_closed = true;
+                for link in std::mem::take(&mut self.listeners[index].waiting) {
+                    self.links[link].end_by_engine(End::Reset);
+                }
+            }
+            Socket::Link(index) => {
+                let link = &mut self.links[index];
+                // As TCP does: closing with input unread resets.
+                let is_unread = !link.to_engine.is_empty();
+                link.end_by_engine(if is_unread { End::Reset } else { End::Fin });
+            }
+        }
+    }
+
+    pub fn peer_write(&mut self, index: usize, bytes: &[u8]) -> usize {
+        let link = &mut self.links[index];
+        if link.is_closed && link.peer_end == End::None {
+            // Nobody is there to take it: the answer is a reset.
+            link.engine_end = End::Reset;
+        }
+        if link.is_closed || link.peer_end != End::None {
+            return bytes.len();
+        }
+        let room = link.to_engine_max.saturating_sub(link.to_engine.len());
+        let count = bytes.len().min(room);
+        link.to_engine.extend(&bytes[..count]);
+        link.is_woken |= count > 0;
+        count
+    }
+
+    pub fn peer_read(&mut self, index: usize, bytes_max: usize) -> Vec<u8> {
+        let link = &mut self.links[index];
+        let count = link.to_peer.len().min(bytes_max);
+        let bytes = link.to_peer.drain(..count).collect();
+        if link.is_full && link.is_writable() {
+            link.is_full = false;
+            link.is_woken = true;
+        }
+        bytes
+    }
+
+    pub fn peer_end(&mut self, index: usize, end: End) {
+        let link = &mut self.links[index];
+        if link.peer_end != End::Reset {
+            link.peer_end = end;
+            link.is_woken = true;
+        }
+    }
+
+    /// Tells who was woken; if nobody was, lets time pass until somebody is or `timeout` is over.
+    pub fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>, is_woken: bool) {
+        let first = events.len();
+        let began = self.elapsed;
+        self.unblock();
+        self.tell(events);
+        if events.len() == first && !is_woken {
+            let until = timeout.map(|timeout| self.elapsed + timeout);
+            let next = self.links.iter().flat_map(|link| link.blocked_until).flatten().min();
+            let until = [until, next].into_iter().flatten().min();
+            self.elapsed = until.expect("somebody will wake this poll").max(self.elapsed);
+            self.unblock();
+            self.tell(events);
+        }
+        let is_idle = events.len() == first
+            && self.elapsed == began
+            && self.progress == self.progress_at_poll
+            && !is_woken;
+        self.idle_polls = if is_idle { self.idle_polls + 1 } else { 0 };
+        assert!(self.idle_polls < IDLE_POLLS_MAX, "the loop spins at {:?}", self.elapsed);
+        self.progress_at_poll = self.progress;
+        self.elapsed += self.poll_cost;
+        for event in &events[first..] {
+            self.note(7, NetKey(event.token as u32), u64::from(event.readable));
+        }
+    }
+
+    fn unblock(&mut self) {
+        for link in &mut self.links {
+            for direction in &mut link.blocked_until {
+                if direction.is_some_and(|until| until <= self.elapsed) {
+                    *direction = None;
+                    link.is_woken = true;
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, events: &mut Vec<Readiness>) {
+        let first = events.len();
+        let partly = self.strikes(self.faults.partial_polls);
+        for listener in self.listeners.iter_mut().filter(|listener| listener.is_woken) {
+            listener.is_woken = false;
+            if !listener.is_closed && !listener.waiting.is_empty() {
+                let (readable, writable, hung_up) = (true, false, false);
+                let token = listener.token;
+                events.push(Readiness { token, readable, writable, hung_up });
+            }
+        }
+        for index in 0..self.links.len() {
+            if !self.links[index].is_woken || (partly && self.random(2) == 0) {
+                continue;
+            }
+            events.extend(self.links[index].tell());
+        }
+        // The order in which a kernel tells is nobody's to rely on.
+        for index in (first + 1..events.len()).rev() {
+            let other = first + self.random(index - first + 1);
+            events.swap(index, other);
+        }
+    }
+}
+
+/// More polls in a row than this, with nothing told and nothing done, are spinning. Work that the
+/// loop has put off for one turn is not.
+const IDLE_POLLS_MAX: u32 = 4;
