@@ -1,6 +1,21 @@
-//! What every fault of time and resources must get, exactly, on the simulated network.
+//! What every fault of time, network and handler must get, exactly, on the simulated network.
 #![cfg(feature = "net")]
 #![allow(dead_code, missing_docs)]
+
+#[path = "engine_faults/capacity.rs"]
+mod capacity;
+#[path = "engine_faults/ends.rs"]
+mod ends;
+#[path = "engine_faults/errors.rs"]
+mod errors;
+#[path = "engine_faults/flow.rs"]
+mod flow;
+#[path = "engine_faults/handler.rs"]
+mod handler;
+#[path = "engine_faults/handshake.rs"]
+mod handshake;
+#[path = "engine_faults/time.rs"]
+mod time;
 
 #[path = "support/sim_bed.rs"]
 mod sim_bed;
@@ -14,15 +29,3 @@ mod sim_net;
 mod sim_peer;
 #[path = "support/sim_world.rs"]
 mod sim_world;
-
-use sim_bed::{Bed, read_frames};
-use sim_peer::{Frame, TEXT, message};
-
-#[test]
-fn an_echo_comes_back() {
-    let mut bed = Bed::echo();
-    let peer = bed.open();
-    peer.write_all(&message(TEXT, b"hello"));
-    bed.turn();
-    assert_eq!(read_frames(&peer), [Frame::new(TEXT, b"hello")]);
-}

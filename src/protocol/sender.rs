@@ -226,12 +226,23 @@ impl Sender {
         }
     }
 
+    /// Whether time is up for the connection itself, and not only for another ping.
+    pub(crate) fn is_overdue(&self, config: &Config, now: Moment) -> bool {
+        match &self.state {
+            State::Open => config
+                .heartbeat
+                .is_some_and(|heartbeat| now >= self.last_life.plus(heartbeat.dead_after)),
+            State::Closing(closing) => now >= closing.linger_until,
+            State::Closed(_) => true,
+        }
+    }
+
     /// Time has come to `now`. Says whether a heartbeat ping is due; the caller sends it.
     pub(super) fn handle_timeout(&mut self, config: &Config, now: Moment) -> HeartbeatDue {
         match &mut self.state {
             State::Open => {
                 let Some(heartbeat) = config.heartbeat else { return HeartbeatDue::No };
-                if now >= self.last_life.plus(heartbeat.dead_after) {
+                if self.is_overdue(config, now) {
                     self.end(Initiator::Local, CloseCause::HeartbeatTimeout);
                     return HeartbeatDue::No;
                 }

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use super::context::{Context, SlotSink};
 use super::handler::Handler;
 use super::net::Net;
-use super::slot::{Inbound, Phase, WriteSide};
+use super::slot::{DrainOwed, Inbound, Phase, WriteSide};
 use super::turn::{PanicPolicy, Reactor, Timer};
 use crate::collections::{Key, Outbox};
 use crate::protocol::{CloseCause, CloseSummary, Failure, Sink};
@@ -16,8 +16,17 @@ impl<D> Phase<D> {
     pub(super) fn has_output(&self) -> bool {
         match self {
             Self::Http(outbox) | Self::Parting { outbox, .. } => !outbox.is_empty(),
-            Self::Open { sender, .. } => sender.queued_bytes() > 0,
+            // What an abnormal end has left behind is lost, and counted so.
+            Self::Open { sender, .. } => sender.queued_bytes() > 0 && !sender.is_closed(),
             Self::Closed { .. } | Self::Ended => false,
+        }
+    }
+
+    /// Whether input is of no interest until what is queued has left.
+    pub(super) fn is_deaf(&self) -> bool {
+        match self {
+            Self::Open { sender, .. } => sender.is_flushing() || sender.is_closed(),
+            Self::Http(_) | Self::Parting { .. } | Self::Closed { .. } | Self::Ended => false,
         }
     }
 }
@@ -69,10 +78,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 }
                 if sender.is_closed() {
                     self.close(key);
-                } else if sender.is_open() {
-                    self.settle_flow(key);
                 } else {
-                    self.hasten(key);
+                    if !sender.is_open() {
+                        self.hasten(key);
+                    }
+                    self.settle_flow(key);
                 }
             }
             Phase::Parting { outbox, write_side, .. } => {
@@ -101,29 +111,29 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let queued = sender.queued_bytes();
         let (is_high, is_low) =
             (queued > limits.high_water_bytes, queued <= limits.low_water_bytes);
-        let is_held_up = sender.is_held_up();
-        let notes = slot.notes;
+        let (is_open, is_held_up) = (sender.is_open(), sender.is_held_up());
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
-        slot.notes.drain_owed |= is_held_up;
-        if is_high && !notes.choked {
+        let owed = match (is_held_up, is_low) {
+            (false, _) => DrainOwed::No,
+            (true, false) => DrainOwed::AtLowWater,
+            (true, true) => DrainOwed::WhenEmpty,
+        };
+        let is_drained = match std::mem::replace(&mut slot.notes.drain_owed, owed) {
+            DrainOwed::No => false,
+            DrainOwed::AtLowWater => is_low,
+            DrainOwed::WhenEmpty => !is_held_up,
+        };
+        if is_high && !slot.notes.choked {
             slot.notes.choked = true;
             self.shared.counters.reads_paused += 1;
-        }
-        if is_low && notes.choked {
+        } else if is_low && slot.notes.choked {
             slot.notes.choked = false;
             self.shared.mark_ready(key);
         }
-        if is_low && notes.drain_owed {
-            self.tell_drained(key);
+        if is_drained && is_open {
+            self.call(key, |handler, ctx| handler.on_drain(ctx));
+            self.shared.mark_dirty(key);
         }
-    }
-
-    fn tell_drained(&mut self, key: Key) {
-        let Some(slot) = self.shared.slots.get_mut(key) else { return };
-        let Phase::Open { sender, .. } = &slot.phase else { return };
-        slot.notes.drain_owed = sender.is_held_up();
-        self.call(key, |handler, ctx| handler.on_drain(ctx));
-        self.shared.mark_dirty(key);
     }
 
     /// Runs a callback about `key`. A panic is caught if so configured, and fails the connection.
@@ -250,8 +260,33 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         // The entry has left the wheel; the slot always has one.
         slot.timer = self.wheel.insert(self.shared.now, Timer::Connection(index));
-        // After a stall of this process its peers may have spoken long ago: what they said is read
-        // before they are judged.
+        if self.is_overdue(key) && self.is_last_chance(key) {
+            self.hear_out(key);
+        }
+        if self.is_overdue(key) {
+            self.handle_timeout(key);
+        }
+        self.rearm(key);
+    }
+
+    fn is_overdue(&self, key: Key) -> bool {
+        self.deadline(key).is_some_and(|deadline| deadline <= self.shared.now)
+    }
+
+    /// Whether the deadline ends the connection; the other kind only sends a ping.
+    fn is_last_chance(&self, key: Key) -> bool {
+        self.shared.slots.get(key).is_some_and(|slot| match &slot.phase {
+            Phase::Open { sender, .. } => {
+                sender.is_overdue(self.shared.config(slot), self.shared.moment)
+            }
+            Phase::Http(_) | Phase::Parting { .. } | Phase::Closed { .. } | Phase::Ended => true,
+        })
+    }
+
+    /// After a stall of this process its peers may have spoken long ago: what they said is read
+    /// before they are judged.
+    fn hear_out(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
         if !slot.notes.is_held() {
             slot.notes.readable = true;
             self.serve(key);
@@ -261,11 +296,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             // While the application does not read, it cannot see a sign of life either.
             sender.handle_sign_of_life(self.shared.moment);
         }
-        let is_due = self.deadline(key).is_some_and(|deadline| deadline <= self.shared.now);
-        if is_due {
-            self.handle_timeout(key);
-        }
-        self.rearm(key);
     }
 
     fn handle_timeout(&mut self, key: Key) {

@@ -66,7 +66,8 @@ pub trait Handler {
     ) {
     }
 
-    /// Output that was held up has fallen below the low-water mark: sending may go on.
+    /// Output that was held up has fallen to the low-water mark, or all of it has left: sending
+    /// may go on.
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of

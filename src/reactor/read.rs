@@ -37,15 +37,19 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let mut budget =
             Budget { bytes: self.limits.turn_bytes_max, messages: self.limits.turn_messages_max };
         loop {
+            if budget.is_spent() {
+                self.shared.mark_ready(key);
+                break;
+            }
             if !self.handle_backlog(key, &mut budget) {
                 break;
             }
             let Some(slot) = self.shared.slots.get(key) else { return };
-            if slot.notes.is_held() || !slot.notes.readable {
-                break;
+            // The socket may be closed since the event, and its key another connection's already.
+            if matches!(slot.phase, Phase::Ended) {
+                return;
             }
-            if budget.is_spent() {
-                self.shared.mark_ready(key);
+            if slot.notes.is_held() || !slot.notes.readable || slot.phase.is_deaf() {
                 break;
             }
             self.receive(key, &mut budget);
@@ -240,11 +244,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     sender.handle_end_of_stream(config, self.shared.moment);
                 }
             }
-            Phase::Parting { outbox, .. } if !outbox.is_empty() => {}
-            Phase::Http(_) | Phase::Parting { .. } => {
+            Phase::Http(_) => {
+                // A peer may shut its side behind its request and still wait for the answer.
                 self.flush(key);
-                self.end(key);
+                self.part_http(key);
             }
+            Phase::Parting { outbox, .. } if !outbox.is_empty() => {}
+            Phase::Parting { .. } => self.end(key),
             Phase::Closed { .. } | Phase::Ended => {}
         }
     }
@@ -287,6 +293,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Inbound::Parting { discarded_bytes } => {
                     let bytes_left = (bytes.len() - at) as u32;
                     *discarded_bytes = discarded_bytes.saturating_add(bytes_left);
+                    budget.bytes = budget.bytes.saturating_sub(bytes_left as usize);
                     if *discarded_bytes as usize > self.limits.parting_bytes_max {
                         self.flush(key);
                         self.end(key);

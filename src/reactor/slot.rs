@@ -51,6 +51,18 @@ pub(super) enum WriteSide {
     Shut,
 }
 
+/// When `on_drain` is told, which depends on how much the kernel has refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum DrainOwed {
+    /// Nothing is held up.
+    #[default]
+    No,
+    /// More than the low-water mark: when so much has left.
+    AtLowWater,
+    /// Less: when all of it has left.
+    WhenEmpty,
+}
+
 /// Facts about a socket that wait to be acted on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Notes {
@@ -68,8 +80,8 @@ pub(super) struct Notes {
     pub(super) paused: bool,
     /// Unsent bytes are above the high-water mark.
     pub(super) choked: bool,
-    /// The kernel has refused output; `on_drain` is owed.
-    pub(super) drain_owed: bool,
+    /// When `on_drain` is told.
+    pub(super) drain_owed: DrainOwed,
     /// What a write said that happened inside a callback.
     pub(super) write_error: Option<io::ErrorKind>,
 }

@@ -205,7 +205,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    fn part_http(&mut self, key: Key) {
+    pub(super) fn part_http(&mut self, key: Key) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         if let Phase::Http(outbox) = &mut slot.phase {
             let outbox = std::mem::take(outbox);
@@ -229,6 +229,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new());
         self.shared.counters.handshakes_completed += 1;
         self.admission.arrive(address, &self.limits);
+        // The heartbeat may be due before the handshake's deadline would have been.
+        self.hasten(key);
         self.call(key, |handler, ctx| handler.on_open(ctx));
     }
 }

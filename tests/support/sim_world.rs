@@ -80,7 +80,7 @@ pub struct World {
     pub progress: u64,
     progress_at_poll: u64,
     /// Polls in a row that told nothing, took no time and saw nothing done since the last.
-    idle_polls: u32,
+    pub idle_polls: u32,
 }
 
 impl World {
