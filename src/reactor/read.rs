@@ -37,10 +37,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let mut budget =
             Budget { bytes: self.limits.turn_bytes_max, messages: self.limits.turn_messages_max };
         loop {
-            if budget.is_spent() {
-                self.shared.mark_ready(key);
-                break;
-            }
             if !self.handle_backlog(key, &mut budget) {
                 break;
             }
@@ -50,6 +46,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 return;
             }
             if slot.notes.is_held() || !slot.notes.readable || slot.phase.is_deaf() {
+                break;
+            }
+            if budget.is_spent() {
+                self.shared.mark_ready(key);
                 break;
             }
             self.receive(key, &mut budget);
