@@ -38,10 +38,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(None) => return None,
             Ok(Some(head_bytes)) => {
                 http.requests += 1;
-                let is_last = http.requests
-                    >= self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                let bound = self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                let offer = match http.requests < bound {
+                    true => Persistence::KeepAlive,
+                    false => Persistence::Close,
+                };
                 self.shared.counters.http_requests += 1;
-                (head_bytes, self.answer(key, listener, &bytes[..head_bytes], is_last))
+                (head_bytes, self.answer(key, listener, &bytes[..head_bytes], offer))
             }
             Err(error) => (bytes.len(), self.refuse(HandshakeError::Head(error))),
         };
@@ -68,13 +71,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.part_http(key);
     }
 
-    /// Decides on one request and writes the answer to the scratch buffer.
+    /// Decides on one request and writes the answer to the scratch buffer. `offer` is what we are
+    /// ready for; the request decides for itself too.
     fn answer(
         &mut self,
         key: Key,
         listener: usize,
         head: &[u8],
-        is_last: bool,
+        offer: Persistence,
     ) -> Outcome<H::Data> {
         let mut storage = FieldStorage::new();
         let head = match parse_request(head, &mut storage) {
@@ -86,8 +90,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(Inspected::Upgrade(upgrade)) => self.answer_upgrade(key, listener, &upgrade),
             Ok(Inspected::Plain(request)) => match self.ask(key, listener, &request) {
                 Some(Verdict::Respond(response)) => {
-                    let persistence =
-                        if is_last { Persistence::Close } else { request.persistence() };
+                    let persistence = match offer {
+                        Persistence::KeepAlive => request.persistence(),
+                        Persistence::Close => Persistence::Close,
+                    };
                     self.respond(&response, &request, persistence)
                 }
                 Some(Verdict::Reject(response)) => {
