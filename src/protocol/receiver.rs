@@ -160,12 +160,6 @@ impl Receiver {
         }
     }
 
-    /// Whether bytes of a frame or message are missing.
-    pub fn is_mid_message(&self) -> bool {
-        self.message.is_some()
-            || !matches!(self.stage, Stage::Header { len: 0, .. } | Stage::Finished)
-    }
-
     /// Gives everything back to the pools; tells how many payload bytes of an unfinished message
     /// had been received.
     pub fn release(&mut self, pools: &mut ReceivePools) -> u64 {

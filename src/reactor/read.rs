@@ -178,7 +178,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.handle_end_of_stream(key);
             }
             Ok((placed_bytes, received)) => {
-                self.handle_received(key, placed_bytes, received, budget)
+                self.handle_received(key, placed_bytes, received, budget);
             }
             Err(error) => self.handle_read_error(key, &error),
         }
@@ -322,14 +322,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     ctx.shared.counters.messages_received += 1;
                     let message = Message::Text(text);
                     call(handler, &mut ctx, panics, |handler, ctx| {
-                        handler.on_message(ctx, message)
+                        handler.on_message(ctx, message);
                     });
                 }
                 Event::Binary(bytes) => {
                     ctx.shared.counters.messages_received += 1;
                     let message = Message::Binary(bytes);
                     call(handler, &mut ctx, panics, |handler, ctx| {
-                        handler.on_message(ctx, message)
+                        handler.on_message(ctx, message);
                     });
                 }
                 Event::Chunk(chunk) => {
