@@ -549,7 +549,7 @@ mod tests {
     use super::*;
     use crate::collections::Outbox;
     use crate::limits::LoopLimits;
-    use crate::protocol::{Moment, NoSink, Pools, Sender};
+    use crate::protocol::{CloseCause, Initiator, Moment, NoSink, Pools, PoolsInUse, Sender};
     use crate::wire::Role;
 
     struct Bench {
@@ -637,7 +637,7 @@ mod tests {
                 assert_eq!(at, wire.len());
                 assert!(placed > 50_000, "{placed}");
                 assert!(bench.receiver.wanted(&mut bench.pools.receive, &bench.config).is_none());
-                assert_eq!(bench.pools.in_use(), crate::PoolsInUse::default());
+                assert_eq!(bench.pools.in_use(), PoolsInUse::default());
             }
         }
     }
@@ -689,10 +689,10 @@ mod tests {
         let wire = frame(2, &vec![0; 100_000]);
         bench.receive(&wire[..20_000]);
         assert!(bench.place(&wire[20_000..], 5_000) > 0);
-        bench.sender.end(crate::Initiator::Local, crate::CloseCause::Aborted);
+        bench.sender.end(Initiator::Local, CloseCause::Aborted);
         assert_eq!(bench.receive(&wire[25_000..]), None);
         assert_eq!(bench.receiver.release(&mut bench.pools.receive), 20_000 - 14);
-        assert_eq!(bench.pools.in_use(), crate::PoolsInUse::default());
+        assert_eq!(bench.pools.in_use(), PoolsInUse::default());
     }
 
     #[test]

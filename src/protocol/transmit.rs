@@ -499,7 +499,7 @@ mod tests {
     use super::*;
     use crate::collections::Outbox;
     use crate::limits::LoopLimits;
-    use crate::protocol::{CloseSummary, Pools};
+    use crate::protocol::{CloseSummary, Pools, PoolsInUse};
 
     /// A kernel that takes so many bytes of each offer in turn, and none when the list is at its end.
     struct Kernel {
@@ -559,7 +559,7 @@ mod tests {
         fn finish(mut self) -> CloseSummary {
             self.sender.end(Initiator::Local, CloseCause::Aborted);
             let summary = self.sender.finish(0, &mut self.pools.send);
-            assert_eq!(self.pools.in_use(), crate::PoolsInUse::default());
+            assert_eq!(self.pools.in_use(), PoolsInUse::default());
             summary
         }
     }
@@ -578,7 +578,7 @@ mod tests {
         assert!(bench.kernel.taken.is_empty(), "small payloads wait for the end of the batch");
         assert_eq!(bench.transmit().send_binary(&large), SendOutcome::Sent);
         assert_eq!(bench.kernel.taken, expected(&large));
-        assert_eq!(bench.pools.in_use(), crate::PoolsInUse::default(), "nothing was copied");
+        assert_eq!(bench.pools.in_use(), PoolsInUse::default(), "nothing was copied");
         bench.finish();
     }
 
