@@ -33,6 +33,10 @@ impl Timeline {
 }
 
 impl Moment {
+    /// The origin itself.
+    #[cfg(test)]
+    pub const ORIGIN: Self = Self(0);
+
     fn after(base: Duration, by: Duration) -> Self {
         let micros = base.saturating_add(by).as_micros();
         // An instant so far away is never reached; 2^62 µs keeps the sum of two in range.
