@@ -1,5 +1,8 @@
 //! corewire: an RFC 6455 WebSocket engine.
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+#![deny(clippy::unwrap_used)]
+// Without the loop nobody calls the seams that are made for it.
+#![cfg_attr(not(feature = "net"), allow(dead_code, unused_imports))]
 
 #[cfg(all(feature = "net", not(unix)))]
 compile_error!(
@@ -15,7 +18,6 @@ pub mod metrics;
 mod collections;
 mod handshake;
 mod http;
-mod limit;
 mod protocol;
 mod wire;
 
@@ -60,8 +62,8 @@ pub mod opening {
         write_accept,
     };
     pub use crate::http::{
-        FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, RequestHead, ResponseHead,
-        Scheme, UriError, Version, WebSocketUri, parse_request, parse_response,
+        FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
+        ResponseHead, Scheme, UriError, Version, WebSocketUri, parse_request, parse_response,
     };
 }
 
@@ -80,10 +82,6 @@ pub mod fuzzing {
     /// Floor 0: containers.
     pub mod collections {
         pub use crate::collections::*;
-    }
-    /// Floor 0: mechanisms that bound what a peer may do.
-    pub mod limit {
-        pub use crate::limit::*;
     }
     /// Floor 1: the opening handshake.
     pub mod handshake {

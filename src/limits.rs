@@ -118,6 +118,8 @@ pub struct LoopLimits {
     pub ring_bytes: usize,
     /// Send rings in all. Default 65,536 (1 GiB). At the bound: fail with 1013.
     pub rings_max: usize,
+    /// Free send rings kept for the next batch. Default 1,024 (16 MiB).
+    pub rings_retained: usize,
     /// Entries of all send queues together: rings, and messages queued by reference. Default 4
     /// million. At the bound: fail with 1013.
     pub segments_max: usize,
@@ -155,6 +157,7 @@ impl Default for LoopLimits {
             receive_buffer_bytes: 256 * KIB,
             ring_bytes: 16 * KIB,
             rings_max: 65_536,
+            rings_retained: 1024,
             segments_max: 4 << 20,
             block_bytes_max: 1024 * MIB,
             block_bytes_retained: 16 * MIB,

@@ -3,6 +3,8 @@
 //! One thread runs the loop and a client on a real socket in turn; a counting allocator watches
 //! while the loop runs.
 
+#![cfg(feature = "net")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};

@@ -36,8 +36,10 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve: every message goes back (the default)
+    #[command(long_about = SERVE_ABOUT, after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
     /// Connect to a server: lines go out as messages, messages are printed
+    #[command(long_about = CONNECT_ABOUT, after_help = CONNECT_EXAMPLES)]
     Connect(Box<ConnectArgs>),
 }
 
@@ -69,8 +71,6 @@ Examples:
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
-#[command(about = "Serve: every message goes back (the default)")]
-#[command(long_about = SERVE_ABOUT, after_help = SERVE_EXAMPLES)]
 pub struct ServeArgs {
     /// Where to listen; may be given several times. With port 0 the system chooses one
     #[arg(
@@ -147,7 +147,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Sockets")]
     pub keepalive: Option<Duration>,
 
-    /// How much to say on standard error: error, warn, info, debug or trace
+    /// error, warn, info, debug or trace: how much is said on standard error
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Logging")]
     pub log: Level,
     /// Say nothing but errors
@@ -172,8 +172,6 @@ Examples:
 
 /// The flags of `connect`.
 #[derive(Args, Debug)]
-#[command(about = "Connect to a server: lines go out as messages, messages are printed")]
-#[command(long_about = CONNECT_ABOUT, after_help = CONNECT_EXAMPLES)]
 pub struct ConnectArgs {
     /// Where to: ws://host:port/path
     #[arg(value_name = "URL")]

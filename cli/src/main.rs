@@ -1,4 +1,5 @@
 //! The corewire program: a WebSocket echo server with a page to talk to it, and a client.
+#![deny(clippy::unwrap_used)]
 
 mod args;
 mod connect;

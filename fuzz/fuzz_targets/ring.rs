@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use arbitrary::Arbitrary;
-use corewire::fuzzing::collections::Ring;
+use corewire::fuzzing::collections::ring::Ring;
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]

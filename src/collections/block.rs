@@ -29,12 +29,6 @@ impl Block {
         self.len
     }
 
-    /// Whether no byte is filled.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// How many bytes the block can hold.
     #[inline]
     pub fn capacity(&self) -> usize {
@@ -338,7 +332,7 @@ mod tests {
                             model.take(need, declared)
                         );
                         if let Some(block) = block {
-                            prop_assert!(block.is_empty() && block.capacity() >= need);
+                            prop_assert!(block.len() == 0 && block.capacity() >= need);
                             blocks.push((block, Vec::new()));
                         }
                     }
@@ -441,7 +435,7 @@ mod tests {
         assert_eq!(block.as_mut_slice(), b"abcd");
         assert_eq!(block.spare().len(), 1020);
         block.clear();
-        assert!(block.is_empty());
+        assert!(block.len() == 0);
     }
 
     #[test]

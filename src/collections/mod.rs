@@ -13,7 +13,6 @@ pub mod wheel;
 
 pub use block::{Block, BlockPool, BlockPoolLimits};
 pub use outbox::{Cursor, Outbox, OutboxPool, SegmentKey};
-pub use ring::{Ring, RingPool};
 pub use table::{Key, Table};
 pub use wheel::{TimerKey, Wheel};
 

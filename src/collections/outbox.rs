@@ -233,12 +233,6 @@ impl Outbox {
         count
     }
 
-    /// The oldest queued bytes that lie in one piece; empty only if the outbox is.
-    #[inline]
-    pub fn front_slice<'a>(&self, pool: &'a OutboxPool) -> &'a [u8] {
-        pool.segments.get(self.head as usize).map_or(&[], |segment| segment.data.as_slices().0)
-    }
-
     /// Gives up the `bytes` oldest bytes, because they were written. A ring goes back to the pool
     /// as soon as it is empty, and a reference is dropped as soon as all of it was written.
     ///
@@ -388,11 +382,6 @@ impl OutboxPool {
         self.segments.len()
     }
 
-    /// The size of each ring.
-    pub fn ring_bytes(&self) -> usize {
-        self.rings.ring_bytes()
-    }
-
     /// Whether so many more rings and segments may be taken.
     #[inline]
     fn reserve(&self, rings: usize, segments: usize) -> Result<(), PoolExhausted> {
@@ -421,11 +410,6 @@ pub struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// How many bytes lie behind the cursor.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
     /// Goes forward by `bytes`, at most to the end, and returns by how many it went.
     pub fn skip(&mut self, bytes: u64) -> u64 {
         let mut rest = bytes;
@@ -552,7 +536,6 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); 2 * SEGMENTS_MAX];
         let count = outbox.lend(pool, &mut slices);
         assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
-        assert_eq!(outbox.front_slice(pool), slices[..count].first().map_or(&[][..], |s| s));
         slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
     }
 
@@ -656,7 +639,7 @@ mod tests {
                 let skipped = (skip as usize).min(content.len() - position);
                 prop_assert_eq!(cursor.skip(skip), skipped as u64);
                 position += skipped;
-                prop_assert_eq!(cursor.position(), position as u64);
+
                 let mut target = vec![0; peek];
                 let count = cursor.peek(&mut target);
                 prop_assert_eq!(count, peek.min(content.len() - position));

@@ -37,12 +37,6 @@ impl Ring {
         self.len as usize
     }
 
-    /// Whether the ring holds no byte.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// How many more bytes the ring takes.
     #[inline]
     pub fn free(&self) -> usize {
@@ -188,12 +182,6 @@ impl RingPool {
         }
     }
 
-    /// The size of each ring.
-    #[inline]
-    pub fn ring_bytes(&self) -> usize {
-        self.ring_bytes
-    }
-
     /// How many rings are handed out.
     #[inline]
     pub fn in_use(&self) -> usize {
@@ -295,8 +283,7 @@ mod tests {
                 prop_assert_eq!(content(&ring), Vec::from(model.clone()));
                 prop_assert_eq!(ring.len(), model.len());
                 prop_assert_eq!(ring.free(), capacity - model.len());
-                prop_assert_eq!(ring.is_empty(), model.is_empty());
-            }
+                            }
         }
     }
 
@@ -334,7 +321,7 @@ mod tests {
         pool.put_back(second);
         pool.put_back(first);
         assert_eq!((pool.in_use(), pool.pinned_bytes()), (0, 32));
-        assert!(pool.take().unwrap().is_empty());
+        assert_eq!(pool.take().unwrap().len(), 0);
         assert_eq!((pool.in_use(), pool.pinned_bytes()), (1, 32));
     }
 

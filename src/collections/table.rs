@@ -108,24 +108,6 @@ impl<T> Table<T> {
         self.get(key).is_some()
     }
 
-    /// The value in this slot, of whatever generation: for those who checked the key before.
-    #[inline]
-    pub fn at(&self, index: u32) -> Option<&T> {
-        match self.slots.get(index as usize) {
-            Some(Slot::Occupied { value, .. }) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// The value in this slot, of whatever generation, to be changed.
-    #[inline]
-    pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        match self.slots.get_mut(index as usize) {
-            Some(Slot::Occupied { value, .. }) => Some(value),
-            _ => None,
-        }
-    }
-
     /// The key of the value in this slot.
     #[inline]
     pub fn key_at(&self, index: u32) -> Option<Key> {
@@ -257,9 +239,6 @@ mod tests {
                 }
                 for index in 0..=COUNT_MAX as u32 {
                     let held = model.range((index, 0)..=(index, u32::MAX)).next();
-                    let value = held.map(|(_, value)| *value);
-                    prop_assert_eq!(table.at(index).copied(), value);
-                    prop_assert_eq!(table.at_mut(index).copied(), value);
                     let key = held.map(|((index, generation), _)| (*index, *generation));
                     prop_assert_eq!(table.key_at(index).map(|k| (k.index, k.generation)), key);
                 }

@@ -88,11 +88,6 @@ impl<T: Copy> Wheel<T> {
         self.len as usize
     }
 
-    /// Whether the wheel holds no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Adds an entry. A deadline that has passed falls to the next tick, so that a handler which
     /// arms timers at once cannot keep a turn from ending; one more than 139 years after the start
     /// never fires.
@@ -508,7 +503,7 @@ mod tests {
         for bits in 0..42 {
             assert_eq!(wheel.pop_due().map(|(_, value)| value), Some(bits));
         }
-        assert!(wheel.is_empty());
+        assert_eq!(wheel.len(), 0);
     }
 
     #[test]

@@ -16,7 +16,6 @@ mod response;
 mod server;
 
 pub use accept::{Accept, SubprotocolNotOffered, write_accept};
-pub use accept_key::{AcceptKey, accept_key, is_valid_key, request_key};
 pub use client::{ClientHandshakeError, ClientRequest, Expectation, verify};
 pub use error::HandshakeError;
 pub use negotiated::{Negotiated, NegotiatedExtension};

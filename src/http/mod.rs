@@ -10,13 +10,11 @@ mod head;
 mod scanner;
 mod uri;
 
-pub use extensions::{Extension, ExtensionError, Extensions, Param, Params};
+pub use extensions::{Extension, ExtensionError, Extensions};
 pub use fields::{Fields, NotSingle, is_field_value, is_token};
 pub use head::{
-    FIELDS_MAX, FieldStorage, HeadError, Malformation, RequestHead, ResponseHead, Version,
-    parse_request, parse_response,
+    FieldStorage, HeadError, Malformation, RequestHead, ResponseHead, Version, parse_request,
+    parse_response,
 };
 pub use scanner::{HeadLimits, HeadScanner};
-pub use uri::{
-    Authority, Host, Origin, RequestTarget, Scheme, UriError, WebSocketUri, default_port,
-};
+pub use uri::{Authority, Origin, RequestTarget, Scheme, UriError, WebSocketUri};

@@ -22,13 +22,6 @@ impl MaskingKeys {
     pub fn next_key(&mut self) -> MaskingKey {
         MaskingKey::from_bytes(self.generator.next_u32().to_ne_bytes())
     }
-
-    /// 16 bytes for `Sec-WebSocket-Key` (RFC 6455 §4.1).
-    pub fn next_nonce(&mut self) -> [u8; 16] {
-        let mut nonce = [0; 16];
-        self.generator.fill_bytes(&mut nonce);
-        nonce
-    }
 }
 
 #[cfg(test)]

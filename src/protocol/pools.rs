@@ -48,7 +48,8 @@ impl Pools {
         Self {
             receive: ReceivePools::new(limits),
             send: SendPools {
-                outbox: OutboxPool::new(limits.ring_bytes, limits.rings_max, limits.segments_max),
+                outbox: OutboxPool::new(limits.ring_bytes, limits.rings_max, limits.segments_max)
+                    .with_rings_retained_max(limits.rings_retained),
                 masking_keys: MaskingKeys::new(seed),
                 timeline: Timeline::new(now),
             },

@@ -160,12 +160,6 @@ impl Receiver {
         }
     }
 
-    /// Whether bytes of a frame or message are missing.
-    pub fn is_mid_message(&self) -> bool {
-        self.message.is_some()
-            || !matches!(self.stage, Stage::Header { len: 0, .. } | Stage::Finished)
-    }
-
     /// Gives everything back to the pools; tells how many payload bytes of an unfinished message
     /// had been received.
     pub fn release(&mut self, pools: &mut ReceivePools) -> u64 {
@@ -415,7 +409,8 @@ impl Receiver {
             ready.source = Source::Piece;
             return Ok(Step::Ready);
         }
-        Ok(if frame_ends { Step::Continue } else { Step::Starved })
+        // The input comes behind what was placed, and is still to be looked at.
+        Ok(if frame_ends || placed > 0 { Step::Continue } else { Step::Starved })
     }
 
     /// The last byte of a message is here.
@@ -545,4 +540,163 @@ impl Receiver {
 #[cold]
 fn valid_bytes(mut before: Utf8Validator, piece: &[u8]) -> usize {
     piece.iter().take_while(|byte| before.validate(std::slice::from_ref(byte)).is_ok()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::collections::Outbox;
+    use crate::limits::LoopLimits;
+    use crate::protocol::{CloseCause, Initiator, Moment, NoSink, Pools, PoolsInUse, Sender};
+    use crate::wire::Role;
+
+    struct Bench {
+        receiver: Receiver,
+        sender: Sender,
+        pools: Pools,
+        config: Config,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let config = Config::new(Role::Server);
+            let pools = Pools::new(&LoopLimits::default(), Instant::now(), [0; 32]);
+            let sender = Sender::new(Outbox::new(), &config, Moment::ORIGIN);
+            Self { receiver: Receiver::new(), sender, pools, config }
+        }
+
+        /// The payload of the only event in `bytes`, if there is one.
+        fn receive(&mut self, bytes: &[u8]) -> Option<Result<Vec<u8>, Failure>> {
+            let Self { receiver, sender, pools, config } = self;
+            let mut bytes = bytes.to_vec();
+            let mut input = Input::new(&mut bytes);
+            let mut sink = NoSink;
+            let pools_of_sender = &mut pools.send;
+            let mut transmit = Transmit {
+                sender,
+                pools: pools_of_sender,
+                config,
+                now: Moment::ORIGIN,
+                sink: &mut sink,
+            };
+            let got = match receiver.next(&mut input, &mut pools.receive, &mut transmit)? {
+                Event::Text(text) => Ok(text.as_bytes().to_vec()),
+                Event::Binary(bytes) => Ok(bytes.to_vec()),
+                Event::Failed(failure) => Err(failure),
+                other => panic!("{other:?}"),
+            };
+            assert!(receiver.next(&mut input, &mut pools.receive, &mut transmit).is_none());
+            Some(got)
+        }
+
+        /// Reads up to `bytes` of `wire` straight into their place; says how many.
+        fn place(&mut self, wire: &[u8], bytes: usize) -> usize {
+            let Some(place) = self.receiver.wanted(&mut self.pools.receive, &self.config) else {
+                return 0;
+            };
+            assert!(!place.is_empty());
+            let count = place.len().min(bytes).min(wire.len());
+            place[..count].copy_from_slice(&wire[..count]);
+            self.receiver.handle_placed(count);
+            count
+        }
+    }
+
+    fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let key = [1, 2, 3, 4];
+        let bytes = (payload.len() as u64).to_be_bytes();
+        let masked = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key);
+        [&[0x80 | opcode, 0xFF], &bytes[..], &key].concat().into_iter().chain(masked).collect()
+    }
+
+    #[test]
+    fn a_large_frame_is_read_into_its_place_in_any_pieces() {
+        let payload: Vec<u8> = "aé€𝄞".bytes().cycle().take(100_000).collect();
+        for piece_bytes in [1000, 16_383, 16_385, 70_001] {
+            for opcode in [1, 2] {
+                let mut bench = Bench::new();
+                let wire = frame(opcode, &payload);
+                assert_eq!(bench.receive(&wire[..15]), None);
+                let mut at = 15;
+                let mut placed = 0;
+                let got = loop {
+                    let bytes = bench.place(&wire[at..], piece_bytes);
+                    at += bytes;
+                    placed += bytes;
+                    // What does not fit into its place comes behind it, as from `readv`.
+                    let surplus = if bytes == piece_bytes { 0 } else { 777.min(wire.len() - at) };
+                    let got = bench.receive(&wire[at..at + surplus]);
+                    at += surplus;
+                    if let Some(got) = got {
+                        break got;
+                    }
+                };
+                assert!(got == Ok(payload.clone()), "the payload is the one that was sent");
+                assert_eq!(at, wire.len());
+                assert!(placed > 50_000, "{placed}");
+                assert!(bench.receiver.wanted(&mut bench.pools.receive, &bench.config).is_none());
+                assert_eq!(bench.pools.in_use(), PoolsInUse::default());
+            }
+        }
+    }
+
+    #[test]
+    fn bad_text_in_its_place_fails_the_connection() {
+        let mut payload = vec![b'x'; 100_000];
+        payload[20_000] = 0xFF;
+        let mut bench = Bench::new();
+        let wire = frame(1, &payload);
+        assert_eq!(bench.receive(&wire[..9_000]), None);
+        let mut at = 9_000;
+        let got = loop {
+            let bytes = bench.place(&wire[at..], 4000);
+            at += bytes;
+            if let Some(got) = bench.receive(if bytes == 0 { &wire[at..at + 500] } else { &[] }) {
+                break got;
+            }
+            at += if bytes == 0 { 500 } else { 0 };
+        };
+        assert_eq!(got, Err(ProtocolError::InvalidUtf8.into()));
+        bench.receiver.release(&mut bench.pools.receive);
+        assert_eq!(bench.pools.in_use().assemblies, 0);
+        assert_eq!(bench.pools.in_use().blocks, 0);
+    }
+
+    #[test]
+    fn little_that_is_missing_is_not_worth_a_place() {
+        for (missing, is_wanted) in
+            [(RECEIVE_INTO_BYTES_MIN, true), (RECEIVE_INTO_BYTES_MIN - 1, false)]
+        {
+            let mut bench = Bench::new();
+            let wire = frame(2, &vec![0; 100_000]);
+            bench.receive(&wire[..wire.len() - missing]);
+            let wanted = bench.receiver.wanted(&mut bench.pools.receive, &bench.config);
+            assert_eq!(wanted.is_some(), is_wanted);
+            assert!(wanted.is_none_or(|place| place.len() <= missing));
+        }
+        let mut bench = Bench::new();
+        assert!(bench.receiver.wanted(&mut bench.pools.receive, &bench.config).is_none());
+        bench.config.delivery = Delivery::Streaming;
+        bench.receive(&frame(2, &vec![0; 100_000])[..14]);
+        assert!(bench.receiver.wanted(&mut bench.pools.receive, &bench.config).is_none());
+    }
+
+    #[test]
+    fn what_was_placed_and_never_looked_at_is_forgotten_when_the_connection_ends() {
+        let mut bench = Bench::new();
+        let wire = frame(2, &vec![0; 100_000]);
+        bench.receive(&wire[..20_000]);
+        assert!(bench.place(&wire[20_000..], 5_000) > 0);
+        bench.sender.end(Initiator::Local, CloseCause::Aborted);
+        assert_eq!(bench.receive(&wire[25_000..]), None);
+        assert_eq!(bench.receiver.release(&mut bench.pools.receive), 20_000 - 14);
+        assert_eq!(bench.pools.in_use(), PoolsInUse::default());
+    }
+
+    #[test]
+    fn an_idle_receiver_is_small() {
+        assert!(size_of::<Receiver>() <= 32, "{} bytes", size_of::<Receiver>());
+    }
 }

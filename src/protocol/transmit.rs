@@ -491,3 +491,205 @@ const SLICES_MAX: usize = 18;
 
 /// The most that one queue may hold: its counters are 32 bits wide.
 const QUEUE_BYTES_MAX: usize = u32::MAX as usize - (1 << 20);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::collections::Outbox;
+    use crate::limits::LoopLimits;
+    use crate::protocol::{CloseSummary, Pools, PoolsInUse};
+
+    /// A kernel that takes so many bytes of each offer in turn, and none when the list is at its end.
+    struct Kernel {
+        takes: Vec<Option<usize>>,
+        taken: Vec<u8>,
+    }
+
+    impl Sink for Kernel {
+        fn offer(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
+            let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            let take = if self.takes.is_empty() { Some(0) } else { self.takes.remove(0) }?;
+            let take = take.min(offered.len());
+            self.taken.extend(&offered[..take]);
+            Some(take)
+        }
+    }
+
+    struct Bench {
+        sender: Sender,
+        pools: Pools,
+        config: Config,
+        kernel: Kernel,
+    }
+
+    impl Bench {
+        fn new(takes: &[Option<usize>]) -> Self {
+            Self::with_limits(takes, &LoopLimits::default())
+        }
+
+        fn with_limits(takes: &[Option<usize>], limits: &LoopLimits) -> Self {
+            let config = Config::new(Role::Server);
+            let pools = Pools::new(limits, Instant::now(), [0; 32]);
+            Self {
+                sender: Sender::new(Outbox::new(), &config, Moment::ORIGIN),
+                pools,
+                config,
+                kernel: Kernel { takes: takes.to_vec(), taken: Vec::new() },
+            }
+        }
+
+        fn transmit(&mut self) -> Transmit<'_> {
+            Transmit {
+                sender: &mut self.sender,
+                pools: &mut self.pools.send,
+                config: &self.config,
+                now: Moment::ORIGIN,
+                sink: &mut self.kernel,
+            }
+        }
+
+        fn queued(&self) -> Vec<u8> {
+            let mut bytes = vec![0; self.sender.queued_bytes()];
+            self.sender.outbox().cursor(&self.pools.send.outbox).peek(&mut bytes);
+            bytes
+        }
+
+        fn finish(mut self) -> CloseSummary {
+            self.sender.end(Initiator::Local, CloseCause::Aborted);
+            let summary = self.sender.finish(0, &mut self.pools.send);
+            assert_eq!(self.pools.in_use(), PoolsInUse::default());
+            summary
+        }
+    }
+
+    /// The frames of "cork" and of `large` as the RFC writes them.
+    fn expected(large: &[u8]) -> Vec<u8> {
+        let bytes = (large.len() as u64).to_be_bytes();
+        [b"\x81\x04cork\x82\x7f".as_slice(), &bytes, large].concat()
+    }
+
+    #[test]
+    fn a_large_payload_leaves_at_once_behind_what_is_corked() {
+        let large: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+        let mut bench = Bench::new(&[Some(usize::MAX)]);
+        assert_eq!(bench.transmit().send_text("cork"), SendOutcome::Sent);
+        assert!(bench.kernel.taken.is_empty(), "small payloads wait for the end of the batch");
+        assert_eq!(bench.transmit().send_binary(&large), SendOutcome::Sent);
+        assert_eq!(bench.kernel.taken, expected(&large));
+        assert_eq!(bench.pools.in_use(), PoolsInUse::default(), "nothing was copied");
+        bench.finish();
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_of_an_offer_is_queued_wherever_it_stops() {
+        let large: Vec<u8> = (0..=255).cycle().take(66_000).collect();
+        let all = expected(&large);
+        // In the cork, at its end, in the header, at its end, in the payload, at its last byte.
+        for take in [0, 1, 5, 6, 7, 15, 16, 17, 30_000, all.len() - 1, all.len()] {
+            let mut bench = Bench::new(&[Some(take)]);
+            assert!(bench.transmit().send_text("cork").is_taken());
+            assert_eq!(bench.transmit().send_binary(&large), SendOutcome::Sent, "{take}");
+            assert_eq!(bench.kernel.taken, all[..take]);
+            assert_eq!(bench.queued(), all[take..], "{take}");
+            assert_eq!(bench.sender.is_held_up(), take < all.len());
+            let held_up = SendOutcome::Queued { bytes: all.len() - take };
+            let next = if take < all.len() { held_up } else { SendOutcome::Sent };
+            assert_eq!(bench.transmit().send_binary(&large[..20_000]), next);
+            let unsent_bytes = bench.sender.queued_bytes() as u64;
+            let summary = bench.finish();
+            assert_eq!(summary.unsent_bytes, unsent_bytes);
+            let cork = u64::from(take < 6);
+            let second = u64::from(unsent_bytes > 0);
+            let first = u64::from(take < all.len());
+            assert_eq!(summary.unsent_messages, cork + first + second, "{take}");
+        }
+    }
+
+    #[test]
+    fn without_a_kernel_to_offer_to_everything_is_copied() {
+        let large = vec![7; 66_000];
+        let mut bench = Bench::new(&[None]);
+        assert!(bench.transmit().send_text("cork").is_taken());
+        assert_eq!(bench.transmit().send_binary(&large), SendOutcome::Sent);
+        assert_eq!(bench.queued(), expected(&large));
+        assert!(!bench.sender.is_held_up());
+        bench.finish();
+    }
+
+    #[test]
+    fn a_full_cork_is_offered_before_a_message_is_refused() {
+        for (take, outcome) in [
+            (Some(usize::MAX), SendOutcome::Sent),
+            (Some(10), SendOutcome::Queued { bytes: 94 }),
+            (Some(0), SendOutcome::Dropped(DropReason::Backpressure)),
+            (None, SendOutcome::Dropped(DropReason::Backpressure)),
+        ] {
+            let mut bench = Bench::new(&[take]);
+            bench.config.limits.backpressure_bytes_max = 100;
+            assert_eq!(bench.transmit().send_binary(&[1; 102]), SendOutcome::Sent);
+            assert_eq!(bench.transmit().send_text("x"), outcome);
+            assert_eq!(bench.sender.is_open(), outcome.is_taken());
+            bench.finish();
+        }
+    }
+
+    #[test]
+    fn pongs_at_their_bound_are_offered_before_they_collapse() {
+        for (take, pongs) in [(Some(usize::MAX), 1000), (None, 11)] {
+            let mut bench = Bench::new(&[take; 1000]);
+            bench.config.limits.control_bytes_max = 100;
+            for index in 0..1000_u64 {
+                bench.transmit().answer_ping(&index.to_be_bytes());
+            }
+            let mut wire = std::mem::take(&mut bench.kernel.taken);
+            wire.extend(bench.queued());
+            assert_eq!(wire.len(), pongs * 10);
+            assert!(wire.ends_with(&999_u64.to_be_bytes()));
+            bench.finish();
+        }
+    }
+
+    #[test]
+    fn a_frame_that_can_never_be_finished_ends_the_connection() {
+        let mut limits = LoopLimits::default();
+        (limits.ring_bytes, limits.rings_max) = (1024, 4);
+        let mut bench = Bench::with_limits(&[Some(1000)], &limits);
+        let outcome = bench.transmit().send_binary(&[0; 20_000]);
+        assert_eq!(outcome, SendOutcome::Dropped(DropReason::PoolExhausted));
+        assert!(bench.sender.is_closed(), "no Close may stand inside a frame");
+        assert_eq!(bench.sender.queued_bytes(), 0);
+        let summary = bench.finish();
+        assert_eq!(summary.cause, CloseCause::Failed(Failure::PoolExhausted));
+        assert_eq!(summary.code, CloseCode::ABNORMAL);
+    }
+
+    #[test]
+    fn flushing_offers_more_slices_than_one_write_takes() {
+        let mut limits = LoopLimits::default();
+        limits.ring_bytes = 64;
+        let mut bench = Bench::with_limits(&[Some(usize::MAX); 9], &limits);
+        let payload = vec![5; 9000];
+        assert!(bench.transmit().send_binary(&payload).is_taken());
+        bench.transmit().flush();
+        assert_eq!(bench.kernel.taken.len(), 9004);
+        assert!(!bench.sender.is_held_up());
+        bench.finish();
+    }
+
+    #[test]
+    fn the_end_of_the_handshakes_answer_is_no_message() {
+        for taken in [0, 3, 8, 9, 12] {
+            let mut bench = Bench::new(&[Some(taken)]);
+            let mut outbox = Outbox::new();
+            outbox.push(&mut bench.pools.send.outbox, b"HTTP/1.1", b"").expect("there is room");
+            bench.sender = Sender::new(outbox, &bench.config, Moment::ORIGIN);
+            assert!(bench.transmit().send_text("ab").is_taken());
+            bench.transmit().flush();
+            let summary = bench.finish();
+            assert_eq!(summary.unsent_messages, u64::from(taken < 12), "{taken}");
+            assert_eq!(summary.unsent_bytes, 12 - taken as u64);
+        }
+    }
+}

@@ -179,19 +179,30 @@ impl Net for MioNet {
         self.listeners.retain(|listener| key_of(listener) != key);
     }
 
-    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            result => result?,
+    fn poll(
+        &mut self,
+        events: &mut Vec<Readiness>,
+        mut timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        loop {
+            match self.poll.poll(&mut self.events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+                result => result?,
+            }
+            let told = self.events.iter().filter(|event| event.token() != WAKE_TOKEN);
+            events.extend(told.map(|event| Readiness {
+                token: event.token().0 as u64,
+                readable: event.is_readable(),
+                writable: event.is_writable(),
+                hung_up: event.is_read_closed() || event.is_error(),
+            }));
+            if self.events.iter().count() < EVENTS_PER_POLL {
+                return Ok(());
+            }
+            // More may wait. Who watches our descriptor for edges is not told of it again, so
+            // nothing is left behind.
+            timeout = Some(Duration::ZERO);
         }
-        let told = self.events.iter().filter(|event| event.token() != WAKE_TOKEN);
-        events.extend(told.map(|event| Readiness {
-            token: event.token().0 as u64,
-            readable: event.is_readable(),
-            writable: event.is_writable(),
-            hung_up: event.is_read_closed() || event.is_error(),
-        }));
-        Ok(())
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

@@ -178,7 +178,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Accepts from a listener that is registered under its index already.
     pub(super) fn add_listener(&mut self, listening: Listening, settings: ListenerSettings) {
-        let listener = Listener::new(listening.key, listening.address, settings, &self.limits);
+        let listener = Listener::new(listening.key, settings, &self.limits);
         self.shared.listeners.push(listener);
     }
 
@@ -255,9 +255,20 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             blocks: self.receive_pools.blocks.outstanding(),
             rings: self.shared.pools.outbox.rings_in_use(),
             segments: self.shared.pools.outbox.segments(),
-            pinned_bytes: self.receive_pools.pinned_bytes()
-                + self.shared.pools.outbox.pinned_bytes(),
+            pinned_bytes: self.pinned_bytes(),
+            retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }
+    }
+
+    /// All memory that grows with connections and traffic, whoever it is held for.
+    fn pinned_bytes(&self) -> usize {
+        let outbox = &self.shared.pools.outbox;
+        self.receive_pools.pinned_bytes()
+            + outbox.pinned_bytes()
+            + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
+            + self.shared.slots.pinned_bytes()
+            + self.wheel.pinned_bytes()
+            + self.receivers.capacity() * size_of::<ReceiveSlot>()
     }
 
     /// Whether there is something to do without waiting for an event.
@@ -384,8 +395,11 @@ pub struct Usage {
     pub rings: usize,
     /// Queue entries in use.
     pub segments: usize,
-    /// Bytes that the pools hold, in use or kept.
+    /// Bytes of slots, timers, blocks and send queues, in use or kept; what is queued by reference
+    /// counts once for each connection.
     pub pinned_bytes: usize,
+    /// Of these, free blocks that are kept for the next message.
+    pub retained_bytes: usize,
 }
 
 impl<N: Net + AsRawFd, H: Handler> AsRawFd for Reactor<N, H> {

@@ -40,10 +40,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(None) => return None,
             Ok(Some(head_bytes)) => {
                 http.requests += 1;
-                let requests_max =
-                    self.shared.listeners[listener].handshake.keep_alive_requests_max;
-                let is_last =
-                    http.requests >= requests_max || is_crowded || self.drain != Drain::Running;
+                let bound = self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                let is_last = http.requests >= bound || is_crowded || self.drain != Drain::Running;
                 let offer = if is_last { Persistence::Close } else { Persistence::KeepAlive };
                 self.shared.counters.http_requests += 1;
                 (head_bytes, self.answer(key, listener, &bytes[..head_bytes], offer))
@@ -93,8 +91,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.part_http(key);
     }
 
-    /// Decides on one request and writes the answer to the scratch buffer. `offer` is whether the
-    /// connection may be kept as far as we are concerned.
+    /// Decides on one request and writes the answer to the scratch buffer. `offer` is what we are
+    /// ready for; the request decides for itself too.
     fn answer(
         &mut self,
         key: Key,

@@ -15,10 +15,10 @@ pub use close::{
     parse_close,
 };
 pub use error::ProtocolError;
-pub use header::{HEADER_BYTES_MAX, Header, HeaderRules, ParsedHeader, Rsv1};
+pub use header::{HEADER_BYTES_MAX, Header, HeaderRules, Rsv1};
 pub use mask::MaskingKey;
 pub use opcode::Opcode;
-pub use utf8::{InvalidUtf8, Utf8Validator, validate_whole};
+pub use utf8::{Utf8Validator, validate_whole};
 
 /// Which end of the connection *we* are; it decides who must mask (RFC 6455 §5.1).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]

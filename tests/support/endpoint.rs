@@ -58,7 +58,11 @@ impl Endpoint {
     }
 
     pub fn with_pools(config: Config, limits: &LoopLimits, seed: u8) -> Self {
-        let (now, role) = (Instant::now(), config.role);
+        Self::starting_at(Instant::now(), config, limits, seed)
+    }
+
+    pub fn starting_at(now: Instant, config: Config, limits: &LoopLimits, seed: u8) -> Self {
+        let role = config.role;
         let pools = Pools::new(limits, now, [seed; 32]);
         Self { connection: Connection::new(config, now, &pools), pools, now, role }
     }

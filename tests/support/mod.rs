@@ -4,5 +4,6 @@
 
 pub mod endpoint;
 pub mod naive;
+pub mod pair;
 
 pub mod rng;

@@ -1,0 +1,104 @@
+//! How the server ends.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::client::{BINARY, CLOSE, Client};
+use crate::process::serve;
+
+#[test]
+fn signal_under_load_says_1001_to_all_and_the_exit_is_0() {
+    const CLIENTS: usize = 40;
+    let server = serve(&["--threads", "2"]);
+    let port = server.port;
+    let started = Barrier::new(CLIENTS + 1);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| load(port, &started))).collect();
+        started.wait();
+        server.signal(Signal::TERM);
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 1001);
+        }
+    });
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("closing all connections with 1001"), "{log}");
+    assert!(log.contains(&format!("{CLIENTS} connections")), "{log}");
+}
+
+/// A client counts as loading the server when so many messages have come back.
+const LOADED: u64 = 200;
+
+/// Sends and reads until there is a Close, which is answered; gives its code. Echoes are in order
+/// to the last.
+fn load(port: u16, started: &Barrier) -> u16 {
+    let mut client = Client::open(port);
+    let mut sender = client.try_clone();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            // Ends when the server has closed.
+            (0u64..).try_for_each(|n| sender.try_send_frame(0x80 | BINARY, &n.to_be_bytes()))
+        });
+        let mut next = 0u64;
+        loop {
+            let frame = client.frame();
+            if frame.opcode == CLOSE {
+                let _ = client.try_send_frame(0x80 | CLOSE, &frame.payload);
+                return u16::from_be_bytes(frame.payload[..2].try_into().unwrap());
+            }
+            assert_eq!(frame.payload, next.to_be_bytes());
+            next += 1;
+            if next == LOADED {
+                started.wait();
+            }
+        }
+    })
+}
+
+#[test]
+fn interrupt_ends_an_idle_server_at_once() {
+    let server = serve(&[]);
+    let began = Instant::now();
+    server.signal(Signal::INT);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(5) && log.contains("SIGINT"), "{log}");
+}
+
+#[test]
+fn client_that_answers_nothing_is_cut_off_at_the_deadline() {
+    let server = serve(&["--shutdown-timeout", "300ms"]);
+    let mut client = Client::open(server.port);
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(client.close_code(), 1001);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let elapsed = began.elapsed();
+    assert!((Duration::from_millis(250)..Duration::from_secs(4)).contains(&elapsed), "{elapsed:?}");
+}
+
+#[test]
+fn second_signal_ends_at_once() {
+    let mut server = serve(&["--shutdown-timeout", "1h", "--close-timeout", "1h"]);
+    let mut client = Client::open(server.port);
+    server.signal(Signal::TERM);
+    assert_eq!(client.close_code(), 1001);
+    server.wait_for("closing all connections");
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), None, "{log}");
+}
+
+#[test]
+fn draining_server_takes_no_new_connection() {
+    let mut server = serve(&["--shutdown-timeout", "1h", "--close-timeout", "1h"]);
+    let mut client = Client::open(server.port);
+    server.signal(Signal::TERM);
+    assert_eq!(client.close_code(), 1001);
+    server.wait_for("closing all connections");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", server.port)).is_err());
+}

@@ -1,5 +1,0 @@
-//! Limiting mechanisms without policy.
-
-pub mod token_bucket;
-
-pub use token_bucket::TokenBucket;
