@@ -204,6 +204,7 @@ impl Simulation {
     fn usage(&self) -> Usage {
         let mut usage = self.reactor.usage();
         usage.pinned_bytes = 0;
+        usage.retained_bytes = 0;
         usage
     }
 
