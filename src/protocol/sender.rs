@@ -30,20 +30,15 @@ pub struct Sender {
     pub(super) in_parts: Parts,
 }
 
-/// Our own ping, on its way and back.
+/// The latest heartbeat ping, on its way and back.
 #[derive(Clone, Copy, Debug)]
 enum HeartbeatState {
+    /// None is waited for.
     Idle,
     /// In the outbox; its last byte is the `behind`-th that is unsent.
-    Queued {
-        behind: u32,
-        payload: Moment,
-    },
-    /// Wholly handed to the kernel at `at`.
-    Flushed {
-        at: Moment,
-        payload: Moment,
-    },
+    Queued { behind: u32 },
+    /// Wholly handed to the kernel, at this [`Moment::wrapping_micros`].
+    Flushed { at_micros: u32 },
 }
 
 /// What the first `front_left` bytes of the outbox belong to.
@@ -144,10 +139,10 @@ impl Sender {
             // The peer's window opened: it is alive although we may have stopped reading.
             self.last_life = now;
         }
-        if let HeartbeatState::Queued { behind, payload } = self.heartbeat {
+        if let HeartbeatState::Queued { behind } = self.heartbeat {
             self.heartbeat = match behind.checked_sub(bytes as u32) {
-                None | Some(0) => HeartbeatState::Flushed { at: now, payload },
-                Some(behind) => HeartbeatState::Queued { behind, payload },
+                None | Some(0) => HeartbeatState::Flushed { at_micros: now.wrapping_micros() },
+                Some(behind) => HeartbeatState::Queued { behind },
             };
         }
         if bytes < queued {
@@ -250,6 +245,7 @@ impl Sender {
                     return HeartbeatDue::No;
                 }
                 self.ping_due = now.plus(heartbeat.ping_every);
+                self.heartbeat = HeartbeatState::Idle;
                 HeartbeatDue::Yes
             }
             State::Closing(closing) if now >= closing.linger_until => {
@@ -260,20 +256,28 @@ impl Sender {
         }
     }
 
+    /// What the heartbeat's ping says, and its pong repeats: when the next one is due, which is
+    /// never the same twice.
+    pub(super) const fn heartbeat_payload(&self) -> [u8; 8] {
+        self.ping_due.to_be_bytes()
+    }
+
     /// The heartbeat's ping is the last thing in the outbox. What stands in front of it must keep
     /// its length from now on, so a pong that waits there is replaced no more.
-    pub(super) fn handle_ping_queued(&mut self, payload: Moment) {
+    pub(super) fn handle_ping_queued(&mut self) {
         self.waiting_pong = None;
         let behind = self.outbox.queued_bytes() as u32;
-        self.heartbeat = HeartbeatState::Queued { behind, payload };
+        self.heartbeat = HeartbeatState::Queued { behind };
     }
 
     /// A pong came: the round-trip time, if it answers our heartbeat exactly.
     pub(super) fn handle_pong(&mut self, payload: &[u8], now: Moment) -> Option<Duration> {
         match self.heartbeat {
-            HeartbeatState::Flushed { at, payload: ours } if payload == ours.to_be_bytes() => {
+            HeartbeatState::Flushed { at_micros } if payload == self.heartbeat_payload() => {
                 self.heartbeat = HeartbeatState::Idle;
-                Some(now.since(at))
+                // The next ping is due before 2^32 µs, 71 minutes, have gone by.
+                let micros = now.wrapping_micros().wrapping_sub(at_micros);
+                Some(Duration::from_micros(micros.into()))
             }
             HeartbeatState::Idle
             | HeartbeatState::Queued { .. }
@@ -376,4 +380,14 @@ fn peek_header(cursor: &crate::collections::Cursor<'_>) -> Option<QueuedFrame> {
         frame_bytes: parsed.header_bytes as u64 + parsed.header.payload_bytes,
         front: if is_last { Front::Message } else { Front::Other },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_sender_is_small() {
+        assert!(size_of::<Sender>() <= 80, "{} bytes", size_of::<Sender>());
+    }
 }

@@ -48,9 +48,9 @@ impl Moment {
         Self::after(Duration::from_micros(self.0), by)
     }
 
-    /// The time from `earlier` to this moment, zero if it is not earlier.
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    /// The count modulo 2^32, for spans of up to 71 minutes in half the room.
+    pub const fn wrapping_micros(self) -> u32 {
+        self.0 as u32
     }
 
     /// The raw count, as the payload of a heartbeat.

@@ -264,8 +264,8 @@ impl<'a> Transmit<'a> {
         let due = self.sender.handle_timeout(self.config, self.now);
         // A peer that takes no output cannot answer; the kernel taking some is its sign of life.
         if due == HeartbeatDue::Yes && self.sender.flow == Flow::Free {
-            match self.push_control(Opcode::Ping, &self.now.to_be_bytes()) {
-                Ok(()) => self.sender.handle_ping_queued(self.now),
+            match self.push_control(Opcode::Ping, &self.sender.heartbeat_payload()) {
+                Ok(()) => self.sender.handle_ping_queued(),
                 Err(PoolExhausted) => self.fail(Failure::PoolExhausted),
             }
         }

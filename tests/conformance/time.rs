@@ -158,6 +158,19 @@ fn the_flush_of_a_ping_is_that_of_its_last_byte() {
     }
 }
 
+/// The moment of the flush is kept modulo 2^32 µs, which go by in 71 minutes and 35 seconds.
+#[test]
+fn the_round_trip_survives_the_wrap_of_its_clock() {
+    let mut server = Endpoint::server();
+    server.pass(4294 * SECOND);
+    server.receive_frames(&[Frame::text("alive")]);
+    server.advance(Duration::ZERO);
+    let payload = server.write_frames().remove(0).payload;
+    server.pass(2 * SECOND);
+    let seen = server.receive_frames(&[Frame::pong(&payload)]);
+    assert_eq!(seen, [Seen::Pong(payload, Some(2 * SECOND))]);
+}
+
 /// A pong that answers before the ping was flushed can only be guessed: no round trip.
 #[test]
 fn a_pong_to_a_ping_that_is_not_flushed_has_no_round_trip() {
