@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -180,6 +180,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn add_listener(&mut self, listening: Listening, settings: ListenerSettings) {
         let listener = Listener::new(listening.key, settings, &self.limits);
         self.shared.listeners.push(listener);
+    }
+
+    /// The addresses that the loop listens on, in the order they were added, with their ports.
+    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.shared.listeners.iter().map(|listener| listener.address)
     }
 
     /// A handle for other threads.
@@ -406,5 +411,12 @@ impl<N: Net + AsRawFd, H: Handler> AsRawFd for Reactor<N, H> {
     /// The descriptor to watch for reading.
     fn as_raw_fd(&self) -> RawFd {
         self.net.as_raw_fd()
+    }
+}
+
+impl<N: Net + AsFd, H: Handler> AsFd for Reactor<N, H> {
+    /// The descriptor to watch for reading.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.net.as_fd()
     }
 }
