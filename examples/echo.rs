@@ -1,9 +1,5 @@
 //! The smallest server: every message goes back.
-
-use corewire::{
-    Config, Context, Handler, ListenOptions, ListenerSettings, Message, MioNet, Reactor,
-    ReactorConfig, Role,
-};
+use corewire::{Context, Handler, Message, Server};
 
 struct Echo;
 
@@ -15,13 +11,11 @@ impl Handler for Echo {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    let net = MioNet::new(256 * 1024)?;
-    let mut reactor = Reactor::new(net, Echo, ReactorConfig::new([7; 32]));
-    let mut config = Config::new(Role::Server);
-    config.limits.message_bytes_max = 64 << 20;
-    let settings = ListenerSettings::new(config);
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9001".into());
-    reactor.listen(address.parse().unwrap(), &ListenOptions::default(), settings)?;
-    reactor.run()
+    let address: std::net::SocketAddr = address.parse()?;
+    let server = Server::builder().listen(address).build(|_shard| Echo)?;
+    println!("listening on {}", server.local_addresses()[0]);
+    server.run()?;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::process::PATIENCE;
 
@@ -145,6 +146,14 @@ impl Client {
     /// Whether the server ends the stream; everything before it is thrown away.
     pub fn is_ended(&mut self) -> bool {
         self.stream.read_to_end(&mut Vec::new()).is_ok()
+    }
+
+    /// Whether nothing comes, not even an end, for so long.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let is_silent = self.read(1).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_silent
     }
 
     pub fn try_clone(&self) -> Client {

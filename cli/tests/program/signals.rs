@@ -11,7 +11,7 @@ use crate::process::serve;
 
 #[test]
 fn signal_under_load_says_1001_to_all_and_the_exit_is_0() {
-    const CLIENTS: usize = 40;
+    const CLIENTS: usize = 20;
     let server = serve(&["--threads", "2"]);
     let port = server.port;
     let started = Barrier::new(CLIENTS + 1);
@@ -30,7 +30,7 @@ fn signal_under_load_says_1001_to_all_and_the_exit_is_0() {
 }
 
 /// A client counts as loading the server when so many messages have come back.
-const LOADED: u64 = 200;
+const LOADED: u64 = 50;
 
 /// Sends and reads until there is a Close, which is answered; gives its code. Echoes are in order
 /// to the last.

@@ -1,0 +1,69 @@
+//! A client without a line of the engine's.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A naive client for messages below 126 bytes.
+pub struct Client(pub TcpStream);
+
+impl Client {
+    pub fn dial(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Client(stream)
+    }
+
+    pub fn upgrade(&mut self, path: &str) {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        self.0.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.byte());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    }
+
+    /// Sends a frame, masked with a key of zeros.
+    pub fn send(&mut self, opcode: u8, payload: &[u8]) {
+        let head = [0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+        self.0.write_all(&[&head, payload].concat()).unwrap();
+    }
+
+    /// The next frame that is no ping: its opcode and payload.
+    pub fn frame(&mut self) -> (u8, Vec<u8>) {
+        let (first, length) = (self.byte(), self.byte());
+        let mut payload = vec![0; usize::from(length)];
+        self.0.read_exact(&mut payload).unwrap();
+        (first & 0x0f, payload)
+    }
+
+    pub fn text(&mut self) -> String {
+        let (opcode, payload) = self.frame();
+        assert_eq!(opcode, 1);
+        String::from_utf8(payload).unwrap()
+    }
+
+    /// Reads until this text comes.
+    pub fn wait_for(&mut self, text: &str) {
+        while self.text() != text {}
+    }
+
+    pub fn say(&mut self, text: &str) {
+        self.send(1, text.as_bytes());
+    }
+
+    pub fn close(&mut self) {
+        self.send(8, &1000u16.to_be_bytes());
+        while self.frame().0 != 8 {}
+    }
+
+    fn byte(&mut self) -> u8 {
+        let mut byte = [0];
+        self.0.read_exact(&mut byte).unwrap();
+        byte[0]
+    }
+}

@@ -1,0 +1,154 @@
+//! Each example is run, and does what it says.
+//!
+//! `cargo test` builds the examples before the tests; a single test target does not.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::client::Client;
+
+/// An example as a child process, killed at the end if it still runs.
+struct Example {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    /// The line that says where it listens.
+    line: String,
+}
+
+impl Example {
+    fn start(name: &str, args: &[&str]) -> Example {
+        let test = env::current_exe().unwrap();
+        let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
+        let mut command = Command::new(&path);
+        command.arg("127.0.0.1:0").args(args).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("{}: {error}; build it with `cargo build --examples`", path.display())
+        });
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        Example { child, output, line }
+    }
+
+    /// The address that follows `words`.
+    fn address(&self, words: &str) -> SocketAddr {
+        let (_, behind) = self.line.split_once(words).unwrap_or_else(|| panic!("{}", self.line));
+        behind.split([',', '\n']).next().unwrap().trim().parse().unwrap()
+    }
+
+    fn open(&self, path: &str) -> Client {
+        let mut client = Client::dial(self.address("listening on "));
+        client.upgrade(path);
+        client
+    }
+
+    /// Waits for the example's own end; gives what it still said.
+    fn finish(mut self) -> String {
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        rest
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn echo_sends_back() {
+    let example = Example::start("echo", &[]);
+    let mut client = example.open("/");
+    client.say("Hello");
+    assert_eq!(client.text(), "Hello");
+    client.close();
+}
+
+#[test]
+fn codec_only_sends_back_without_the_loop() {
+    let example = Example::start("codec_only", &[]);
+    let mut client = example.open("/");
+    for n in 0..100 {
+        client.say(&format!("message {n}"));
+    }
+    for n in 0..100 {
+        assert_eq!(client.text(), format!("message {n}"));
+    }
+    client.close();
+}
+
+#[test]
+fn chat_speaks_to_those_in_the_room_alone() {
+    let example = Example::start("chat", &[]);
+    let mut anna = example.open("/blue");
+    assert_eq!(anna.text(), "1 in the room");
+    let mut bert = example.open("/blue");
+    assert_eq!([anna.text(), bert.text()], ["2 in the room", "2 in the room"]);
+    let mut carl = example.open("/red");
+    assert_eq!(carl.text(), "1 in the room");
+    bert.say("hello");
+    let line = anna.text();
+    assert!(line.ends_with(": hello"), "{line}");
+    assert_eq!(bert.text(), line);
+    bert.close();
+    assert!(anna.text().ends_with(" has left"));
+    // Nothing of all this came to the other room.
+    carl.say("alone");
+    assert!(carl.text().ends_with(": alone"));
+}
+
+#[test]
+fn chat_wants_a_room() {
+    let example = Example::start("chat", &[]);
+    let mut client = Client::dial(example.address("listening on "));
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.0.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.0.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("a path names a room\n"));
+}
+
+#[test]
+fn ticker_ticks_and_shuts_down() {
+    let example = Example::start("ticker", &["5"]);
+    let mut client = example.open("/");
+    client.wait_for("tick 4");
+    let (opcode, payload) = client.frame();
+    assert_eq!((opcode, &payload[..]), (8, &1001u16.to_be_bytes()[..]));
+    client.send(8, &payload);
+    assert!(example.finish().contains("to 1 clients"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn own_loop_echoes_and_passes_datagrams_on() {
+    let example = Example::start("own_loop", &["127.0.0.1:0"]);
+    let mut clients = [example.open("/"), example.open("/")];
+    for client in &mut clients {
+        client.say("Hello");
+        assert_eq!(client.text(), "Hello");
+    }
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.send_to(b"news", example.address("datagrams to ")).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.frame(), (2, b"news".to_vec()));
+    }
+}
+
+#[test]
+fn under_tokio_echoes_beside_other_tasks() {
+    let example = Example::start("under_tokio", &[]);
+    let mut client = example.open("/");
+    client.wait_for("from a task");
+    client.say("Hello");
+    client.wait_for("Hello");
+    client.wait_for("from a task");
+    client.close();
+}
