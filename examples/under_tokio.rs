@@ -35,6 +35,9 @@ async fn serve(address: SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
         }
     });
 
+    // Its successor is an unsafe function. What that asks for is so here: the descriptor is the
+    // reactor's own, stays the same, and stays open for as long as the reactor lives.
+    #[allow(deprecated)]
     let mut reactor = AsyncFd::with_interest(reactor, Interest::READABLE)?;
     while !reactor.get_ref().is_finished() {
         let deadline = reactor.get_ref().next_deadline().unwrap_or_else(|| Instant::now() + IDLE);

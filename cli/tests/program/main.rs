@@ -1,10 +1,18 @@
 //! The program as its users meet it: a process, real sockets, pipes and signals.
 
+#[cfg(test)]
 mod client;
+#[cfg(test)]
 mod connect;
+#[cfg(test)]
 mod echo;
+#[cfg(test)]
 mod http;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod process;
+#[cfg(test)]
 mod signals;
+#[cfg(test)]
 mod usage;
