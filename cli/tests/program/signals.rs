@@ -102,3 +102,20 @@ fn draining_server_takes_no_new_connection() {
     server.wait_for("closing all connections");
     assert!(std::net::TcpStream::connect(("127.0.0.1", server.port)).is_err());
 }
+
+#[test]
+fn health_of_a_draining_server_is_503_for_who_was_about_to_ask() {
+    let mut server =
+        serve(&["--threads", "1", "--shutdown-timeout", "1h", "--close-timeout", "1h"]);
+    let mut websocket = Client::open(server.port);
+    let mut http = Client::dial(server.port);
+    http.write(b"GET /healthz HTTP/1.1\r\n");
+    // What a later connection gets was read behind the half request.
+    websocket.echo(BINARY, b"in order");
+    server.signal(Signal::TERM);
+    assert_eq!(websocket.close_code(), 1001);
+    server.wait_for("closing all connections");
+    http.write(b"Host: a\r\n\r\n");
+    let answer = http.answer();
+    assert_eq!((answer.status, &answer.body[..]), (503, &b"draining\n"[..]));
+}
