@@ -40,11 +40,14 @@ pub struct Conversation {
     behind: Vec<u8>,
     line_bytes_max: usize,
     unsendable_lines: u64,
+    server_code: Option<CloseCode>,
 }
 
 /// How a conversation ended.
 pub struct Outcome {
     pub summary: CloseSummary,
+    /// What the server's Close said, if one came and had a code.
+    pub server_code: Option<CloseCode>,
     /// Lines that could not become messages.
     pub unsendable_lines: u64,
 }
@@ -99,6 +102,7 @@ impl Conversation {
             behind: shaken.behind,
             line_bytes_max: usize::try_from(args.max_message).unwrap_or(usize::MAX),
             unsendable_lines: 0,
+            server_code: None,
         })
     }
 
@@ -116,7 +120,8 @@ impl Conversation {
             self.write();
             if self.connection.is_closed() {
                 let summary = self.connection.finish(&mut self.pools);
-                return Ok(Outcome { summary, unsendable_lines: self.unsendable_lines });
+                let Self { server_code, unsendable_lines, .. } = self;
+                return Ok(Outcome { summary, server_code, unsendable_lines });
             }
             let ready = self.wait().map_err(|error| Failure(format!("poll: {error}")))?;
             if ready.interrupted {
@@ -207,7 +212,8 @@ impl Conversation {
                 Event::Binary(payload) => screen.binary(payload),
                 Event::Ping(payload) => screen.ping(payload),
                 Event::Pong { payload, round_trip } => screen.pong(payload, round_trip),
-                // The summary at the end tells about these.
+                Event::Close(close) => self.server_code = close.map(|close| close.code),
+                // The summary at the end tells about the rest.
                 _ => {}
             }
         }

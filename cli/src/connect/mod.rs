@@ -20,10 +20,14 @@ pub fn run(args: &ConnectArgs) -> Result<ExitCode, Failure> {
     let mut screen = Screen::new();
     screen.connected(&args.url, shaken.negotiated.subprotocol.as_deref());
     let conversation = Conversation::new(args, shaken, interrupts)?;
-    let Outcome { summary, unsendable_lines } = conversation.run(&mut screen)?;
-    screen.closed(&summary);
-    let is_good_code =
-        matches!(summary.code, CloseCode::NORMAL | CloseCode::GOING_AWAY | CloseCode::NO_STATUS);
-    let is_clean = summary.is_clean() && is_good_code && summary.unsent_bytes == 0;
-    Ok(if is_clean && unsendable_lines == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let Outcome { summary, server_code, unsendable_lines } = conversation.run(&mut screen)?;
+    screen.closed(&summary, server_code);
+    let is_good = |code: &CloseCode| {
+        matches!(*code, CloseCode::NORMAL | CloseCode::GOING_AWAY | CloseCode::NO_STATUS)
+    };
+    let is_clean = summary.is_clean()
+        && [summary.code].iter().chain(&server_code).all(is_good)
+        && summary.unsent_bytes == 0
+        && unsendable_lines == 0;
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

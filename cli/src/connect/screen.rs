@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::Duration;
 
-use corewire::{CloseCause, CloseSummary, Initiator};
+use corewire::{CloseCause, CloseCode, CloseSummary, Initiator};
 
 use crate::units::display_bytes;
 
@@ -76,7 +76,7 @@ impl Screen {
         });
     }
 
-    pub fn closed(&mut self, summary: &CloseSummary) {
+    pub fn closed(&mut self, summary: &CloseSummary, server_code: Option<CloseCode>) {
         let who = match summary.initiator {
             Initiator::Local => "closed",
             Initiator::Peer => "closed by the server",
@@ -95,6 +95,9 @@ impl Screen {
             other => format!(": {other:?}"),
         };
         self.note(&format!("{who}: {}{reason}{cause}", summary.code));
+        if let Some(code) = server_code.filter(|code| *code != summary.code) {
+            self.note(&format!("the server had closed already: {code}"));
+        }
         if summary.unsent_bytes > 0 {
             let unsent = display_bytes(summary.unsent_bytes);
             self.note(&format!("{unsent} in {} messages were not sent", summary.unsent_messages));

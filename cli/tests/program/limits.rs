@@ -90,19 +90,22 @@ fn heartbeat_pings_and_gives_up_as_it_is_told() {
 
 #[test]
 fn closing_handshake_has_its_deadline() {
-    let server = serve(&["--close-timeout", "200ms", "--max-message", "10"]);
+    let server = serve(&["--close-timeout", "200ms", "--shutdown-timeout", "1h"]);
     let mut client = Client::open(server.port);
-    client.send(BINARY, &[0; 11]);
-    assert_eq!(client.close_code(), 1009);
-    // Our end stays open and silent; the server does not wait for it longer than that and parting.
     let began = Instant::now();
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(client.close_code(), 1001);
+    // Our end stays open and silent; the server does not wait for it longer than that.
     assert!(client.is_ended());
-    assert!(began.elapsed() < Duration::from_secs(5));
+    let elapsed = began.elapsed();
+    assert!((Duration::from_millis(190)..Duration::from_secs(4)).contains(&elapsed), "{elapsed:?}");
 }
 
 #[test]
 fn slow_reader_is_waited_for_and_loses_nothing() {
-    let server = serve(&["--max-backpressure", "64KiB", "--sndbuf", "16KiB", "--rcvbuf", "16KiB"]);
+    // Buffers below a segment of the loopback's 64 KiB would crawl from one delayed ACK to the next.
+    let server =
+        serve(&["--max-backpressure", "64KiB", "--sndbuf", "256KiB", "--rcvbuf", "256KiB"]);
     let mut client = Client::open(server.port);
     let mut sender = client.try_clone();
     std::thread::scope(|scope| {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,22 @@ pub fn corewire(args: &[&str]) -> Command {
 
 /// Runs to its end what is expected to end soon.
 pub fn run(args: &[&str]) -> Output {
-    corewire(args).output().unwrap()
+    finish(corewire(args).spawn().unwrap())
+}
+
+/// Waits for a child's end; kills it if that does not come.
+pub fn finish(child: Child) -> Output {
+    let pid = Pid::from_child(&child);
+    let (done, is_done) = channel::<()>();
+    let watchdog = thread::spawn(move || {
+        if is_done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(done);
+    watchdog.join().unwrap();
+    output
 }
 
 /// Serves on a port of its own.

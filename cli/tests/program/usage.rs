@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Output;
 
-use crate::process::{corewire, run};
+use crate::process::{corewire, finish, run};
 
 #[track_caller]
 fn assert_one_line(output: &Output, words: &[&str]) {
@@ -50,7 +50,8 @@ fn bad_flag_is_one_line_and_exit_2() {
 #[test]
 fn bad_test_switch_is_an_error_too() {
     let mut command = corewire(&["serve", "--listen", "127.0.0.1:0"]);
-    let output = command.env("COREWIRE_TEST_READ_BYTES", "many").output().unwrap();
+    command.env("COREWIRE_TEST_READ_BYTES", "many");
+    let output = finish(command.spawn().unwrap());
     assert_one_line(&output, &["COREWIRE_TEST_READ_BYTES"]);
 }
 
