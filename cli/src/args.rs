@@ -233,7 +233,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, ExitCode> 
         let _ = error.print();
         return Err(ExitCode::SUCCESS);
     }
-    eprintln!("corewire: {}", one_line(&error.to_string()));
+    crate::log::say(format_args!("corewire: {}", one_line(&error.to_string())));
     Err(ExitCode::from(2))
 }
 

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(Failure(message)) => {
-            eprintln!("corewire: {message}");
+            log::say(format_args!("corewire: {message}"));
             ExitCode::from(2)
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use corewire::{CloseCause, CloseCode, CloseSummary, Initiator};
 
+use crate::log::say;
 use crate::units::display_bytes;
 
 /// So many bytes of a binary message are shown.
@@ -36,9 +37,9 @@ impl Screen {
 
     pub fn connected(&self, url: &str, subprotocol: Option<&str>) {
         let subprotocol = subprotocol.map(|name| format!(", subprotocol {name}"));
-        eprintln!("connected to {url}{}", subprotocol.unwrap_or_default());
+        say(format_args!("connected to {url}{}", subprotocol.unwrap_or_default()));
         if io::stdin().is_terminal() {
-            eprintln!("a line is a message; Ctrl-D or Ctrl-C closes");
+            say("a line is a message; Ctrl-D or Ctrl-C closes");
         }
     }
 
@@ -108,7 +109,7 @@ impl Screen {
     pub fn note(&mut self, line: &str) {
         // What was said before comes first, where both go to one place.
         self.flush();
-        eprintln!("{line}");
+        say(line);
     }
 
     pub fn flush(&mut self) {

@@ -84,6 +84,14 @@ impl Server {
         }
     }
 
+    /// Closes the pipe that the server writes its log to.
+    pub fn stop_reading(&mut self) {
+        let (_, nothing) = channel();
+        self.lines = nothing;
+        // The reading thread ends with the next line, which a request makes for sure.
+        crate::client::request(self.port, "GET", "/healthz");
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -124,3 +124,13 @@ fn health_of_a_draining_server_is_503_for_who_was_about_to_ask() {
     let answer = http.answer();
     assert_eq!((answer.status, &answer.body[..]), (503, &b"draining\n"[..]));
 }
+
+#[test]
+fn server_whose_log_nobody_reads_serves_and_ends_all_the_same() {
+    let mut server = serve(&["--log", "debug"]);
+    server.stop_reading();
+    Client::open(server.port).echo(BINARY, b"unheard");
+    server.signal(Signal::TERM);
+    let (status, _) = server.wait();
+    assert_eq!(status.code(), Some(0));
+}
