@@ -91,12 +91,13 @@ impl HandshakeError {
         }
     }
 
-    /// Appends the whole answer to `out`; the connection has to be closed behind it. Its body names
-    /// the rule in a line of text and never repeats anything that was received.
-    pub fn write_response(&self, out: &mut Vec<u8>) {
+    /// Appends the whole answer to `out`; the connection has to be closed behind it. Its body, where
+    /// it may have one, names the rule in a line of text and never repeats anything that was
+    /// received.
+    pub fn write_response(&self, out: &mut Vec<u8>, body_allowed: BodyAllowed) {
         // RFC 9110 §7.8: who sends Upgrade names it in Connection.
         let connection = if self.status() == 426 { "close, upgrade" } else { "close" };
-        self.response().write_with_connection(out, connection, BodyAllowed::Yes);
+        self.response().write_with_connection(out, connection, body_allowed);
     }
 
     fn response(&self) -> Response {
@@ -199,7 +200,7 @@ mod tests {
 
     fn written(error: HandshakeError) -> String {
         let mut out = Vec::new();
-        error.write_response(&mut out);
+        error.write_response(&mut out, BodyAllowed::Yes);
         String::from_utf8(out).unwrap()
     }
 

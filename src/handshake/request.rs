@@ -108,7 +108,7 @@ impl<'a> Request<'a> {
 
     /// Whether the answer may have a body: not to HEAD (RFC 9110 §9.3.2).
     pub fn body_allowed(&self) -> BodyAllowed {
-        if self.head.method == "HEAD" { BodyAllowed::No } else { BodyAllowed::Yes }
+        BodyAllowed::in_answer_to(self.head.method)
     }
 }
 

@@ -61,6 +61,13 @@ pub enum BodyAllowed {
     No,
 }
 
+impl BodyAllowed {
+    /// In an answer to a request with this method.
+    pub fn in_answer_to(method: &str) -> Self {
+        if method == "HEAD" { Self::No } else { Self::Yes }
+    }
+}
+
 /// An answer to plain HTTP, or a refused upgrade. Its Content-Length is always right.
 ///
 /// There is no Date field: RFC 9110 §6.6.1 frees a server without a clock of it, and here is none.

@@ -8,8 +8,8 @@ use super::slot::{HttpState, Inbound, Phase, Slot};
 use super::turn::{Drain, PanicPolicy, Reactor};
 use crate::collections::{Key, Outbox};
 use crate::handshake::{
-    Accept, HandshakeError, Inspected, Negotiated, Persistence, Request, Response, Upgrade,
-    inspect, write_accept,
+    Accept, BodyAllowed, HandshakeError, Inspected, Negotiated, Persistence, Request, Response,
+    Upgrade, inspect, write_accept,
 };
 use crate::http::{FieldStorage, HeadScanner, parse_request};
 use crate::protocol::{Receiver, Sender};
@@ -105,8 +105,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(head) => head,
             Err(error) => return self.refuse(HandshakeError::Head(error)),
         };
+        let body_allowed = BodyAllowed::in_answer_to(head.method);
         match inspect(&head) {
-            Err(error) => self.refuse(error),
+            Err(error) => self.refuse_with(error, body_allowed),
             Ok(Inspected::Upgrade(upgrade)) => self.answer_upgrade(key, listener, &upgrade),
             Ok(Inspected::Plain(request)) => match self.ask(key, listener, &request) {
                 Some(Verdict::Respond(response)) => {
@@ -120,9 +121,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.respond(&response, &request, Persistence::Close)
                 }
                 Some(Verdict::Accept { .. } | Verdict::UpgradeRequired) => {
-                    self.refuse(HandshakeError::UpgradeRequired)
+                    self.refuse_with(HandshakeError::UpgradeRequired, body_allowed)
                 }
-                None => self.refuse(HandshakeError::InvalidAnswer),
+                None => self.refuse_with(HandshakeError::InvalidAnswer, body_allowed),
             },
         }
     }
@@ -189,8 +190,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     fn refuse(&mut self, error: HandshakeError) -> Outcome<H::Data> {
+        self.refuse_with(error, BodyAllowed::Yes)
+    }
+
+    fn refuse_with(&mut self, error: HandshakeError, body: BodyAllowed) -> Outcome<H::Data> {
         self.shared.counters.handshakes_refused += 1;
-        error.write_response(&mut self.scratch);
+        error.write_response(&mut self.scratch, body);
         Outcome::Answered(Persistence::Close)
     }
 

@@ -96,6 +96,19 @@ fn upgrade_by_another_method_than_get_gets_405() {
     bed.expect_empty();
 }
 
+// RFC 9110 §9.3.2: an answer to HEAD has no body; its length is told nevertheless.
+#[test]
+fn upgrade_by_head_gets_405_without_a_body() {
+    let mut bed = Bed::new();
+    let mut client = bed.connect();
+    bed.write(&mut client, upgrade(&[]).replacen("GET", "HEAD", 1));
+    bed.until("the end", |_| client.has_ended());
+    let answer = String::from_utf8(client.received().to_vec()).unwrap();
+    assert!(answer.starts_with(METHOD_NOT_ALLOWED), "{answer}");
+    assert!(answer.contains("\r\nAllow: GET\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(bed.app().requests.is_empty());
+}
+
 // §2.3, RFC 6455 §4.2.1 item 1
 #[test]
 fn upgrade_in_another_version_of_http_than_1_1_gets_400() {
