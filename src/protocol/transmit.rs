@@ -667,8 +667,7 @@ mod tests {
 
     #[test]
     fn flushing_offers_more_slices_than_one_write_takes() {
-        let mut limits = LoopLimits::default();
-        limits.ring_bytes = 64;
+        let limits = LoopLimits { ring_bytes: 64, ..LoopLimits::default() };
         let mut bench = Bench::with_limits(&[Some(usize::MAX); 9], &limits);
         let payload = vec![5; 9000];
         assert!(bench.transmit().send_binary(&payload).is_taken());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ impl ListenerSettings {
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: NetKey,
+    /// Where it really listens, with its port.
+    pub(super) address: SocketAddr,
     pub(super) config: Arc<Config>,
     pub(super) handshake: HandshakeLimits,
     pub(super) head: HeadLimits,
@@ -71,7 +73,12 @@ pub(super) enum Accepting {
 }
 
 impl Listener {
-    pub(super) fn new(socket: NetKey, settings: ListenerSettings, limits: &LoopLimits) -> Self {
+    pub(super) fn new(
+        socket: NetKey,
+        address: SocketAddr,
+        settings: ListenerSettings,
+        limits: &LoopLimits,
+    ) -> Self {
         let head = HeadLimits {
             head_bytes_max: settings.handshake.head_bytes_max,
             fields_max: settings.handshake.fields_max,
@@ -79,6 +86,7 @@ impl Listener {
         };
         Self {
             socket,
+            address,
             config: settings.config,
             handshake: settings.handshake,
             head,

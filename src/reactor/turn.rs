@@ -178,7 +178,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Accepts from a listener that is registered under its index already.
     pub(super) fn add_listener(&mut self, listening: Listening, settings: ListenerSettings) {
-        let listener = Listener::new(listening.key, settings, &self.limits);
+        let listener = Listener::new(listening.key, listening.address, settings, &self.limits);
         self.shared.listeners.push(listener);
     }
 
