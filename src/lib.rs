@@ -1,4 +1,81 @@
 //! corewire: an RFC 6455 WebSocket engine.
+//!
+//! It comes in two layers. [`Connection`] is the protocol without I/O: bytes and instants go in,
+//! events, bytes and deadlines come out. With the feature `net`, [`Server`] and [`Reactor`] put a
+//! single-threaded event loop over mio around it, one for each core, and call a [`Handler`].
+//! There is no TLS and no compression, and the loop accepts connections but dials none.
+//!
+//! # A server
+#![cfg_attr(feature = "net", doc = "```no_run")]
+#![cfg_attr(not(feature = "net"), doc = "```text")]
+//! use corewire::{Context, Handler, Message, Server, ServerError};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Data = ();
+//!
+//!     fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
+//!         let _ = ctx.send(message);
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), ServerError> {
+//!     Server::builder().listen(([127, 0, 0, 1], 9001)).build(|_shard| Echo)?.run()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The protocol alone
+//! ```
+//! use corewire::{Config, Connection, LoopLimits, Pools, Role};
+//! use std::{io::IoSlice, time::Instant};
+//!
+//! let now = Instant::now();
+//! let mut pools = Pools::new(&LoopLimits::default(), now, [0; 32]);
+//! let mut connection = Connection::new(Config::new(Role::Server), now, &pools);
+//! // A masked Ping without payload; the engine answers it.
+//! let mut input = *b"\x89\x80\x37\xfa\x21\x3d";
+//! let mut events = connection.handle_input(&mut input, now, &mut pools);
+//! while let Some((_event, _transmit)) = events.next() {}
+//! let mut slices = [IoSlice::new(&[]); 4];
+//! assert_eq!(connection.poll_transmit(&pools, &mut slices), 1);
+//! assert_eq!(*slices[0], *b"\x8a\x00");
+//! ```
+//! The opening handshake for this layer is in [`opening`].
+//!
+//! # Calling order
+//! For each connection the loop calls [`Handler::on_request`], once it was accepted exactly one
+//! [`Handler::on_open`], then messages, pings, pongs and drains, then exactly one
+//! [`Handler::on_close`]. No callback is entered from inside another one or from inside a send. A
+//! callback must not block: while it does, its whole loop stands. The order for the layer without
+//! I/O stands at [`Connection`].
+//!
+//! # Ownership
+//! Received payloads are lent for the callback, or until the next event; copy what must live
+//! longer. Slices that are sent are the caller's again when the send returns; `Bytes` and
+//! [`PreparedMessage`] may be queued by reference instead of being copied. One handler serves all
+//! connections of its loop; what is kept for each is [`Handler::Data`]. A [`ConnectionId`] never
+//! comes to mean another connection.
+//!
+//! # Back-pressure
+//! Each send returns a [`SendOutcome`]: `Sent`, `Queued` behind what the kernel has refused, or
+//! `Dropped` with the reason. Above [`ConnectionLimits::high_water_bytes`] the loop stops reading
+//! from that peer; at the low-water mark it goes on, and [`Handler::on_drain`] tells that sending
+//! may. At [`ConnectionLimits::backpressure_bytes_max`] messages are refused, and by
+//! [`Config::on_overflow`] the connection fails or lives. Every other bound is in [`limits`].
+//!
+//! # Deployment
+//! A [`Server`] has one loop for each core unless told otherwise, and they share nothing; other
+//! threads talk to them through a [`ServerHandle`]. Each connection takes a descriptor. The
+//! heartbeat pings every 30 s, below the 60 s after which common proxies drop a silent connection.
+//! By default browsers may connect from pages of the same origin only; see [`Origins`].
+//!
+//! # Features
+//! `net`, on by default: the loop and the server, on 64-bit Unix. Without it the crate is the
+//! protocol alone, on any target.
+// Without the loop its names in the prose above lead nowhere.
+#![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![deny(clippy::unwrap_used)]
 // Without the loop nobody calls the seams that are made for it.
