@@ -39,10 +39,12 @@ enum Slot<T> {
 }
 
 impl<T> Table<T> {
-    /// Makes an empty table of at most `count_max` values, which owns no memory yet.
-    pub fn new(count_max: u32) -> Self {
+    /// Makes an empty table of at most `count_max` values, with places for `reserved` of them; what
+    /// is not touched is not resident.
+    pub fn new(count_max: u32, reserved: usize) -> Self {
         // An index is below `count_max`, so it is never `NONE`.
-        Self { slots: Vec::new(), count_max, len: 0, free: NONE }
+        let slots = Vec::with_capacity(reserved.min(count_max as usize));
+        Self { slots, count_max, len: 0, free: NONE }
     }
 
     /// The key that the next insertion gives; `None` when the table is full.
@@ -200,7 +202,7 @@ mod tests {
         fn table_equals_an_ordered_map_of_all_keys_ever_given(
             operations in prop::collection::vec(operation(), 0..200),
         ) {
-            let mut table = Table::new(COUNT_MAX as u32);
+            let mut table = Table::new(COUNT_MAX as u32, 0);
             let mut model: BTreeMap<(u32, u32), u64> = BTreeMap::new();
             let mut given: Vec<Key> = Vec::new();
             for operation in operations {
@@ -260,18 +262,18 @@ mod tests {
 
     #[test]
     fn a_full_table_gives_the_value_back() {
-        let mut table = Table::new(1);
+        let mut table = Table::new(1, 0);
         let key = table.insert("first").unwrap();
         assert_eq!(table.vacant_key(), None);
         assert_eq!(table.insert("second"), Err("second"));
         table.remove(key).unwrap();
         assert_eq!(table.insert("third"), Ok(Key { index: 0, generation: 2 }));
-        assert_eq!(Table::new(0).insert(1), Err(1));
+        assert_eq!(Table::new(0, 0).insert(1), Err(1));
     }
 
     #[test]
     fn a_slot_that_has_used_up_its_generations_is_retired() {
-        let mut table = Table::new(2);
+        let mut table = Table::new(2, 0);
         let key = table.insert('a').unwrap();
         let other = table.insert('b').unwrap();
         table.slots[0] = Slot::Occupied { generation: u32::MAX - 1, value: 'z' };
@@ -288,7 +290,7 @@ mod tests {
     #[test]
     fn values_are_dropped_exactly_once() {
         let value = Rc::new(());
-        let mut table = Table::new(8);
+        let mut table = Table::new(8, 0);
         let keys: Vec<_> = (0..8).map(|_| table.insert(Rc::clone(&value)).unwrap()).collect();
         assert_eq!(Rc::strong_count(&value), 9);
         keys[..4].iter().for_each(|key| drop(table.remove(*key)));

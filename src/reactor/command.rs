@@ -242,7 +242,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn end_idle_http(&mut self, key: Key) {
         let is_http = matches!(self.shared.slots.get(key), Some(slot)
             if matches!(&slot.phase, Phase::Http(outbox) if outbox.is_empty()));
-        if is_http && self.receivers[key.index as usize].backlog.is_none() {
+        if is_http && !self.has_backlog(key) {
             self.end(key);
         }
     }

@@ -200,12 +200,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Gives back what the receiving half holds; tells how much of a message had come.
     fn release_input(&mut self, key: Key) -> u64 {
-        let receiver = &mut self.receivers[key.index as usize];
-        if let Some(backlog) = receiver.backlog.take() {
-            let backlog = self.backlogs.remove(backlog.index());
+        if let Some(backlog) = self.take_backlog(key) {
             self.receive_pools.blocks.put_back(backlog.block);
         }
-        match std::mem::take(&mut receiver.inbound) {
+        match std::mem::take(&mut self.receivers[key.index as usize].inbound) {
             Inbound::Open(mut receiver) => receiver.release(&mut self.receive_pools),
             Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => 0,
         }

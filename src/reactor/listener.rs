@@ -238,6 +238,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             peer: accepted.peer.into(),
             socket: accepted.key,
             timer,
+            backlog: None,
             listener: listener as u16,
             notes: Notes::default(),
         });

@@ -52,9 +52,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Handles what was read earlier. Says whether reading may go on.
     fn handle_backlog(&mut self, key: Key, budget: &mut Budget) -> bool {
-        let receiver = &mut self.receivers[key.index as usize];
-        let is_head = matches!(receiver.inbound, Inbound::Http(_));
-        if receiver.backlog.is_none() || is_head {
+        let is_head = matches!(self.receivers[key.index as usize].inbound, Inbound::Http(_));
+        if !self.has_backlog(key) || is_head {
             // An unfinished head waits for more input, not for its turn.
             return true;
         }
@@ -75,8 +74,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         all
     }
 
-    fn take_backlog(&mut self, key: Key) -> Option<Backlog> {
-        let name = self.receivers[key.index as usize].backlog.take()?;
+    /// Whether bytes were read and not handled.
+    pub(super) fn has_backlog(&self, key: Key) -> bool {
+        self.shared.slots.get(key).is_some_and(|slot| slot.backlog.is_some())
+    }
+
+    pub(super) fn take_backlog(&mut self, key: Key) -> Option<Backlog> {
+        let name = self.shared.slots.get_mut(key)?.backlog.take()?;
         Some(self.backlogs.remove(name.index()))
     }
 
@@ -87,13 +91,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Puts a backlog back, or its block into the pool if nothing is left. Says whether that is so.
     fn keep_backlog(&mut self, key: Key, backlog: Backlog) -> bool {
-        if backlog.at == backlog.block.len() || self.is_over(key) {
-            self.receive_pools.blocks.put_back(backlog.block);
-            return true;
+        let is_over = self.is_over(key);
+        match self.shared.slots.get_mut(key) {
+            Some(slot) if backlog.at < backlog.block.len() && !is_over => {
+                slot.backlog = Some(BacklogKey::new(self.backlogs.insert(backlog)));
+                false
+            }
+            _ => {
+                self.receive_pools.blocks.put_back(backlog.block);
+                true
+            }
         }
-        let name = BacklogKey::new(self.backlogs.insert(backlog));
-        self.receivers[key.index as usize].backlog = Some(name);
-        false
     }
 
     /// Keeps bytes that were read and not handled.
@@ -192,7 +200,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if let Phase::Open { sender, .. } = &mut slot.phase {
             sender.handle_sign_of_life(self.shared.moment);
         }
-        if self.receivers[key.index as usize].backlog.is_some() {
+        if self.has_backlog(key) {
             // Only an unfinished head: what is new belongs behind it.
             self.stash(key, received.filled());
             if let Some(mut backlog) = self.take_backlog(key) {

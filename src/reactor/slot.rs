@@ -18,6 +18,8 @@ pub(super) struct Slot<D> {
     pub(super) peer: PeerAddress,
     pub(super) socket: NetKey,
     pub(super) timer: TimerKey,
+    /// Bytes read and not handled.
+    pub(super) backlog: Option<BacklogKey>,
     pub(super) listener: u16,
     pub(super) notes: Notes,
 }
@@ -98,8 +100,6 @@ impl Notes {
 #[derive(Debug, Default)]
 pub(super) struct ReceiveSlot {
     pub(super) inbound: Inbound,
-    /// Bytes read and not handled.
-    pub(super) backlog: Option<BacklogKey>,
 }
 
 /// Who handles what comes in.

@@ -108,6 +108,10 @@ pub(super) enum Drain {
     Finished,
 }
 
+/// Places reserved from the start: so large that the allocator takes them from the kernel, where
+/// what is not touched is not resident and growing moves pages instead of copying them.
+const SLOTS_RESERVED: usize = 8192;
+
 /// Slots above `connections_max`, so that those who are refused can be told so.
 const REFUSAL_SLOTS: u32 = 256;
 
@@ -133,12 +137,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             net,
             handler,
             panics: config.panics,
-            receivers: Vec::new(),
+            receivers: Vec::with_capacity(SLOTS_RESERVED.min(slots_max as usize)),
             receive_pools: receive,
             backlogs: Slab::new(),
             shared: Shared {
                 shard: config.shard,
-                slots: Table::new(slots_max),
+                slots: Table::new(slots_max, SLOTS_RESERVED),
                 pools: send,
                 listeners: Vec::new(),
                 negotiated: BTreeMap::new(),

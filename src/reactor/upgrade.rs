@@ -80,7 +80,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         self.shared.counters.handshake_timeouts += 1;
         let receiver = &self.receivers[key.index as usize];
-        let is_idle = receiver.backlog.is_none()
+        let is_idle = !self.has_backlog(key)
             && matches!(&receiver.inbound, Inbound::Http(http) if http.requests > 0);
         if is_idle {
             return self.end(key);
