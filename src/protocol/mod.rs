@@ -18,6 +18,7 @@ mod input;
 mod masking_keys;
 mod message;
 mod pools;
+mod ready;
 mod receiver;
 mod sender;
 mod state;

@@ -1,11 +1,10 @@
 //! The receiving half: bytes in, events out, payloads lent where they lie.
 
-use std::ops::Range;
-
 use super::assembler::{AssemblyKey, ReceivePools};
 use super::config::{Config, Delivery};
 use super::event::{Chunk, Event, Failure};
 use super::input::Input;
+use super::ready::{Ready, Source, Step};
 use super::transmit::Transmit;
 use crate::limits::RECEIVE_INTO_BYTES_MIN;
 use crate::wire::{
@@ -42,56 +41,6 @@ enum Stage {
 
 impl Stage {
     const BETWEEN_FRAMES: Self = Self::Header { torn: [0; HEADER_BYTES_MAX], len: 0 };
-}
-
-/// What is ready to be lent: an [`Event`] without its borrows. Plain words, not an enum with
-/// fields: it crosses the hottest path, where a union would be put together byte by byte.
-struct Ready {
-    source: Source,
-    opcode: Opcode,
-    /// Where the payload lies in the input.
-    range: Range<usize>,
-    /// Where it lies if not there.
-    assembly: Option<AssemblyKey>,
-    /// Payload bytes of the message in earlier pieces.
-    offset: u64,
-    fin: bool,
-}
-
-/// What [`Ready`] is about.
-#[derive(Clone, Copy)]
-enum Source {
-    Message,
-    Piece,
-    Control,
-}
-
-/// What a step has led to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Something can be lent.
-    Ready,
-    Continue,
-    /// The input is used up in mid-frame.
-    Starved,
-}
-
-impl Ready {
-    const NOTHING: Self = Self {
-        source: Source::Message,
-        opcode: Opcode::Binary,
-        range: 0..0,
-        assembly: None,
-        offset: 0,
-        fin: true,
-    };
-
-    fn payload<'a>(&self, input: &'a Input<'_>, pools: &'a ReceivePools) -> &'a [u8] {
-        match self.assembly {
-            None => &input.bytes[self.range.start..self.range.end],
-            Some(key) => pools.get(key).payload(),
-        }
-    }
 }
 
 impl Default for Receiver {
