@@ -73,7 +73,7 @@ impl<T: Copy> Wheel<T> {
         Self {
             start,
             current: 0,
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(NODES_RESERVED),
             free: NONE,
             len: 0,
             slots: Box::new([[NONE; SLOT_COUNT]; LEVEL_COUNT]),
@@ -317,6 +317,10 @@ const UNUSED: u64 = u64::MAX;
 
 /// The index of no node.
 const NONE: u32 = u32::MAX;
+
+/// Nodes reserved from the start: what is not touched is not resident, and a table so large grows
+/// by moving pages instead of copying.
+const NODES_RESERVED: usize = 8192;
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,9 @@ pub struct MioNet {
 /// Tokens with all bits set cannot be a connection's.
 const WAKE_TOKEN: Token = Token(usize::MAX);
 
+/// Places for sockets reserved from the start; what is not touched is not resident.
+const STREAMS_RESERVED: usize = 65_536;
+
 /// Readiness taken from the kernel in one call.
 const EVENTS_PER_POLL: usize = 1024;
 
@@ -49,7 +52,7 @@ impl MioNet {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             waker,
-            streams: Vec::new(),
+            streams: Vec::with_capacity(STREAMS_RESERVED),
             listeners: Vec::new(),
             buffer: Some(Buffer::new(receive_buffer_bytes)),
             receive_bytes: receive_buffer_bytes,
