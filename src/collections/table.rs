@@ -158,9 +158,9 @@ impl<T> Table<T> {
         (0..self.slots.len() as u32).filter_map(|index| self.key_at(index))
     }
 
-    /// Memory held by the slots, used and unused.
+    /// Memory of the slots that were ever used; what is only reserved is not resident.
     pub fn pinned_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot<T>>()
+        self.slots.len() * size_of::<Slot<T>>()
     }
 }
 

@@ -191,7 +191,7 @@ impl<T: Copy> Wheel<T> {
 
     /// Memory held by the wheel.
     pub fn pinned_bytes(&self) -> usize {
-        size_of_val(&*self.slots) + self.nodes.capacity() * size_of::<Node<T>>()
+        size_of_val(&*self.slots) + self.nodes.len() * size_of::<Node<T>>()
     }
 
     /// The earliest slot that has an entry. All of them lie ahead, and lower levels come first.

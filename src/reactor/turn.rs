@@ -277,7 +277,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
             + self.shared.slots.pinned_bytes()
             + self.wheel.pinned_bytes()
-            + self.receivers.capacity() * size_of::<ReceiveSlot>()
+            + self.receivers.len() * size_of::<ReceiveSlot>()
     }
 
     /// Whether there is something to do without waiting for an event.
