@@ -169,3 +169,7 @@ pub mod fuzzing {
         pub use crate::protocol::*;
     }
 }
+
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

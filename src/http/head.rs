@@ -24,7 +24,7 @@ pub enum HeadError {
     },
     /// There are more field lines than the limit.
     TooManyFields {
-        /// [`HeadLimits::fields_max`](super::HeadLimits::fields_max), or [`FIELDS_MAX`] if that is less.
+        /// [`HeadLimits::fields_max`](super::HeadLimits::fields_max), or 128 if that is less.
         limit: u16,
     },
     /// The head breaks the grammar.

@@ -11,7 +11,7 @@ use super::head::{FIELDS_MAX, HeadError, Malformation, malformed};
 pub struct HeadLimits {
     /// Bytes of the whole head, its final empty line and a leading one included.
     pub head_bytes_max: u32,
-    /// Number of field lines; at most [`FIELDS_MAX`].
+    /// Number of field lines; at most 128.
     pub fields_max: u16,
     /// Bytes of the request target.
     pub target_bytes_max: u32,
