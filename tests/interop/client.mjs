@@ -54,12 +54,14 @@ async function echoesOfFragmentedMessages(url) {
 
 async function controlFramesBetweenFragments(url) {
   const ws = await open(url);
+  // Both are awaited from the start: the pong and the echo arrive in one piece.
   const pong = once(ws, 'pong');
+  const echo = receive(ws);
   ws.send('one ', { fin: false });
   ws.ping('between');
   ws.send('two', { fin: true });
   assert.equal((await pong)[0].toString(), 'between');
-  assert.equal(await receive(ws), 'one two');
+  assert.equal(await echo, 'one two');
   await close(ws);
 }
 
