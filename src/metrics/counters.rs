@@ -32,8 +32,6 @@ macro_rules! counters {
 counters! {
     /// Connections accepted by listeners.
     accepted,
-    /// Connections begun by dialling.
-    dialled,
     /// Accepted connections closed at once, because the loop is full.
     refused_over_capacity,
     /// How often accepting paused, for want of descriptors or memory.
@@ -52,14 +50,10 @@ counters! {
     bytes_received,
     /// Bytes written to sockets.
     bytes_sent,
-    /// Frames received, control frames included.
-    frames_received,
     /// Pings received.
     pings_received,
     /// Pongs received, whether asked for or not.
     pongs_received,
-    /// Pongs not sent, because a later one took their place before the socket took output again.
-    pongs_collapsed,
     /// Messages not taken for sending.
     sends_dropped,
     /// Connections failed because the peer broke the protocol.
@@ -80,12 +74,8 @@ counters! {
     pool_exhausted,
     /// How often reading from a connection paused.
     reads_paused,
-    /// Commands refused because the mailbox was full.
-    mailbox_full,
     /// Turns of the loop.
     turns,
-    /// Wake-ups by handles of other threads.
-    wakeups,
 }
 
 #[cfg(test)]
@@ -96,21 +86,18 @@ mod tests {
 
     #[test]
     fn merging_adds_each_counter() {
-        let mut sum = Counters { accepted: 1, wakeups: 2, ..Counters::default() };
+        let mut sum = Counters { accepted: 1, closed: 2, ..Counters::default() };
         sum.merge(&Counters { accepted: 10, turns: 5, ..Counters::default() });
-        let expected = Counters { accepted: 11, turns: 5, wakeups: 2, ..Counters::default() };
+        let expected = Counters { accepted: 11, turns: 5, closed: 2, ..Counters::default() };
         assert_eq!(sum, expected);
     }
 
     #[test]
     fn iterating_gives_every_counter_once_under_its_name() {
-        let counters = Counters { accepted: 1, wakeups: 2, ..Counters::default() };
+        let counters = Counters { accepted: 1, turns: 2, ..Counters::default() };
         let listed: Vec<_> = counters.iter().collect();
         assert_eq!(listed.len() * size_of::<u64>(), size_of::<Counters>());
-        assert_eq!(
-            (listed.first(), listed.last()),
-            (Some(&("accepted", 1)), Some(&("wakeups", 2)))
-        );
+        assert_eq!((listed.first(), listed.last()), (Some(&("accepted", 1)), Some(&("turns", 2))));
         assert!(listed.iter().map(|(name, _)| name).eq(Counters::NAMES));
         assert_eq!(Counters::NAMES.iter().collect::<BTreeSet<_>>().len(), Counters::NAMES.len());
     }
