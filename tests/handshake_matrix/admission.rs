@@ -171,6 +171,8 @@ fn server_that_is_about_to_stop_gives_503_and_closes() {
     let mut late = bed.connect();
     let request = upgrade(&[]);
     bed.write(&mut late, &request[..20]);
+    let mut plain_late = bed.connect();
+    bed.write(&mut plain_late, "GET /page HT");
     let mut idle = bed.connect();
     bed.write(&mut idle, plain("GET /page", &[]));
     bed.answer(&mut idle);
@@ -184,10 +186,14 @@ fn server_that_is_about_to_stop_gives_503_and_closes() {
     assert_eq!(answer.status_line, UNAVAILABLE);
     assert_eq!(answer.field("Retry-After"), Some("5"));
     bed.expect_end(&mut late);
+    bed.write(&mut plain_late, "TP/1.1\r\nHost: a\r\n\r\n");
+    let answer = bed.answer(&mut plain_late);
+    assert_eq!((&*answer.status_line, answer.field("Connection")), (OK, Some("close")));
+    bed.expect_end(&mut plain_late);
     // Who is in is told to go.
     bed.write(&mut open, masked(0x88, &1001_u16.to_be_bytes()));
     bed.expect_fail(&mut open, CloseCode::GOING_AWAY);
-    drop(late);
+    drop((late, plain_late));
     bed.until("the loop to end", |bed| bed.reactor.is_finished());
     bed.expect_empty();
 }

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use corewire::HandshakeLimits;
-
 use super::bed::*;
 
 /// An upgrade whose head has exactly so many bytes.
@@ -12,15 +10,6 @@ fn head_of(bytes: usize) -> String {
     let request = filled(bytes - filled(0).len());
     assert_eq!(request.len(), bytes);
     request
-}
-
-#[test]
-fn defaults_are_the_documented_ones() {
-    let limits = HandshakeLimits::default();
-    assert_eq!((limits.head_bytes_max, limits.fields_max), (16 << 10, 100));
-    assert_eq!((limits.target_bytes_max, limits.keep_alive_requests_max), (8 << 10, 100));
-    assert_eq!(limits.timeout, Duration::from_secs(10));
-    assert_eq!(limits.keep_alive_timeout, Duration::from_secs(5));
 }
 
 // RFC 6585 §5
