@@ -173,3 +173,7 @@ pub mod fuzzing {
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
