@@ -108,7 +108,8 @@ pub struct LoopLimits {
     pub connections_per_address_max: Option<u32>,
     /// Connections accepted in one turn, so that a storm of them does not starve the established.
     pub accepts_per_turn: u32,
-    /// Bytes handled for one connection in one turn. Default 256 KiB. The rest waits one turn.
+    /// Bytes handled for one connection in one turn, and the end of the message that passes the
+    /// bound. Default 256 KiB. The rest waits one turn.
     pub turn_bytes_max: usize,
     /// Messages handled for one connection in one turn. Default 1,024. The rest waits one turn.
     pub turn_messages_max: u32,

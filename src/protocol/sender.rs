@@ -237,6 +237,7 @@ impl Sender {
         match &mut self.state {
             State::Open => {
                 let Some(heartbeat) = config.heartbeat else { return HeartbeatDue::No };
+                self.forgive_stall(now);
                 if self.is_overdue(config, now) {
                     self.end(Initiator::Local, CloseCause::HeartbeatTimeout);
                     return HeartbeatDue::No;
@@ -253,6 +254,15 @@ impl Sender {
                 HeartbeatDue::No
             }
             State::Closing(_) | State::Closed(_) => HeartbeatDue::No,
+        }
+    }
+
+    /// A ping that goes out late, because this process stood still, moves the deadline by as much:
+    /// a peer that only answers could not show a sign of life meanwhile. One that has not answered
+    /// the ping before has no such excuse.
+    fn forgive_stall(&mut self, now: Moment) {
+        if matches!(self.heartbeat, HeartbeatState::Idle) {
+            self.last_life = self.last_life.plus(now.since(self.ping_due)).min(now);
         }
     }
 

@@ -48,6 +48,11 @@ impl Moment {
         Self::after(Duration::from_micros(self.0), by)
     }
 
+    /// How much later this is than `earlier`; zero if it is not.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
     /// The count modulo 2^32, for spans of up to 71 minutes in half the room.
     pub const fn wrapping_micros(self) -> u32 {
         self.0 as u32

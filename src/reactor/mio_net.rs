@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
-    SocketOptions, Wake,
+    SocketOptions, Surplus, Wake,
 };
 
 /// Sockets over epoll (kqueue on the BSDs), one instance per loop.
@@ -131,20 +131,32 @@ impl Net for MioNet {
         }
     }
 
-    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
+    fn receive_into(
+        &mut self,
+        key: NetKey,
+        rest: &mut [u8],
+        surplus: Surplus,
+    ) -> io::Result<ReceivedInto> {
         let mut buffer = self.take_buffer();
         let room = rest.len();
         let result = self.stream(key).and_then(|stream| {
-            uninterrupted(|| {
-                let surplus = IoSliceMut::new(buffer.as_mut_slice());
-                stream.read_vectored(&mut [IoSliceMut::new(&mut *rest), surplus])
+            uninterrupted(|| match surplus {
+                Surplus::Leave => stream.read(rest),
+                Surplus::Take => stream.read_vectored(&mut [
+                    IoSliceMut::new(&mut *rest),
+                    IoSliceMut::new(buffer.as_mut_slice()),
+                ]),
             })
         });
         match result {
             Ok(bytes) => {
                 let placed_bytes = bytes.min(room);
-                let surplus = Received { buffer, bytes: bytes - placed_bytes };
-                Ok(ReceivedInto { placed_bytes, surplus })
+                let beyond = Received { buffer, bytes: bytes - placed_bytes };
+                let is_short = match surplus {
+                    Surplus::Take => beyond.is_short(),
+                    Surplus::Leave => placed_bytes < room,
+                };
+                Ok(ReceivedInto { placed_bytes, surplus: beyond, is_short })
             }
             Err(error) => {
                 self.give_back(buffer);

@@ -31,6 +31,6 @@ pub use listener::ListenerSettings;
 pub use mio_net::MioNet;
 pub use net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
-    SocketOptions, Wake,
+    SocketOptions, Surplus, Wake,
 };
 pub use turn::{PanicPolicy, Reactor, ReactorConfig, Usage};

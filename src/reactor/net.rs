@@ -44,12 +44,17 @@ pub trait Net {
     /// What `read` says.
     fn receive(&mut self, key: NetKey) -> io::Result<Received>;
 
-    /// Reads into `rest` first, what is more into a buffer as [`Net::receive`] does. No bytes at
-    /// all mean the end of the stream.
+    /// Reads into `rest` first; what is more goes into a buffer as [`Net::receive`] has one, or
+    /// waits in the socket, as `surplus` says. No bytes at all mean the end of the stream.
     ///
     /// # Errors
     /// What `readv` says.
-    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto>;
+    fn receive_into(
+        &mut self,
+        key: NetKey,
+        rest: &mut [u8],
+        surplus: Surplus,
+    ) -> io::Result<ReceivedInto>;
 
     /// Takes a buffer back after it was handled.
     fn give_back(&mut self, buffer: Buffer);
@@ -133,13 +138,24 @@ pub struct Received {
     pub bytes: usize,
 }
 
+/// What to do with bytes that have arrived behind those that have a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surplus {
+    /// Hand them out in a buffer.
+    Take,
+    /// Leave them in the socket: their time has not come.
+    Leave,
+}
+
 /// Bytes that have arrived, the first of them in their final place.
 #[derive(Debug)]
 pub struct ReceivedInto {
     /// How many went into the place given.
     pub placed_bytes: usize,
-    /// What was more.
+    /// What was more; none with [`Surplus::Leave`].
     pub surplus: Received,
+    /// Whether the read had room left, so that the socket is drained.
+    pub is_short: bool,
 }
 
 impl Buffer {

@@ -5,7 +5,7 @@ use std::io;
 use super::context::Context;
 use super::flush::call;
 use super::handler::{Handler, Message};
-use super::net::{Net, Received};
+use super::net::{Net, ReceivedInto, Surplus};
 use super::slot::{Backlog, BacklogKey, Inbound, Phase};
 use super::turn::Reactor;
 use crate::collections::Key;
@@ -162,41 +162,40 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => None,
         };
         let received = match wanted {
-            Some(rest) => self.net.receive_into(socket, rest).map(|into| {
-                if let Inbound::Open(receiver) = &mut receiver.inbound {
-                    receiver.handle_placed(into.placed_bytes);
-                }
-                (into.placed_bytes, into.surplus)
+            Some(rest) => {
+                let room = rest.len().min(budget.bytes);
+                let surplus = if room < budget.bytes { Surplus::Take } else { Surplus::Leave };
+                self.net.receive_into(socket, &mut rest[..room], surplus)
+            }
+            None => self.net.receive(socket).map(|surplus| {
+                let is_short = surplus.is_short();
+                ReceivedInto { placed_bytes: 0, surplus, is_short }
             }),
-            None => self.net.receive(socket).map(|received| (0, received)),
         };
         match received {
-            Ok((0, received)) if received.bytes == 0 => {
-                self.net.give_back(received.buffer);
+            Ok(ReceivedInto { placed_bytes: 0, surplus, .. }) if surplus.bytes == 0 => {
+                self.net.give_back(surplus.buffer);
                 self.handle_end_of_stream(key);
             }
-            Ok((placed_bytes, received)) => {
-                self.handle_received(key, placed_bytes, received, budget);
+            Ok(received) => {
+                if let Inbound::Open(receiver) = &mut receiver.inbound {
+                    receiver.handle_placed(received.placed_bytes);
+                }
+                if received.is_short && !slot.notes.hung_up {
+                    slot.notes.readable = false;
+                }
+                self.handle_received(key, received, budget);
             }
             Err(error) => self.handle_read_error(key, &error),
         }
     }
 
-    fn handle_received(
-        &mut self,
-        key: Key,
-        placed_bytes: usize,
-        mut received: Received,
-        budget: &mut Budget,
-    ) {
+    fn handle_received(&mut self, key: Key, received: ReceivedInto, budget: &mut Budget) {
+        let ReceivedInto { placed_bytes, surplus: mut received, .. } = received;
         let bytes = placed_bytes + received.bytes;
         self.shared.counters.bytes_received += bytes as u64;
         budget.bytes = budget.bytes.saturating_sub(placed_bytes);
-        let is_short = received.is_short();
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
-        if is_short && !slot.notes.hung_up {
-            slot.notes.readable = false;
-        }
         if let Phase::Open { sender, .. } = &mut slot.phase {
             sender.handle_sign_of_life(self.shared.moment);
         }
@@ -340,7 +339,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Event::Close(_) | Event::Failed(_) => {}
             }
             budget.messages -= 1;
-            if budget.messages == 0 || self.is_to_rest(key) {
+            let is_spent = budget.messages == 0 || input.consumed() >= budget.bytes;
+            if is_spent || self.is_to_rest(key) {
                 break;
             }
         }

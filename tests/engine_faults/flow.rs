@@ -309,7 +309,7 @@ fn t4_between_two_services_of_a_ready_neighbour_a_flooder_gets_one_budget() {
 }
 
 #[test]
-fn t4_flooder_of_large_messages_gets_one_message_or_one_read_in_a_turn() {
+fn t4_flooder_of_large_messages_gets_its_bytes_and_no_more_in_a_turn() {
     let mut bed = Bed::new(|_| {}, |_, _| {});
     let flooder = bed.open();
     let flood = message(BINARY, &vec![1; 1 << 20]);
@@ -324,8 +324,8 @@ fn t4_flooder_of_large_messages_gets_one_message_or_one_read_in_a_turn() {
             most = most.max(flooder.moved().received_bytes - before);
         }
     }
-    // One read may take the rest of a message and a receive buffer more.
-    assert!(most <= 1024 * KIB + 256 * KIB, "{most} bytes in one turn");
+    // The read that spends the budget may be a whole receive buffer.
+    assert!(most < 512 * KIB, "{most} bytes in one turn");
 }
 
 #[test]

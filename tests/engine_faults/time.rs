@@ -172,6 +172,30 @@ fn t11_whoever_spoke_during_a_stall_is_heard_before_it_is_judged() {
 }
 
 #[test]
+fn t11_peer_that_only_answers_pings_survives_a_stall_of_any_length() {
+    let mut bed = Bed::echo();
+    let peer = bed.open();
+    let silent = bed.open();
+    let silent_id = bed.latest();
+    bed.run_for(seconds(30));
+    let ping = read_frames(&peer).remove(0);
+    peer.write_all(&message(crate::sim_peer::PONG, &ping.payload));
+    bed.run_for(seconds(1));
+    // In a stall nobody is pinged, so only those who owe an answer already are judged by it.
+    bed.sim.advance(seconds(600));
+    bed.turns(2);
+    assert_eq!(bed.summary(silent_id).cause, CloseCause::HeartbeatTimeout);
+    assert_eq!(bed.reactor.usage().open, 1);
+    assert_eq!(read_frames(&peer).len(), 1, "the ping goes out late");
+    // The 60 s between that ping and the deadline are still the peer's.
+    bed.run_for(Duration::from_millis(59_990));
+    assert_eq!(bed.reactor.usage().open, 1);
+    bed.run_for(seconds(1));
+    assert_eq!(bed.reactor.usage().open, 0);
+    let _ = read_frames(&silent);
+}
+
+#[test]
 fn closing_handshake_that_is_not_answered_ends_after_five_seconds() {
     let mut bed = Bed::new(
         |_| {},

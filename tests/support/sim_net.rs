@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
-    SocketOptions, Wake,
+    SocketOptions, Surplus, Wake,
 };
 
 use crate::sim_link::{End, Moved};
@@ -57,9 +57,12 @@ impl SimNet {
     }
 
     /// Reads into `rest`, then into the network's buffer; nothing of it is kept on an error.
-    fn read(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
+    fn read(&mut self, key: NetKey, rest: &mut [u8], surplus: Surplus) -> io::Result<ReceivedInto> {
         let mut buffer = self.buffer.take().expect("the buffer was given back before this read");
-        let room = rest.len() + buffer.len();
+        let room = match surplus {
+            Surplus::Take => rest.len() + buffer.len(),
+            Surplus::Leave => rest.len(),
+        };
         match self.world.borrow_mut().read(key, room) {
             Ok(bytes) => {
                 let placed_bytes = bytes.len().min(rest.len());
@@ -67,7 +70,7 @@ impl SimNet {
                 let surplus = &bytes[placed_bytes..];
                 buffer.as_mut_slice()[..surplus.len()].copy_from_slice(surplus);
                 let surplus = Received { buffer, bytes: surplus.len() };
-                Ok(ReceivedInto { placed_bytes, surplus })
+                Ok(ReceivedInto { placed_bytes, surplus, is_short: bytes.len() < room })
             }
             Err(error) => {
                 self.buffer = Some(buffer);
@@ -92,12 +95,17 @@ impl Net for SimNet {
     }
 
     fn receive(&mut self, key: NetKey) -> io::Result<Received> {
-        Ok(self.read(key, &mut [])?.surplus)
+        Ok(self.read(key, &mut [], Surplus::Take)?.surplus)
     }
 
-    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
+    fn receive_into(
+        &mut self,
+        key: NetKey,
+        rest: &mut [u8],
+        surplus: Surplus,
+    ) -> io::Result<ReceivedInto> {
         assert!(!rest.is_empty(), "a read into its final place has a place");
-        self.read(key, rest)
+        self.read(key, rest, surplus)
     }
 
     fn give_back(&mut self, mut buffer: Buffer) {

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received,
-    ReceivedInto, SocketOptions, Wake,
+    ReceivedInto, SocketOptions, Surplus, Wake,
 };
 
-/// Every read brings 1 to `bytes_max` bytes and says, by filling its buffer to the end, that more
-/// may wait.
+/// Every read brings 1 to `bytes_max` bytes and says that more may wait.
 pub struct Torn {
     net: MioNet,
     bytes_max: usize,
@@ -50,16 +49,17 @@ impl Net for Torn {
         self.net.receive(key)
     }
 
-    fn receive_into(&mut self, key: NetKey, rest: &mut [u8]) -> io::Result<ReceivedInto> {
-        let mut received = self.receive(key)?;
-        let placed_bytes = received.bytes.min(rest.len());
-        let (placed, surplus) = received.filled().split_at(placed_bytes);
-        rest[..placed_bytes].copy_from_slice(placed);
-        // As long as what it holds: a read with room left would say that the socket is drained.
-        let mut buffer = Buffer::new(surplus.len());
-        buffer.as_mut_slice().copy_from_slice(surplus);
-        let bytes = surplus.len();
-        Ok(ReceivedInto { placed_bytes, surplus: Received { buffer, bytes } })
+    fn receive_into(
+        &mut self,
+        key: NetKey,
+        rest: &mut [u8],
+        _: Surplus,
+    ) -> io::Result<ReceivedInto> {
+        self.reads += 1;
+        self.net.give_back(Buffer::new(1));
+        let bytes_max = rest.len().min(1 + self.reads % self.bytes_max);
+        let received = self.net.receive_into(key, &mut rest[..bytes_max], Surplus::Leave)?;
+        Ok(ReceivedInto { is_short: false, ..received })
     }
 
     fn give_back(&mut self, _: Buffer) {}
