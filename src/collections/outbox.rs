@@ -92,13 +92,18 @@ impl Outbox {
         header: &[u8],
         payload: &[u8],
     ) -> Result<(), PoolExhausted> {
-        if let Some(ring) = pool.ring_mut(self.tail)
-            && ring.push_contiguous(header, payload)
-        {
-            self.queued_bytes += (header.len() + payload.len()) as u64;
-            return Ok(());
-        }
         self.push_mapped(pool, header, payload, |_| {})
+    }
+
+    /// Appends copies of both if the last ring has room for them in one piece; says whether.
+    #[inline]
+    pub fn push_short(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
+        let pushed =
+            pool.ring_mut(self.tail).is_some_and(|ring| ring.push_contiguous(header, payload));
+        if pushed {
+            self.queued_bytes += (header.len() + payload.len()) as u64;
+        }
+        pushed
     }
 
     /// Appends copies of `header` and `payload`, both or neither; `map` then sees the copy of the

@@ -73,20 +73,17 @@ impl Ring {
     }
 
     /// Appends both, if they lie in one piece behind what is held; says whether. This is the path of
-    /// nearly every small frame, so the one bounds check serves for both.
+    /// nearly every small frame, so one bounds check serves for both.
     #[inline]
-    pub fn push_contiguous(&mut self, header: &[u8], payload: &[u8]) -> bool {
+    pub fn push_contiguous(&mut self, header: [u8; 2], payload: &[u8]) -> bool {
         let end = self.start as usize + self.len();
         let bytes = header.len() + payload.len();
         // Where the content wraps around, `end` lies behind the storage.
         let Some(target) = self.storage.get_mut(end..end + bytes) else { return false };
-        let (first, second) = target.split_at_mut(header.len());
-        match (header, &mut *first) {
-            // The header of a short frame: no call for two bytes.
-            (&[one, two], [first, second]) => (*first, *second) = (one, two),
-            _ => first.copy_from_slice(header),
+        if let Some((first, second)) = target.split_first_chunk_mut() {
+            *first = header;
+            second.copy_from_slice(payload);
         }
-        second.copy_from_slice(payload);
         self.len += bytes as u32;
         true
     }

@@ -14,6 +14,8 @@ use crate::wire::{Opcode, ProtocolError, Utf8Validator};
 #[derive(Debug)]
 pub struct ReceivePools {
     assemblies: Slab<Assembly>,
+    /// What the last event lent, whichever connection it was of; it goes back before the next.
+    lent: Option<AssemblyKey>,
     pub(crate) blocks: BlockPool,
 }
 
@@ -32,6 +34,8 @@ pub(super) struct Assembly {
     fragments: u32,
     /// Payload bytes received.
     pub(super) received_bytes: u64,
+    /// Bytes read straight into the block, not looked at yet.
+    pub(super) placed_bytes: usize,
 }
 
 impl ReceivePools {
@@ -40,7 +44,7 @@ impl ReceivePools {
             pinned_bytes_max: limits.block_bytes_max,
             retained_bytes_max: limits.block_bytes_retained,
         });
-        Self { assemblies: Slab::new(), blocks }
+        Self { assemblies: Slab::new(), lent: None, blocks }
     }
 
     /// Bytes of memory, in use or kept for the next message.
@@ -60,6 +64,7 @@ impl ReceivePools {
             utf8: Utf8Validator::default(),
             fragments: 0,
             received_bytes: 0,
+            placed_bytes: 0,
         });
         let name = u32::try_from(index + 1).expect("fewer assemblies than connections, a u32");
         AssemblyKey(NonZeroU32::new(name).expect("one more than an index"))
@@ -72,6 +77,21 @@ impl ReceivePools {
             self.blocks.put_back(block);
         }
         assembly.received_bytes
+    }
+
+    /// Keeps a whole message for as long as it is lent.
+    pub(super) fn lend(&mut self, key: AssemblyKey) {
+        self.give_back_lent();
+        self.lent = Some(key);
+    }
+
+    /// Takes back what the last event lent. The next event does so too; this is for when handling
+    /// stops before.
+    #[inline]
+    pub fn give_back_lent(&mut self) {
+        if let Some(key) = self.lent.take() {
+            self.end(key);
+        }
     }
 
     pub(super) fn get(&self, key: AssemblyKey) -> &Assembly {
@@ -106,7 +126,7 @@ impl ReceivePools {
         more: usize,
         declared_bytes: usize,
     ) -> Result<&mut Block, Failure> {
-        let Self { assemblies, blocks } = self;
+        let Self { assemblies, blocks, .. } = self;
         let slot = &mut assemblies[key.index()].block;
         let block = match slot {
             Some(block) => block,

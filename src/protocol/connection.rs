@@ -11,6 +11,7 @@ use super::pools::Pools;
 use super::receiver::Receiver;
 use super::sender::Sender;
 use super::state::{CloseCause, CloseSummary, Initiator};
+use super::timer::Moment;
 use super::transmit::{NoSink, Transmit};
 use crate::collections::Outbox;
 
@@ -74,8 +75,9 @@ impl Connection {
         now: Instant,
         pools: &'a mut Pools,
     ) -> Events<'a> {
+        let now = pools.send.timeline.moment(now);
         if !input.is_empty() {
-            self.sender.last_life = pools.send.timeline.moment(now);
+            self.sender.handle_sign_of_life(now);
         }
         Events { connection: self, input: Input::new(input), now, pools, sink: NoSink }
     }
@@ -160,7 +162,7 @@ impl Connection {
 pub struct Events<'a> {
     connection: &'a mut Connection,
     input: Input<'a>,
-    now: Instant,
+    now: Moment,
     pools: &'a mut Pools,
     sink: NoSink,
 }
@@ -174,8 +176,7 @@ impl Events<'_> {
         let Self { connection, input, now, pools, sink } = self;
         let Connection { receiver, sender, config } = &mut **connection;
         let Pools { receive, send } = &mut **pools;
-        let now = send.timeline.moment(*now);
-        let mut transmit = Transmit { sender, pools: send, config, now, sink };
+        let mut transmit = Transmit { sender, pools: send, config, now: *now, sink };
         let event = receiver.next(input, receive, &mut transmit)?;
         Some((event, transmit))
     }

@@ -4,12 +4,11 @@ use super::assembler::{AssemblyKey, ReceivePools};
 use super::config::{Config, Delivery};
 use super::event::{Chunk, Event, Failure};
 use super::input::Input;
-use super::ready::{Ready, Source, Step};
+use super::ready::{Ready, Short, Source, Step};
 use super::transmit::Transmit;
 use crate::limits::RECEIVE_INTO_BYTES_MIN;
 use crate::wire::{
-    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, Utf8Validator, mask, parse_close,
-    validate_whole,
+    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, mask, parse_close, validate_whole,
 };
 
 /// The receiving half of a connection. It owns no buffer while it is between two frames.
@@ -18,10 +17,6 @@ pub struct Receiver {
     stage: Stage,
     /// The message whose first frame has come and whose last has not.
     message: Option<AssemblyKey>,
-    /// What the last event lent; it goes back with the next call.
-    lent: Option<AssemblyKey>,
-    /// Bytes read straight into the block of `message`, not looked at yet.
-    placed_bytes: u32,
 }
 
 /// Which part of a frame comes next.
@@ -52,7 +47,7 @@ impl Default for Receiver {
 impl Receiver {
     /// Between two frames, before the first.
     pub const fn new() -> Self {
-        Self { stage: Stage::BETWEEN_FRAMES, message: None, lent: None, placed_bytes: 0 }
+        Self { stage: Stage::BETWEEN_FRAMES, message: None }
     }
 
     /// The next event in `input`, or `None` when the input is used up.
@@ -66,16 +61,55 @@ impl Receiver {
         pools: &'a mut ReceivePools,
         transmit: &mut Transmit<'_>,
     ) -> Option<Event<'a>> {
-        self.give_back_lent(pools);
+        pools.give_back_lent();
         if !transmit.is_receiving() {
-            self.finish();
-            self.give_back_lent(pools);
+            self.finish(pools);
         }
+        if let Some(short) = self.next_short(input, transmit.config()) {
+            return Some(match short.event(input) {
+                Ok(event) => event,
+                Err(error) => self.fail(error.into(), transmit),
+            });
+        }
+        self.next_of_any_kind(input, pools, transmit)
+    }
+
+    /// The next message, if it is a short one that lies in `input` as a whole: what nearly every
+    /// message is, without a look at anything else. Text is not validated yet.
+    #[inline(always)]
+    pub(crate) fn next_short(&self, input: &mut Input<'_>, config: &Config) -> Option<Short> {
+        let is_between_messages =
+            matches!(self.stage, Stage::Header { len: 0, .. }) && self.message.is_none();
+        if !is_between_messages || config.delivery != Delivery::Whole {
+            return None;
+        }
+        let header = Header::parse_short(input.rest(), config.role)?;
+        let frame_bytes = header.header_bytes + header.payload_bytes;
+        if frame_bytes > input.remaining()
+            || header.payload_bytes as u64 > config.limits.message_bytes_max
+        {
+            return None;
+        }
+        let range = input.at + header.header_bytes..input.at + frame_bytes;
+        input.at += frame_bytes;
+        input.unmask(&range, header.masking_key);
+        Some(Short { opcode: header.opcode, range })
+    }
+
+    fn next_of_any_kind<'a>(
+        &mut self,
+        input: &'a mut Input<'_>,
+        pools: &'a mut ReceivePools,
+        transmit: &mut Transmit<'_>,
+    ) -> Option<Event<'a>> {
         let mut ready = Ready::NOTHING;
         match self.advance(&mut ready, input, pools, transmit.config()) {
             Ok(Step::Ready) => Some(self.lend(&ready, input, pools, transmit)),
             Ok(Step::Continue | Step::Starved) => None,
-            Err(failure) => Some(self.fail(failure, transmit)),
+            Err(failure) => {
+                self.finish(pools);
+                Some(self.fail(failure, transmit))
+            }
         }
     }
 
@@ -88,7 +122,7 @@ impl Receiver {
     ) -> Option<&'a mut [u8]> {
         match (&self.stage, self.message, config.delivery) {
             (Stage::Data { left, .. }, Some(key), Delivery::Whole)
-                if *left >= RECEIVE_INTO_BYTES_MIN as u64 && self.placed_bytes == 0 =>
+                if *left >= RECEIVE_INTO_BYTES_MIN as u64 && pools.get(key).placed_bytes == 0 =>
             {
                 pools.spare(key, *left)
             }
@@ -98,43 +132,36 @@ impl Receiver {
 
     /// So many bytes were read into the place that [`Receiver::wanted`] gave. They come before
     /// any further input.
-    pub fn handle_placed(&mut self, bytes: usize) {
-        self.placed_bytes = u32::try_from(bytes).expect("no read returns 4 GiB");
-    }
-
-    /// Gives back what the last event lent, for when handling stops before `next` says `None`.
-    pub fn give_back_lent(&mut self, pools: &mut ReceivePools) {
-        if let Some(key) = self.lent.take() {
-            pools.end(key);
+    pub fn handle_placed(&mut self, bytes: usize, pools: &mut ReceivePools) {
+        if let Some(key) = self.message {
+            pools.get_mut(key).placed_bytes = bytes;
         }
     }
 
     /// Gives everything back to the pools; tells how many payload bytes of an unfinished message
     /// had been received.
     pub fn release(&mut self, pools: &mut ReceivePools) -> u64 {
-        self.give_back_lent(pools);
-        self.finish();
-        self.give_back_lent(pools);
+        pools.give_back_lent();
+        self.finish(pools);
         self.message.take().map_or(0, |key| pools.end(key))
     }
 
-    /// Whatever follows is ignored. A torn control frame goes back like something lent: only
-    /// between two frames is anything lent already.
-    fn finish(&mut self) {
+    /// Whatever follows is ignored.
+    fn finish(&mut self, pools: &mut ReceivePools) {
         if let Stage::Control { held, .. } = self.stage {
-            self.lent = Some(held);
+            pools.end(held);
         }
         self.stage = Stage::Finished;
     }
 
+    /// What is wrong was found between two frames, or [`finish`](Self::finish) was called.
     #[cold]
-    fn fail<'a>(&mut self, failure: Failure, transmit: &mut Transmit<'_>) -> Event<'a> {
-        self.finish();
+    pub(crate) fn fail<'a>(&mut self, failure: Failure, transmit: &mut Transmit<'_>) -> Event<'a> {
+        self.stage = Stage::Finished;
         transmit.fail(failure);
         Event::Failed(failure)
     }
 
-    #[inline(always)]
     fn advance(
         &mut self,
         ready: &mut Ready,
@@ -144,20 +171,11 @@ impl Receiver {
     ) -> Result<Step, Failure> {
         loop {
             let step = match &self.stage {
-                Stage::Header { len, .. } => {
-                    let short = match len {
-                        0 => Header::parse_short(&input.bytes[input.at..], config.header_rules()),
-                        _ => None,
-                    };
-                    if let Some(parsed) = short {
-                        input.at += parsed.header_bytes;
-                        self.begin_frame(ready, &parsed.header, input, pools, config)?
-                    } else if input.remaining() == 0 {
-                        Step::Starved
-                    } else {
-                        self.begin_any_frame(ready, input, pools, config)?
-                    }
-                }
+                Stage::Header { .. } if input.remaining() == 0 => Step::Starved,
+                Stage::Header { .. } => match self.take_header(input, config)? {
+                    Some(header) => self.begin_frame(ready, &header, input, pools, config)?,
+                    None => Step::Starved,
+                },
                 Stage::Data { .. } => self.continue_data(ready, input, pools, config)?,
                 Stage::Control { .. } => self.continue_control(ready, input, pools)?,
                 Stage::InvalidText => return Err(ProtocolError::InvalidUtf8.into()),
@@ -172,21 +190,7 @@ impl Receiver {
         }
     }
 
-    #[inline(never)]
-    fn begin_any_frame(
-        &mut self,
-        ready: &mut Ready,
-        input: &mut Input<'_>,
-        pools: &mut ReceivePools,
-        config: &Config,
-    ) -> Result<Step, Failure> {
-        match self.take_header(input, config)? {
-            Some(header) => self.begin_frame(ready, &header, input, pools, config),
-            None => Ok(Step::Starved),
-        }
-    }
-
-    /// Every header but the short ones; those that are torn wait in the stage.
+    /// The header that comes next; one that is torn waits in the stage.
     fn take_header(
         &mut self,
         input: &mut Input<'_>,
@@ -223,7 +227,7 @@ impl Receiver {
         Ok(None)
     }
 
-    #[inline(always)]
+    #[inline]
     fn begin_frame(
         &mut self,
         ready: &mut Ready,
@@ -312,7 +316,7 @@ impl Receiver {
         };
         let assembly = pools.get_mut(key);
         let (opcode, offset) = (assembly.opcode, assembly.received_bytes);
-        let placed = std::mem::take(&mut self.placed_bytes) as usize;
+        let placed = std::mem::take(&mut assembly.placed_bytes);
         let piece_bytes = if placed > 0 {
             let piece = assembly.placed_mut(placed);
             mask::apply(piece, *masking_key);
@@ -332,7 +336,7 @@ impl Receiver {
             if opcode == Opcode::Text {
                 let before = assembly.utf8;
                 if assembly.utf8.validate(piece).is_err() {
-                    ready.range.end = ready.range.start + valid_bytes(before, piece);
+                    ready.range.end = ready.range.start + before.valid_bytes(piece);
                     ready.offset = offset;
                     return self.refuse_text(ready, config);
                 }
@@ -374,7 +378,7 @@ impl Receiver {
             return self.refuse_text(ready, config);
         }
         self.message = None;
-        self.lent = Some(key);
+        pools.lend(key);
         match config.delivery {
             Delivery::Whole => ready.assembly = Some(key),
             Delivery::Streaming => ready.source = Source::Piece,
@@ -414,11 +418,11 @@ impl Receiver {
         mask::apply(pools.get_mut(held).payload_mut(), *masking_key);
         (ready.source, ready.opcode, ready.assembly) = (Source::Control, *opcode, Some(held));
         self.stage = Stage::BETWEEN_FRAMES;
-        self.lent = Some(held);
+        pools.lend(held);
         Ok(Step::Ready)
     }
 
-    #[inline(always)]
+    #[inline]
     fn lend<'a>(
         &mut self,
         ready: &Ready,
@@ -441,7 +445,7 @@ impl Receiver {
 
     /// Text is validated here where it lies whole, and once more where it was assembled from
     /// pieces that were valid: a `&str` needs that proof in one place.
-    #[inline(always)]
+    #[inline]
     fn lend_message<'a>(
         &mut self,
         opcode: Opcode,
@@ -483,12 +487,6 @@ impl Receiver {
             }
         }
     }
-}
-
-/// How many bytes of `piece` come before the first that cannot be right.
-#[cold]
-fn valid_bytes(mut before: Utf8Validator, piece: &[u8]) -> usize {
-    piece.iter().take_while(|byte| before.validate(std::slice::from_ref(byte)).is_ok()).count()
 }
 
 #[cfg(test)]
@@ -548,7 +546,7 @@ mod tests {
             assert!(!place.is_empty());
             let count = place.len().min(bytes).min(wire.len());
             place[..count].copy_from_slice(&wire[..count]);
-            self.receiver.handle_placed(count);
+            self.receiver.handle_placed(count, &mut self.pools.receive);
             count
         }
     }
@@ -646,6 +644,6 @@ mod tests {
 
     #[test]
     fn an_idle_receiver_is_small() {
-        assert!(size_of::<Receiver>() <= 32, "{} bytes", size_of::<Receiver>());
+        assert!(size_of::<Receiver>() <= 24, "{} bytes", size_of::<Receiver>());
     }
 }

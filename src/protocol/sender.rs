@@ -128,6 +128,29 @@ impl Sender {
         self.last_life = now;
     }
 
+    /// Queues a message as nearly all are: short, unmasked, on an open connection that takes output,
+    /// behind what is corked already. Says whether it was one; if not, nothing has happened.
+    #[inline]
+    pub(crate) fn cork_short(
+        &mut self,
+        pools: &mut SendPools,
+        config: &Config,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> bool {
+        let is_plain = matches!(self.state, State::Open)
+            && self.flow == Flow::Free
+            && self.in_parts == Parts::None
+            && config.role == Role::Server;
+        let queued_max = config.limits.backpressure_bytes_max.min(CORK_BYTES_MAX);
+        match Header::encode_short(opcode, payload.len()) {
+            Some(header) if is_plain && self.queued_bytes() < queued_max => {
+                self.outbox.push_short(&mut pools.outbox, header, payload)
+            }
+            _ => false,
+        }
+    }
+
     /// The first `bytes` unsent ones were written. With everything written, output flows again.
     pub(crate) fn handle_transmitted(&mut self, bytes: usize, pools: &mut SendPools, now: Moment) {
         let queued = self.queued_bytes();
@@ -259,9 +282,9 @@ impl Sender {
 
     /// A ping that goes out late, because this process stood still, moves the deadline by as much:
     /// a peer that only answers could not show a sign of life meanwhile. One that has not answered
-    /// the ping before has no such excuse.
+    /// the ping before, or takes no output, has no such excuse.
     fn forgive_stall(&mut self, now: Moment) {
-        if matches!(self.heartbeat, HeartbeatState::Idle) {
+        if matches!(self.heartbeat, HeartbeatState::Idle) && self.flow == Flow::Free {
             self.last_life = self.last_life.plus(now.since(self.ping_due)).min(now);
         }
     }
@@ -360,6 +383,9 @@ impl Sender {
         }
     }
 }
+
+/// Above so much in the queue nothing is simple any more.
+const CORK_BYTES_MAX: usize = 1 << 20;
 
 /// Whether a heartbeat ping is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

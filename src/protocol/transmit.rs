@@ -288,10 +288,12 @@ impl<'a> Transmit<'a> {
 
     #[inline]
     fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
+        if self.sender.cork_short(self.pools, self.config, opcode, payload) {
+            return SendOutcome::Sent;
+        }
         self.send_frame(&whole_header(opcode, payload.len()), payload)
     }
 
-    #[inline]
     fn send_frame(&mut self, header: &Header, payload: &[u8]) -> SendOutcome {
         self.send_with(payload.len(), |transmit| {
             let offer_at_once = payload.len() >= COPY_BYTES_MAX

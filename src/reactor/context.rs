@@ -98,24 +98,19 @@ impl<D> Context<'_, D> {
     /// Sends a message to the current connection. See [`Peer`] for all that can be sent.
     #[inline]
     pub fn send(&mut self, message: Message<'_>) -> SendOutcome {
-        match message {
-            Message::Text(text) => self.send_text(text),
-            Message::Binary(bytes) => self.send_binary(bytes),
-        }
+        self.shared.send_slice(self.current, self.writer, message)
     }
 
     /// Sends a text message to the current connection.
     #[inline]
     pub fn send_text(&mut self, payload: &str) -> SendOutcome {
-        let current = self.current;
-        self.shared.send(current, self.writer, |transmit| transmit.send_text(payload))
+        self.send(Message::Text(payload))
     }
 
     /// Sends a binary message to the current connection.
     #[inline]
     pub fn send_binary(&mut self, payload: &[u8]) -> SendOutcome {
-        let current = self.current;
-        self.shared.send(current, self.writer, |transmit| transmit.send_binary(payload))
+        self.send(Message::Binary(payload))
     }
 
     /// Begins the closing handshake of the current connection.
@@ -143,15 +138,22 @@ impl<D> Context<'_, D> {
 }
 
 impl<D> Peer<'_, D> {
+    /// Sends a message.
+    pub fn send(&mut self, message: Message<'_>) -> SendOutcome {
+        let outcome = self.shared.send_slice(self.key, self.writer, message);
+        self.shared.mark_dirty(self.key);
+        outcome
+    }
+
     /// Sends a text message.
     pub fn send_text(&mut self, payload: &str) -> SendOutcome {
-        self.send_with(|transmit| transmit.send_text(payload))
+        self.send(Message::Text(payload))
     }
 
     /// Sends a binary message: small ones are copied behind what is corked, large ones written at
     /// once from where they lie.
     pub fn send_binary(&mut self, payload: &[u8]) -> SendOutcome {
-        self.send_with(|transmit| transmit.send_binary(payload))
+        self.send(Message::Binary(payload))
     }
 
     /// Sends a binary message that the queue may keep by reference.

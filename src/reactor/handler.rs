@@ -7,6 +7,7 @@ use super::context::Context;
 use super::id::ConnectionId;
 use crate::handshake::{Accept, Request, Response};
 use crate::protocol::{Chunk, CloseSummary};
+use crate::wire::Opcode;
 
 /// An application on a loop. One value serves all connections of its loop, from one thread.
 ///
@@ -85,7 +86,17 @@ pub enum Message<'a> {
 }
 
 impl Message<'_> {
+    /// The opcode that it has, or had, on the wire.
+    #[inline]
+    pub const fn opcode(&self) -> Opcode {
+        match self {
+            Self::Text(_) => Opcode::Text,
+            Self::Binary(_) => Opcode::Binary,
+        }
+    }
+
     /// The bytes of either.
+    #[inline]
     pub const fn payload(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),

@@ -7,9 +7,9 @@ use super::flush::call;
 use super::handler::{Handler, Message};
 use super::net::{Net, ReceivedInto, Surplus};
 use super::slot::{Backlog, BacklogKey, Inbound, Phase};
-use super::turn::Reactor;
+use super::turn::{PanicPolicy, Reactor};
 use crate::collections::Key;
-use crate::protocol::{Event, Input};
+use crate::protocol::{Event, Failure, Input};
 
 /// What one connection may still take of this turn.
 pub(super) struct Budget {
@@ -140,7 +140,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn fail_exhausted(&mut self, key: Key) {
         self.shared.counters.pool_exhausted += 1;
         let failed = self.shared.with_transmit(key, &mut self.net, |transmit| {
-            transmit.fail(crate::protocol::Failure::PoolExhausted);
+            transmit.fail(Failure::PoolExhausted);
         });
         if failed.is_none() {
             self.end(key);
@@ -179,7 +179,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
             Ok(received) => {
                 if let Inbound::Open(receiver) = &mut receiver.inbound {
-                    receiver.handle_placed(received.placed_bytes);
+                    receiver.handle_placed(received.placed_bytes, &mut self.receive_pools);
                 }
                 if received.is_short && !slot.notes.hung_up {
                     slot.notes.readable = false;
@@ -300,43 +300,27 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         loop {
             let Self { handler, shared, net, panics, receivers, receive_pools, .. } = self;
             let Inbound::Open(receiver) = &mut receivers[key.index as usize].inbound else { break };
-            let event = shared.with_transmit(key, net, |transmit| {
-                receiver.next(&mut input, receive_pools, transmit)
-            });
-            let Some(Some(event)) = event else { break };
+            // Most messages are short and whole: for them nothing has to be at hand but the limits.
+            let config = shared.open_config(key);
+            let short = config.and_then(|config| receiver.next_short(&mut input, config));
+            let event = match &short {
+                Some(short) => short.event(&input),
+                None => {
+                    let event = shared.with_transmit(key, net, |transmit| {
+                        receiver.next(&mut input, receive_pools, transmit)
+                    });
+                    let Some(Some(event)) = event else { break };
+                    Ok(event)
+                }
+            };
             let mut ctx = Context { shared, writer: net, current: key };
-            let panics = *panics;
             match event {
-                Event::Text(text) => {
-                    ctx.shared.counters.messages_received += 1;
-                    let message = Message::Text(text);
-                    call(handler, &mut ctx, panics, |handler, ctx| {
-                        handler.on_message(ctx, message);
+                Ok(event) => dispatch(handler, &mut ctx, *panics, event),
+                Err(error) => {
+                    ctx.shared.with_transmit(key, ctx.writer, |transmit| {
+                        receiver.fail(Failure::Protocol(error), transmit);
                     });
                 }
-                Event::Binary(bytes) => {
-                    ctx.shared.counters.messages_received += 1;
-                    let message = Message::Binary(bytes);
-                    call(handler, &mut ctx, panics, |handler, ctx| {
-                        handler.on_message(ctx, message);
-                    });
-                }
-                Event::Chunk(chunk) => {
-                    ctx.shared.counters.messages_received += u64::from(chunk.fin);
-                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_chunk(ctx, chunk));
-                }
-                Event::Ping(payload) => {
-                    ctx.shared.counters.pings_received += 1;
-                    call(handler, &mut ctx, panics, |handler, ctx| handler.on_ping(ctx, payload));
-                }
-                Event::Pong { payload, round_trip } => {
-                    ctx.shared.counters.pongs_received += 1;
-                    call(handler, &mut ctx, panics, |handler, ctx| {
-                        handler.on_pong(ctx, payload, round_trip);
-                    });
-                }
-                // Both are told when the connection is over, by `on_close`.
-                Event::Close(_) | Event::Failed(_) => {}
             }
             budget.messages -= 1;
             let is_spent = budget.messages == 0 || input.consumed() >= budget.bytes;
@@ -344,11 +328,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 break;
             }
         }
-        let consumed = input.consumed();
-        if let Inbound::Open(receiver) = &mut self.receivers[key.index as usize].inbound {
-            receiver.give_back_lent(&mut self.receive_pools);
-        }
-        consumed
+        self.receive_pools.give_back_lent();
+        input.consumed()
     }
 
     /// Whether handling pauses between two messages: the application wants it, or the outbox is
@@ -364,4 +345,37 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.settle_flow(key);
         self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held())
     }
+}
+
+/// Hands an event to the callback that is for it.
+#[inline(always)]
+fn dispatch<H: Handler>(
+    handler: &mut H,
+    ctx: &mut Context<'_, H::Data>,
+    panics: PanicPolicy,
+    event: Event<'_>,
+) {
+    let counters = &mut ctx.shared.counters;
+    let message = match event {
+        Event::Text(text) => Message::Text(text),
+        Event::Binary(bytes) => Message::Binary(bytes),
+        Event::Chunk(chunk) => {
+            counters.messages_received += u64::from(chunk.fin);
+            return call(handler, ctx, panics, |handler, ctx| handler.on_chunk(ctx, chunk));
+        }
+        Event::Ping(payload) => {
+            counters.pings_received += 1;
+            return call(handler, ctx, panics, |handler, ctx| handler.on_ping(ctx, payload));
+        }
+        Event::Pong { payload, round_trip } => {
+            counters.pongs_received += 1;
+            return call(handler, ctx, panics, |handler, ctx| {
+                handler.on_pong(ctx, payload, round_trip);
+            });
+        }
+        // Both are told when the connection is over, by `on_close`.
+        Event::Close(_) | Event::Failed(_) => return,
+    };
+    counters.messages_received += 1;
+    call(handler, ctx, panics, |handler, ctx| handler.on_message(ctx, message));
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::context::{GONE, SlotSink, Writer};
+use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
 use super::slot::{Phase, Slot};
@@ -56,8 +57,40 @@ impl<D> Shared<D> {
         Some(act(&mut transmit))
     }
 
-    /// Sends to `key` and counts.
+    /// Sends a message given as a slice and counts.
     #[inline]
+    pub(super) fn send_slice(
+        &mut self,
+        key: Key,
+        writer: &mut dyn Writer,
+        message: Message<'_>,
+    ) -> SendOutcome {
+        if let Some(slot) = self.slots.get_mut(key)
+            && let Phase::Open { sender, .. } = &mut slot.phase
+        {
+            let config = &self.listeners[usize::from(slot.listener)].config;
+            if sender.cork_short(&mut self.pools, config, message.opcode(), message.payload()) {
+                self.counters.messages_sent += 1;
+                return SendOutcome::Sent;
+            }
+        }
+        self.send(key, writer, |transmit| match message {
+            Message::Text(text) => transmit.send_text(text),
+            Message::Binary(bytes) => transmit.send_binary(bytes),
+        })
+    }
+
+    /// Whether `key` is an open WebSocket, and then what it is held to.
+    #[inline]
+    pub(super) fn open_config(&self, key: Key) -> Option<&Config> {
+        let slot = self.slots.get(key)?;
+        match &slot.phase {
+            Phase::Open { sender, .. } if sender.is_open() => Some(self.config(slot)),
+            _ => None,
+        }
+    }
+
+    /// Sends to `key` and counts.
     pub(super) fn send(
         &mut self,
         key: Key,

@@ -53,6 +53,19 @@ pub struct ParsedHeader {
     pub header_bytes: usize,
 }
 
+/// The header of a message in one frame of at most 125 bytes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ShortHeader {
+    /// Text or binary.
+    pub opcode: Opcode,
+    /// [`MaskingKey::IDENTITY`] if the frame is not masked.
+    pub masking_key: MaskingKey,
+    /// At most 125.
+    pub payload_bytes: usize,
+    /// 2 or 6.
+    pub header_bytes: usize,
+}
+
 impl Header {
     /// Parses the header at the beginning of `input`; `None` when it needs more bytes.
     ///
@@ -89,24 +102,36 @@ impl Header {
         Ok(Some(ParsedHeader { header, header_bytes: input.len() - rest.len() }))
     }
 
-    /// What a server nearly always sees, the header of a short masked frame that keeps every rule,
-    /// in one bounds check. `None` says nothing: [`Header::parse`] then finds out what it is.
+    /// What is nearly always seen: a short, unfragmented, uncompressed message that keeps every
+    /// rule. `None` says nothing: [`Header::parse`] then finds out what it is.
     #[inline(always)]
-    pub fn parse_short(input: &[u8], rules: HeaderRules) -> Option<ParsedHeader> {
-        let &[first, second, ref key @ ..] = input.first_chunk::<6>()?;
-        let is_short = second & MASK != 0 && second & LENGTH < LENGTH_16;
-        if rules.role != Role::Server || !is_short || first & RSV != 0 {
+    pub fn parse_short(input: &[u8], role: Role) -> Option<ShortHeader> {
+        let (&[first, second], rest) = input.split_first_chunk()?;
+        let opcode = match first {
+            SHORT_TEXT => Opcode::Text,
+            SHORT_BINARY => Opcode::Binary,
+            _ => return None,
+        };
+        let (mask, masking_key, header_bytes) = match role {
+            Role::Server => (MASK, MaskingKey::from_bytes(*rest.first_chunk()?), 6),
+            Role::Client => (0, MaskingKey::IDENTITY, 2),
+        };
+        // What stands in the length's place with another MASK bit is too long for this.
+        let payload_bytes = usize::from(second ^ mask);
+        if payload_bytes >= usize::from(LENGTH_16) {
             return None;
         }
-        let opcode = Opcode::from_bits(first & OPCODE)?;
-        let fin = first & FIN != 0;
-        if opcode.is_control() && !fin {
-            return None;
+        Some(ShortHeader { opcode, masking_key, payload_bytes, header_bytes })
+    }
+
+    /// The header of a message in one unmasked frame, if its payload is short enough for two bytes.
+    #[inline]
+    pub const fn encode_short(opcode: Opcode, payload_bytes: usize) -> Option<[u8; 2]> {
+        if payload_bytes < LENGTH_16 as usize {
+            Some([FIN | opcode as u8, payload_bytes as u8])
+        } else {
+            None
         }
-        let masking_key = Some(MaskingKey::from_bytes(*key));
-        let payload_bytes = u64::from(second & LENGTH);
-        let header = Self { fin, rsv1: false, opcode, masking_key, payload_bytes };
-        Some(ParsedHeader { header, header_bytes: 6 })
     }
 
     /// Writes the header into the beginning of `out`, the length in its shortest form, and returns
@@ -205,6 +230,8 @@ const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
 const RSV1: u8 = 0x40;
 const OPCODE: u8 = 0x0F;
+const SHORT_TEXT: u8 = FIN | Opcode::Text as u8;
+const SHORT_BINARY: u8 = FIN | Opcode::Binary as u8;
 
 // Byte 1; the two lengths announce an extended one of 16 or 64 bits.
 const MASK: u8 = 0x80;
@@ -441,6 +468,8 @@ mod tests {
             };
             let mut out = [0; HEADER_BYTES_MAX];
             assert_eq!(header.encode(&mut out), header_bytes, "{payload_bytes}");
+            let short = (header_bytes == 2).then_some([out[0], out[1]]);
+            assert_eq!(Header::encode_short(Opcode::Binary, payload_bytes as usize), short);
         }
     }
 
@@ -480,19 +509,26 @@ mod tests {
     }
 
     #[test]
-    fn the_short_path_sees_exactly_the_short_masked_frames_that_keep_the_rules() {
+    fn the_short_path_sees_exactly_the_short_messages_in_one_frame_that_keep_the_rules() {
         for rules in RULES {
             for first in 0..=u8::MAX {
                 for second in 0..=u8::MAX {
                     for length in 0..=8 {
                         let input = &[first, second, 1, 2, 3, 4, 5, 6][..length];
                         let whole = Header::parse(input, rules).ok().flatten();
-                        let is_short = |parsed: &ParsedHeader| {
-                            rules.role == Role::Server
-                                && parsed.header_bytes == 6
-                                && !parsed.header.rsv1
-                        };
-                        assert_eq!(Header::parse_short(input, rules), whole.filter(is_short));
+                        let short = whole.and_then(|ParsedHeader { header, header_bytes }| {
+                            let is_short = header.fin
+                                && !header.rsv1
+                                && matches!(header.opcode, Opcode::Text | Opcode::Binary)
+                                && header.payload_bytes <= 125;
+                            is_short.then_some(ShortHeader {
+                                opcode: header.opcode,
+                                masking_key: header.masking_key.unwrap_or(MaskingKey::IDENTITY),
+                                payload_bytes: header.payload_bytes as usize,
+                                header_bytes,
+                            })
+                        });
+                        assert_eq!(Header::parse_short(input, rules.role), short);
                     }
                 }
             }

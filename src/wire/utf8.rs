@@ -65,6 +65,12 @@ impl Utf8Validator {
         self.len == 0
     }
 
+    /// How many bytes of the next piece come before the first that cannot be right.
+    #[cold]
+    pub fn valid_bytes(mut self, piece: &[u8]) -> usize {
+        piece.iter().take_while(|byte| self.validate(std::slice::from_ref(byte)).is_ok()).count()
+    }
+
     /// Completes the unfinished character with the piece's first bytes as far as they go, and
     /// returns the bytes behind it.
     #[cold]

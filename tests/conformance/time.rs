@@ -93,7 +93,9 @@ fn output_that_is_taken_after_a_refusal_is_a_sign_of_life() {
     assert!(server.act(|t| t.send_binary(&[0; 1000])).is_taken());
     server.write_all();
     assert_eq!(server.due_in(), Some(29 * SECOND));
-    server.advance(89 * SECOND);
+    server.advance(29 * SECOND);
+    server.write_all();
+    server.advance(60 * SECOND);
     assert!(server.connection.is_closed(), "the kernel's buffer is no peer");
 }
 
@@ -209,10 +211,26 @@ fn a_clock_that_jumps_brings_one_ping() {
     assert!(server.connection.is_open());
 }
 
-/// T10: without a sign of life the same jump finds the peer dead, at once and without a ping.
+/// T10: a peer that owes no pong when the clock jumps is asked before it counts as dead.
 #[test]
-fn a_clock_that_jumps_over_both_deadlines_finds_the_peer_dead() {
+fn a_clock_that_jumps_over_both_deadlines_brings_the_ping_first() {
     let mut server = Endpoint::server();
+    server.advance(3600 * SECOND);
+    assert!(server.connection.is_open());
+    assert_eq!(server.write_frames().len(), 1);
+    assert_eq!(server.due_in(), Some(30 * SECOND));
+    server.advance(30 * SECOND);
+    assert!(server.connection.is_open());
+    server.advance(30 * SECOND);
+    assert!(server.connection.is_closed(), "60 s after the ping, as without the jump");
+}
+
+/// T10: a peer that has not answered the ping before is dead at once, without another one.
+#[test]
+fn a_clock_that_jumps_finds_a_peer_dead_that_owes_a_pong() {
+    let mut server = Endpoint::server();
+    server.advance(30 * SECOND);
+    assert_eq!(server.write_frames().len(), 1);
     server.advance(3600 * SECOND);
     assert!(server.connection.is_closed());
     assert_eq!(server.unsent(), []);
