@@ -238,6 +238,22 @@ fn pipelining_peer_that_does_not_read_its_answers_is_not_kept() {
         most = most.max(bed.reactor.usage().pinned_bytes);
     }
     assert!(most < (256 << 10) + 2 * 110_000, "{most} bytes pinned");
+    bed.run_for(Duration::from_secs(4));
+    assert_eq!(bed.reactor.usage().sockets, 1);
+    bed.run_for(Duration::from_secs(2));
+    bed.assert_empty();
+    // One that reads in time gets the three that pass the high-water mark, and one more.
+    let late = bed.sim.connect(bed.address);
+    late.set_buffers(1 << 20, 10_000);
+    late.write_all(&large_request("keep-alive").repeat(100));
+    bed.turns(10);
+    let mut bytes = Vec::new();
+    for _ in 0..100 {
+        bytes.extend(late.read_all());
+        bed.turn();
+    }
+    assert_eq!(answers(&bytes).len(), 4);
+    assert_eq!(late.end_seen(), End::Fin);
     // One that reads gets them all.
     let reader = bed.sim.connect(bed.address);
     reader.set_buffers(1 << 20, 20 << 20);
