@@ -5,14 +5,18 @@
 //! ([`TimerKey`]). Whatever can grow has a bound, and says how much memory it pins.
 
 pub mod block;
+mod cursor;
 pub mod outbox;
+mod outbox_pool;
 pub mod ring;
 mod segment;
 pub mod table;
 pub mod wheel;
 
 pub use block::{Block, BlockPool, BlockPoolLimits};
-pub use outbox::{Cursor, Outbox, OutboxPool, SegmentKey};
+pub use cursor::Cursor;
+pub use outbox::{Outbox, SegmentKey};
+pub use outbox_pool::OutboxPool;
 pub use table::{Key, Table};
 pub use wheel::{TimerKey, Wheel};
 

@@ -13,10 +13,10 @@
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use slab::Slab;
 
 use super::PoolExhausted;
-use super::ring::{Ring, RingPool};
+use super::cursor::Cursor;
+use super::outbox_pool::{NONE, OutboxPool, Segment};
 use super::segment::Data;
 
 pub use super::segment::HEADER_BYTES_MAX;
@@ -36,30 +36,10 @@ pub struct Outbox {
     queued_bytes: u64,
 }
 
-/// The segments of all outboxes of a loop.
-#[derive(Debug)]
-pub struct OutboxPool {
-    segments: Slab<Segment>,
-    segments_max: usize,
-    rings: RingPool,
-    shared_bytes: u64,
-    /// The number given to the latest replaceable segment. At a billion per second it lasts 584
-    /// years, so no number comes twice.
-    sequence: u64,
-}
-
 /// A replaceable segment. Once a byte of the segment was consumed the key is stale, for ever.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct SegmentKey {
     index: u32,
-    sequence: u64,
-}
-
-#[derive(Debug)]
-struct Segment {
-    data: Data,
-    next: u32,
-    /// The number of a replaceable segment of which nothing is consumed; otherwise 0.
     sequence: u64,
 }
 
@@ -274,7 +254,7 @@ impl Outbox {
 
     /// A cursor at the oldest queued byte.
     pub fn cursor<'a>(&'a self, pool: &'a OutboxPool) -> Cursor<'a> {
-        Cursor { pool, segment: self.head, offset: 0, position: 0 }
+        Cursor::new(pool, self.head)
     }
 
     /// The way of a push that does not fit into the last segment: the first of a batch, or one that
@@ -342,124 +322,6 @@ impl Default for Outbox {
         Self::new()
     }
 }
-
-impl OutboxPool {
-    /// Makes a pool of at most `rings_max` rings of `ring_bytes` each and at most `segments_max`
-    /// segments, counting rings, references and headers. Nothing is allocated yet.
-    ///
-    /// # Panics
-    /// If `ring_bytes` is no power of two or larger than a ring can be.
-    pub fn new(ring_bytes: usize, rings_max: usize, segments_max: usize) -> Self {
-        Self {
-            segments: Slab::new(),
-            segments_max: segments_max.min(NONE as usize),
-            rings: RingPool::new(ring_bytes, rings_max),
-            shared_bytes: 0,
-            sequence: 0,
-        }
-    }
-
-    /// Retains at most `count` unused rings; by default all of them are.
-    #[must_use]
-    pub fn with_rings_retained_max(mut self, count: usize) -> Self {
-        self.rings = self.rings.with_retained_max(count);
-        self
-    }
-
-    /// Memory of the pool itself: rings, handed out and retained, and the table of segments. What
-    /// is queued by reference is counted by [`OutboxPool::shared_bytes`].
-    pub fn pinned_bytes(&self) -> usize {
-        self.rings.pinned_bytes() + self.segments.capacity() * size_of::<Segment>()
-    }
-
-    /// The unwritten bytes that are queued by reference, counted once for each reference.
-    pub fn shared_bytes(&self) -> u64 {
-        self.shared_bytes
-    }
-
-    /// How many rings hold queued bytes.
-    pub fn rings_in_use(&self) -> usize {
-        self.rings.in_use()
-    }
-
-    /// How many segments are queued in all outboxes.
-    pub fn segments(&self) -> usize {
-        self.segments.len()
-    }
-
-    /// Whether so many more rings and segments may be taken.
-    #[inline]
-    fn reserve(&self, rings: usize, segments: usize) -> Result<(), PoolExhausted> {
-        let fits =
-            rings <= self.rings.available() && segments <= self.segments_max - self.segments.len();
-        if fits { Ok(()) } else { Err(PoolExhausted) }
-    }
-
-    #[inline]
-    fn ring_mut(&mut self, index: u32) -> Option<&mut Ring> {
-        match self.segments.get_mut(index as usize) {
-            Some(Segment { data: Data::Ring(ring), .. }) => Some(ring),
-            _ => None,
-        }
-    }
-}
-
-/// A walk over the queued bytes of an outbox, the oldest first, which changes nothing.
-#[derive(Clone, Debug)]
-pub struct Cursor<'a> {
-    pool: &'a OutboxPool,
-    segment: u32,
-    /// Where the cursor stands in its segment; always below that segment's length.
-    offset: usize,
-    position: u64,
-}
-
-impl Cursor<'_> {
-    /// Goes forward by `bytes`, at most to the end, and returns by how many it went.
-    pub fn skip(&mut self, bytes: u64) -> u64 {
-        let mut rest = bytes;
-        while let Some(segment) = self.pool.segments.get(self.segment as usize) {
-            let ahead = (segment.data.len() - self.offset) as u64;
-            if rest < ahead {
-                self.offset += rest as usize;
-                rest = 0;
-                break;
-            }
-            rest -= ahead;
-            self.segment = segment.next;
-            self.offset = 0;
-        }
-        self.position += bytes - rest;
-        bytes - rest
-    }
-
-    /// Copies the bytes at the cursor into `target` without moving, and returns how many there
-    /// were: fewer than asked for only at the end.
-    pub fn peek(&self, target: &mut [u8]) -> usize {
-        let mut filled = 0;
-        let mut index = self.segment;
-        let mut offset = self.offset;
-        while let Some(segment) = self.pool.segments.get(index as usize) {
-            let (first, second) = segment.data.as_slices();
-            for piece in [first, second] {
-                let skipped = offset.min(piece.len());
-                offset -= skipped;
-                let piece = &piece[skipped..];
-                let count = piece.len().min(target.len() - filled);
-                target[filled..filled + count].copy_from_slice(&piece[..count]);
-                filled += count;
-            }
-            if filled == target.len() {
-                break;
-            }
-            index = segment.next;
-        }
-        filled
-    }
-}
-
-/// The index of no segment.
-const NONE: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {

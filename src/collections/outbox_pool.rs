@@ -1,0 +1,92 @@
+//! The memory of all outboxes of a loop: one slab of segments, and the rings that some of them are.
+
+use slab::Slab;
+
+use super::PoolExhausted;
+use super::ring::{Ring, RingPool};
+use super::segment::Data;
+
+/// The segments of all outboxes of a loop.
+#[derive(Debug)]
+pub struct OutboxPool {
+    pub(super) segments: Slab<Segment>,
+    segments_max: usize,
+    pub(super) rings: RingPool,
+    pub(super) shared_bytes: u64,
+    /// The number given to the latest replaceable segment. At a billion per second it lasts 584
+    /// years, so no number comes twice.
+    pub(super) sequence: u64,
+}
+
+/// A piece of one outbox, and which one follows it.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) data: Data,
+    pub(super) next: u32,
+    /// The number of a replaceable segment of which nothing is consumed; otherwise 0.
+    pub(super) sequence: u64,
+}
+
+impl OutboxPool {
+    /// Makes a pool of at most `rings_max` rings of `ring_bytes` each and at most `segments_max`
+    /// segments, counting rings, references and headers. Nothing is allocated yet.
+    ///
+    /// # Panics
+    /// If `ring_bytes` is no power of two or larger than a ring can be.
+    pub fn new(ring_bytes: usize, rings_max: usize, segments_max: usize) -> Self {
+        Self {
+            segments: Slab::new(),
+            segments_max: segments_max.min(NONE as usize),
+            rings: RingPool::new(ring_bytes, rings_max),
+            shared_bytes: 0,
+            sequence: 0,
+        }
+    }
+
+    /// Retains at most `count` unused rings; by default all of them are.
+    #[must_use]
+    pub fn with_rings_retained_max(mut self, count: usize) -> Self {
+        self.rings = self.rings.with_retained_max(count);
+        self
+    }
+
+    /// Memory of the pool itself: rings, handed out and retained, and the table of segments. What
+    /// is queued by reference is counted by [`OutboxPool::shared_bytes`].
+    pub fn pinned_bytes(&self) -> usize {
+        self.rings.pinned_bytes() + self.segments.capacity() * size_of::<Segment>()
+    }
+
+    /// The unwritten bytes that are queued by reference, counted once for each reference.
+    pub fn shared_bytes(&self) -> u64 {
+        self.shared_bytes
+    }
+
+    /// How many rings hold queued bytes.
+    pub fn rings_in_use(&self) -> usize {
+        self.rings.in_use()
+    }
+
+    /// How many segments are queued in all outboxes.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whether so many more rings and segments may be taken.
+    #[inline]
+    pub(super) fn reserve(&self, rings: usize, segments: usize) -> Result<(), PoolExhausted> {
+        let fits =
+            rings <= self.rings.available() && segments <= self.segments_max - self.segments.len();
+        if fits { Ok(()) } else { Err(PoolExhausted) }
+    }
+
+    #[inline]
+    pub(super) fn ring_mut(&mut self, index: u32) -> Option<&mut Ring> {
+        match self.segments.get_mut(index as usize) {
+            Some(Segment { data: Data::Ring(ring), .. }) => Some(ring),
+            _ => None,
+        }
+    }
+}
+
+/// The index of no segment.
+pub(super) const NONE: u32 = u32::MAX;
