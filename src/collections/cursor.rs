@@ -9,13 +9,12 @@ pub struct Cursor<'a> {
     segment: u32,
     /// Where the cursor stands in its segment; always below that segment's length.
     offset: usize,
-    position: u64,
 }
 
 impl<'a> Cursor<'a> {
     /// A cursor at the first byte of the segment `head`.
     pub(super) const fn new(pool: &'a OutboxPool, head: u32) -> Self {
-        Self { pool, segment: head, offset: 0, position: 0 }
+        Self { pool, segment: head, offset: 0 }
     }
 
     /// Goes forward by `bytes`, at most to the end, and returns by how many it went.
@@ -32,7 +31,6 @@ impl<'a> Cursor<'a> {
             self.segment = segment.next;
             self.offset = 0;
         }
-        self.position += bytes - rest;
         bytes - rest
     }
 
