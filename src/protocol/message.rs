@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::wire::{HEADER_BYTES_MAX, Header, Opcode};
+use crate::wire::{HEADER_BYTES_MAX, Header, Opcode, mask};
 
 /// What became of a send.
 #[must_use = "a dropped message is lost: say so to whom it concerns, or ignore it deliberately"]
@@ -88,19 +88,8 @@ impl PreparedMessage {
     }
 
     fn encode(opcode: Opcode, payload: &[u8]) -> Self {
-        let header = Header {
-            fin: true,
-            rsv1: false,
-            opcode,
-            masking_key: None,
-            payload_bytes: payload.len() as u64,
-        };
-        let mut head = [0; HEADER_BYTES_MAX];
-        let header_bytes = header.encode(&mut head);
-        let mut frame = BytesMut::with_capacity(header_bytes + payload.len());
-        frame.put_slice(&head[..header_bytes]);
-        frame.put_slice(payload);
-        Self { frame: frame.freeze(), header_bytes: header_bytes as u8, opcode }
+        let frame = encode_frame(&whole_header(opcode, payload.len()), payload);
+        Self { header_bytes: (frame.len() - payload.len()) as u8, frame, opcode }
     }
 
     /// The payload, without its header.
@@ -117,4 +106,24 @@ impl PreparedMessage {
     pub(crate) const fn frame(&self) -> &Bytes {
         &self.frame
     }
+}
+
+/// The header of a frame that is no fragment, unmasked.
+#[inline]
+pub(super) const fn whole_header(opcode: Opcode, payload_bytes: usize) -> Header {
+    let payload_bytes = payload_bytes as u64;
+    Header { fin: true, rsv1: false, opcode, masking_key: None, payload_bytes }
+}
+
+/// A frame in memory of its own, masked if its header has a key.
+pub(super) fn encode_frame(header: &Header, payload: &[u8]) -> Bytes {
+    let mut head = [0; HEADER_BYTES_MAX];
+    let head_bytes = header.encode(&mut head);
+    let mut frame = BytesMut::with_capacity(head_bytes + payload.len());
+    frame.put_slice(&head[..head_bytes]);
+    frame.put_slice(payload);
+    if let Some(key) = header.masking_key {
+        mask::apply(&mut frame[head_bytes..], key);
+    }
+    frame.freeze()
 }

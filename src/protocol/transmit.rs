@@ -4,11 +4,11 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::config::{Config, OverflowPolicy};
 use super::event::Failure;
-use super::message::{DropReason, Part, PreparedMessage, SendOutcome};
+use super::message::{DropReason, Part, PreparedMessage, SendOutcome, encode_frame, whole_header};
 use super::pools::SendPools;
 use super::sender::{Flow, HeartbeatDue, Parts, Sender};
 use super::state::{CloseCause, Closing, ClosingPhase, Ending, Initiator, State};
@@ -433,15 +433,7 @@ impl<'a> Transmit<'a> {
         if self.config.role == Role::Client {
             header.masking_key = Some(self.pools.masking_keys.next_key());
         }
-        let mut head = [0; HEADER_BYTES_MAX];
-        let head_bytes = header.encode(&mut head);
-        let mut frame = BytesMut::with_capacity(head_bytes + payload.len());
-        frame.put_slice(&head[..head_bytes]);
-        frame.put_slice(payload);
-        if let Some(key) = header.masking_key {
-            mask::apply(&mut frame[head_bytes..], key);
-        }
-        let frame = frame.freeze();
+        let frame = encode_frame(&header, payload);
         let Sender { outbox, waiting_pong, .. } = &mut *self.sender;
         if let Some(key) = waiting_pong
             && outbox.replace(&mut self.pools.outbox, **key, frame.clone())
@@ -475,12 +467,6 @@ impl<'a> Transmit<'a> {
             self.sender.state = State::Closed(Box::new(closing.ending.clone()));
         }
     }
-}
-
-/// The header of a frame that is no fragment, unmasked.
-fn whole_header(opcode: Opcode, payload_bytes: usize) -> Header {
-    let payload_bytes = payload_bytes as u64;
-    Header { fin: true, rsv1: false, opcode, masking_key: None, payload_bytes }
 }
 
 fn mask_piece(piece: &mut [u8], key: &mut MaskingKey) {
