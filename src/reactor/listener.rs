@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::handler::Handler;
 use super::id::Target;
@@ -49,11 +49,9 @@ pub(super) struct Listener {
     pub(super) socket: NetKey,
     /// Where it really listens, with its port.
     pub(super) address: SocketAddr,
-    pub(super) config: Arc<Config>,
-    pub(super) handshake: HandshakeLimits,
+    pub(super) settings: ListenerSettings,
+    /// The part of the settings that each head is held to.
     pub(super) head: HeadLimits,
-    pub(super) origins: Origins,
-    pub(super) socket_options: SocketOptions,
     pub(super) accepting: Accepting,
     /// The next rest, should the shortage last.
     pub(super) next_pause: Duration,
@@ -87,11 +85,8 @@ impl Listener {
         Self {
             socket,
             address,
-            config: settings.config,
-            handshake: settings.handshake,
+            settings,
             head,
-            origins: settings.origins,
-            socket_options: settings.socket,
             accepting: Accepting::Idle,
             next_pause: limits.accept_pause,
         }
@@ -175,7 +170,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             };
             let token = Target::Connection(key).token(self.shared.shard);
             let listener = &self.shared.listeners[index];
-            match self.net.accept(listener.socket, token, &listener.socket_options) {
+            match self.net.accept(listener.socket, token, &listener.settings.socket) {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
@@ -230,7 +225,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     fn open_socket(&mut self, listener: usize, accepted: Accepted) {
         self.shared.counters.accepted += 1;
-        let deadline: Instant = self.shared.now + self.shared.listeners[listener].handshake.timeout;
+        let timeout = self.shared.listeners[listener].settings.handshake.timeout;
+        let deadline = self.shared.now + timeout;
         let key = self.shared.slots.vacant_key().expect("asked for before accepting");
         let timer = self.wheel.insert(deadline, Timer::Connection(key.index));
         let inserted = self.shared.slots.insert(Slot {

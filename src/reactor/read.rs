@@ -155,7 +155,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn receive(&mut self, key: Key, budget: &mut Budget) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let socket = slot.socket;
-        let config = &self.shared.listeners[usize::from(slot.listener)].config;
+        let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
         let receiver = &mut self.receivers[key.index as usize];
         let wanted = match &mut receiver.inbound {
             Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
@@ -223,7 +223,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 // What the callbacks of this turn have queued leaves before the end is judged.
                 self.flush(key);
                 let Some(slot) = self.shared.slots.get_mut(key) else { return };
-                let config = &self.shared.listeners[usize::from(slot.listener)].config;
+                let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
                 if let Phase::Open { sender, .. } = &mut slot.phase {
                     sender.handle_end_of_stream(config, self.shared.moment);
                 }

@@ -51,7 +51,7 @@ impl<D> Shared<D> {
             error: &mut slot.notes.write_error,
             bytes_sent: &mut self.counters.bytes_sent,
         };
-        let config = &self.listeners[usize::from(slot.listener)].config;
+        let config = &self.listeners[usize::from(slot.listener)].settings.config;
         let mut transmit =
             Transmit { sender, pools: &mut self.pools, config, now: self.moment, sink: &mut sink };
         Some(act(&mut transmit))
@@ -68,7 +68,7 @@ impl<D> Shared<D> {
         if let Some(slot) = self.slots.get_mut(key)
             && let Phase::Open { sender, .. } = &mut slot.phase
         {
-            let config = &self.listeners[usize::from(slot.listener)].config;
+            let config = &self.listeners[usize::from(slot.listener)].settings.config;
             if sender.cork_short(&mut self.pools, config, message.opcode(), message.payload()) {
                 self.counters.messages_sent += 1;
                 return SendOutcome::Sent;
@@ -118,7 +118,7 @@ impl<D> Shared<D> {
     }
 
     pub(super) fn config(&self, slot: &Slot<D>) -> &Arc<Config> {
-        &self.listeners[usize::from(slot.listener)].config
+        &self.listeners[usize::from(slot.listener)].settings.config
     }
 
     /// Has `key` looked at before the turn ends.

@@ -40,7 +40,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Ok(None) => return None,
             Ok(Some(head_bytes)) => {
                 http.requests += 1;
-                let bound = self.shared.listeners[listener].handshake.keep_alive_requests_max;
+                let bound =
+                    self.shared.listeners[listener].settings.handshake.keep_alive_requests_max;
                 let is_last = http.requests >= bound || is_crowded || self.drain != Drain::Running;
                 let offer = if is_last { Persistence::Close } else { Persistence::KeepAlive };
                 self.shared.counters.http_requests += 1;
@@ -60,7 +61,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn is_crowded(&mut self, key: Key) -> bool {
         let queued = |shared: &Shared<H::Data>| match shared.slots.get(key) {
             Some(Slot { phase: Phase::Http(outbox), listener, .. }) => {
-                let config = &shared.listeners[usize::from(*listener)].config;
+                let config = &shared.listeners[usize::from(*listener)].settings.config;
                 outbox.queued_bytes() > config.limits.high_water_bytes as u64
             }
             _ => false,
@@ -135,7 +136,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         upgrade: &Upgrade<'_>,
     ) -> Outcome<H::Data> {
         let request = upgrade.request();
-        if !self.shared.listeners[listener].origins.permits(request) {
+        if !self.shared.listeners[listener].settings.origins.permits(request) {
             return self.refuse(HandshakeError::OriginNotAllowed);
         }
         let address = self.shared.slots.get(key).map(|slot| slot.peer.socket_addr().ip());
@@ -226,7 +227,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         match persistence {
             Persistence::Close => self.part_http(key),
             Persistence::KeepAlive => {
-                let timeout = self.shared.listeners[listener].handshake.keep_alive_timeout;
+                let timeout = self.shared.listeners[listener].settings.handshake.keep_alive_timeout;
                 let deadline = self.shared.now + timeout;
                 let receiver = &mut self.receivers[key.index as usize];
                 if let Inbound::Http(http) = &mut receiver.inbound {
@@ -252,7 +253,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let Phase::Http(outbox) = &mut slot.phase else { return };
         let outbox: Outbox = std::mem::take(outbox);
-        let config = &self.shared.listeners[usize::from(slot.listener)].config;
+        let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
         let sender = Sender::new(outbox, config, self.shared.moment);
         slot.phase = Phase::Open { sender, data };
         if negotiated != Negotiated::default() {
