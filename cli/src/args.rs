@@ -114,11 +114,11 @@ pub struct ServeArgs {
     pub max_connections_per_address: Option<u32>,
 
     /// How often each connection is sent a ping
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::period)]
     #[arg(help_heading = "Time")]
     pub ping_every: Duration,
     /// After how long without a sign of life a connection is dropped
-    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = units::period)]
     #[arg(help_heading = "Time")]
     pub dead_after: Duration,
     /// Send no pings and drop no silent connection
@@ -189,7 +189,7 @@ pub struct ConnectArgs {
     #[arg(long)]
     pub binary: bool,
     /// Send a ping so often, show the round-trip time, give up after three without any answer
-    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::period)]
     pub ping_every: Option<Duration>,
     /// The largest message to accept; a larger one fails the connection with 1009
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]

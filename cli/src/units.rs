@@ -19,6 +19,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit).map(Duration::from_millis).ok_or_else(|| wanted.into())
 }
 
+/// Parses a duration that is longer than zero.
+pub fn period(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    if parsed.is_zero() { Err("it has to be longer than zero".into()) } else { Ok(parsed) }
+}
+
 /// A whole number and what its unit stands for.
 fn split(text: &str, units: &[(&str, u64)]) -> Option<(u64, u64)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

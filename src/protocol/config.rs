@@ -48,10 +48,13 @@ pub enum Delivery {
 /// Automatic pings and the deadline for any sign of life.
 ///
 /// A sign of life is any received byte, or the kernel taking bytes after it had refused some.
+///
+/// Neither time may be zero: a server is not built with such a heartbeat. `None` in
+/// [`Config::heartbeat`] switches it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// A ping is sent so often, traffic or not. Default 30 s: below the 60 s after which common
-    /// proxies drop a silent connection.
+    /// proxies drop a silent connection. Less than a millisecond counts as one.
     pub ping_every: Duration,
     /// Without a sign of life for so long the connection is dropped. Default 90 s: two pings may
     /// be lost.
@@ -63,6 +66,17 @@ impl Default for Heartbeat {
         Self { ping_every: Duration::from_secs(30), dead_after: Duration::from_secs(90) }
     }
 }
+
+impl Heartbeat {
+    /// From one ping to the next.
+    pub(super) fn ping_interval(&self) -> Duration {
+        self.ping_every.max(PING_INTERVAL_MIN)
+    }
+}
+
+/// A ping that is due again as soon as it is sent would keep the caller busy for ever. So long is
+/// one tick of the loop's timers.
+const PING_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// What happens when a message meets a full queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -76,13 +76,14 @@ impl Sender {
     /// The sending half of a connection that opens at `now`. `outbox` may still hold the end of
     /// the handshake's answer.
     pub fn new(outbox: Outbox, config: &Config, now: Moment) -> Self {
-        let ping_every = config.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.ping_every);
+        let interval =
+            config.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.ping_interval());
         Self {
             front_left: u32::try_from(outbox.queued_bytes()).unwrap_or(u32::MAX),
             outbox,
             state: State::Open,
             last_life: now,
-            ping_due: now.plus(ping_every),
+            ping_due: now.plus(interval),
             heartbeat: HeartbeatState::Idle,
             waiting_pong: None,
             control_bytes: 0,
@@ -268,7 +269,7 @@ impl Sender {
                 if now < self.ping_due {
                     return HeartbeatDue::No;
                 }
-                self.ping_due = now.plus(heartbeat.ping_every);
+                self.ping_due = now.plus(heartbeat.ping_interval());
                 self.heartbeat = HeartbeatState::Idle;
                 HeartbeatDue::Yes
             }

@@ -171,7 +171,8 @@ impl<N: Net> ServerBuilder<N> {
     /// called on each loop's own thread, so a handler need not be `Send`.
     ///
     /// # Errors
-    /// [`ServerError`]: an address that cannot be listened on, or what the system does not give.
+    /// [`ServerError`]: settings that cannot be, an address that cannot be listened on, or what the
+    /// system does not give.
     pub fn build<H, F>(self, factory: F) -> Result<Server, ServerError>
     where
         N: Send + 'static,
@@ -217,6 +218,9 @@ impl<N: Net> ServerBuilder<N> {
     ) -> Result<(Vec<ReactorBuilder<N>>, Vec<SocketAddr>), ServerError> {
         if self.addresses.is_empty() {
             return Err(ServerError::NoAddress);
+        }
+        if self.config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero()) {
+            return Err(ServerError::ZeroHeartbeat);
         }
         self.config.role = Role::Server;
         self.listen.reuse_port = threads > 1;

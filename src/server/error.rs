@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::reactor::ShardIndex;
 
-/// Why a server cannot start or go on. All but the first two are errors of the system.
+/// Why a server cannot start or go on. All but the first three are errors of the system.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -18,6 +18,8 @@ pub enum ServerError {
         /// What was asked for.
         threads: usize,
     },
+    /// A heartbeat whose `ping_every` or `dead_after` is zero. `None` is how to have none.
+    ZeroHeartbeat,
     /// An address cannot be listened on, most often because it is in use.
     Listen {
         /// The address.
@@ -47,6 +49,9 @@ impl fmt::Display for ServerError {
             Self::ThreadCount { threads } => {
                 write!(f, "there can be 1 to 256 threads, not {threads}")
             }
+            Self::ZeroHeartbeat => {
+                f.write_str("the times of a heartbeat have to be longer than zero")
+            }
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Network(error) => write!(f, "cannot make a loop's network: {error}"),
             Self::Entropy(error) => write!(f, "cannot get random bytes: {error}"),
@@ -59,7 +64,7 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoAddress | Self::ThreadCount { .. } => None,
+            Self::NoAddress | Self::ThreadCount { .. } | Self::ZeroHeartbeat => None,
             Self::Listen { error, .. }
             | Self::Network(error)
             | Self::Entropy(error)

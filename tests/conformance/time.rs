@@ -258,6 +258,18 @@ fn the_heartbeat_can_be_set_and_switched_off() {
     assert!(server.due_in() > Some(Duration::from_secs(1 << 40)));
 }
 
+/// A heartbeat without a pause would keep its caller busy for ever.
+#[test]
+fn a_heartbeat_of_zero_pings_once_a_millisecond() {
+    let heartbeat = Heartbeat { ping_every: Duration::ZERO, ..Heartbeat::default() };
+    let mut server = server_with(|config| config.heartbeat = Some(heartbeat));
+    for _ in 0..3 {
+        assert_eq!(server.due_in(), Some(MILLI));
+        server.advance(MILLI);
+        assert_eq!(server.write_frames().len(), 1);
+    }
+}
+
 /// §7.1.1: the closing handshake has 5 s in all, whatever happens in between.
 #[test]
 fn the_closing_handshake_has_one_deadline_in_all() {

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::{
-    CloseCode, ConnectionId, Context, Handler, Message, PanicPolicy, PostError, PreparedMessage,
-    Server, ServerBuilder, ServerError, ShardIndex,
+    CloseCode, ConnectionId, Context, Handler, Heartbeat, Message, PanicPolicy, PostError,
+    PreparedMessage, Server, ServerBuilder, ServerError, ShardIndex,
 };
 
 use crate::client::Client;
@@ -217,6 +217,23 @@ fn server_without_address_or_with_too_many_threads_is_refused() {
     for threads in [0, 257] {
         let error = local().threads(threads).build(talker(&sender)).err().unwrap();
         assert!(matches!(error, ServerError::ThreadCount { threads: asked } if asked == threads));
+    }
+}
+
+#[test]
+fn server_with_a_heartbeat_of_zero_is_refused() {
+    let (sender, _opened) = channel();
+    let usual = Heartbeat::default();
+    for heartbeat in [
+        Heartbeat { ping_every: Duration::ZERO, ..usual },
+        Heartbeat { dead_after: Duration::ZERO, ..usual },
+    ] {
+        let with_it = || local().config(|config| config.heartbeat = Some(heartbeat));
+        let error = with_it().build(talker(&sender)).err().unwrap();
+        assert!(matches!(error, ServerError::ZeroHeartbeat), "{error}");
+        let make = talker(&sender);
+        let error = with_it().build_reactor(make(ShardIndex(0))).err().unwrap();
+        assert!(matches!(error, ServerError::ZeroHeartbeat), "{error}");
     }
 }
 

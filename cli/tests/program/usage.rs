@@ -40,6 +40,9 @@ fn bad_flag_is_one_line_and_exit_2() {
     assert_one_line(&run(&["serve", "--threads", "0"]), &["--threads"]);
     assert_one_line(&run(&["serve", "--max-message", "1 parsec"]), &["--max-message", "MiB"]);
     assert_one_line(&run(&["serve", "--ping-every", "10"]), &["--ping-every", "30s"]);
+    assert_one_line(&run(&["serve", "--ping-every", "0s"]), &["--ping-every", "zero"]);
+    assert_one_line(&run(&["serve", "--dead-after", "0ms"]), &["--dead-after", "zero"]);
+    assert_one_line(&run(&["connect", "--ping-every", "0s", "ws://a/"]), &["--ping-every", "zero"]);
     assert_one_line(&run(&["serve", "--listen", "nonsense"]), &["--listen", "HOST:PORT"]);
     assert_one_line(&run(&["serve", "--origin", "any", "--origin", "same"]), &["--origin"]);
     assert_one_line(&run(&["serve", "--log", "loud"]), &["--log"]);
