@@ -29,6 +29,8 @@ shift $((OPTIND - 1))
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/support/listening.sh
+. "$root/tests/support/listening.sh"
 bin=${CARGO_TARGET_DIR:-$here/target}/release
 address=127.0.0.1:$port
 [ "$(nproc)" -ge 2 ] || die "one core for the server and one for the load are needed"
@@ -51,22 +53,16 @@ stop_server() {
   server='' traced=''
 }
 trap 'stop_server; rm -rf "$work"' EXIT
-listening() { (: <> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; }
 
 start_server() { # COMMAND [WRAPPER...]: leaves its process id in $server
   local line=${1//\{\}/$address} words
   shift
-  ! listening || die "port $port is taken"
+  ! listening "$port" || die "port $port is taken"
   read -ra words <<< "$line"
   "$@" "${words[@]}" > "$work/server.log" 2>&1 &
   server=$!
-  for _ in $(seq 100); do
-    ! listening || return 0
-    kill -0 "$server" 2> /dev/null || break
-    sleep 0.05
-  done
-  cat "$work/server.log" >&2
-  die "the server did not start: $line"
+  await_listening "$port" "$server" ||
+    { cat "$work/server.log" >&2; die "the server did not start: $line"; }
 }
 
 load() { # PROTOCOL PID: prints one line of JSON

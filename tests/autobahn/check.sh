@@ -10,6 +10,8 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/support/listening.sh
+. "$root/tests/support/listening.sh"
 die() { echo "autobahn check: $*" >&2; exit 2; }
 [ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 dir=$1 out=$2
@@ -23,7 +25,6 @@ program=${CARGO_TARGET_DIR:-$root/target}/release/corewire
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
-listening() { (: <> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 
 server=''
 stop_server() {
@@ -40,13 +41,8 @@ start_server() { # NAME [ARGUMENT...]: leaves $server and $port
   mkdir -p "$out/$name"
   "$program" serve --listen "127.0.0.1:$port" "$@" > "$out/$name/server.log" 2>&1 &
   server=$!
-  for _ in $(seq 100); do
-    ! listening "$port" || return 0
-    kill -0 "$server" 2> /dev/null || break
-    sleep 0.05
-  done
-  cat "$out/$name/server.log" >&2
-  die "corewire did not start"
+  await_listening "$port" "$server" ||
+    { cat "$out/$name/server.log" >&2; die "corewire did not start"; }
 }
 
 run_cases() { # NAME [OPTION...]

@@ -23,6 +23,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/support/listening.sh
+. "$here/../support/listening.sh"
 die() { echo "autobahn: $*" >&2; exit 2; }
 usage() { sed -n '2,25s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
@@ -64,17 +66,6 @@ install_suite() { # DIR
   } > "$dir.log" 2>&1 || { tail -20 "$dir.log" >&2; die "the suite could not be installed ($dir.log)"; }
   rm -rf "$dir.make" "$dir.log"
   cp "$here/requirements.txt" "$dir/requirements.txt"
-}
-
-listening() { (: <> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
-
-await_listening() { # PORT PID
-  for _ in $(seq 100); do
-    ! listening "$1" || return 0
-    kill -0 "$2" 2> /dev/null || return 1
-    sleep 0.1
-  done
-  return 1
 }
 
 suite() { # MODE SHARD_DIR [ARGUMENT]...: replaces the (sub)shell

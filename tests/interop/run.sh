@@ -16,6 +16,8 @@ PLAYWRIGHT=1.65.1
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/support/listening.sh
+. "$root/tests/support/listening.sh"
 die() { echo "interop: $*" >&2; exit 2; }
 [ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1" "$2"
@@ -44,19 +46,12 @@ install_node() {
   echo "$wanted" > "$dir/node_modules/.wanted"
 }
 
-listening() { (: <> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; }
 server=''
 start_server() {
   port=$(python3 -c 'import socket as s; p = s.socket(); p.bind(("127.0.0.1", 0)); print(p.getsockname()[1])')
   "$program" serve --listen "127.0.0.1:$port" > "$out/server.log" 2>&1 &
   server=$!
-  for _ in $(seq 100); do
-    ! listening || return 0
-    kill -0 "$server" 2> /dev/null || break
-    sleep 0.05
-  done
-  cat "$out/server.log" >&2
-  die "corewire did not start"
+  await_listening "$port" "$server" || { cat "$out/server.log" >&2; die "corewire did not start"; }
 }
 trap '[ -z "$server" ] || kill "$server" 2> /dev/null || true' EXIT
 
