@@ -44,7 +44,7 @@ pub struct ConnectionLimits {
     /// Unsent bytes above which we stop reading from the peer; TCP then holds it back, so an echo
     /// loses nothing. Default 256 KiB, one receive buffer.
     pub high_water_bytes: usize,
-    /// Unsent bytes below which reading goes on and `on_drain` is called. Default 64 KiB.
+    /// Unsent bytes at which reading goes on and `on_drain` is called. Default 64 KiB.
     pub low_water_bytes: usize,
     /// Unsent bytes of control frames; above it, pongs that wait collapse into the latest one
     /// (RFC 6455 §5.5.3 allows it). Default 16 KiB, more than 100 full pongs.
