@@ -2,13 +2,39 @@
 
 use std::ops::Range;
 
-use crate::wire::{MaskingKey, mask};
+use super::event::Event;
+use crate::wire::{Header, MaskingKey, Opcode, ProtocolError, Role, mask, validate_whole};
 
 /// Bytes being handled; payloads are unmasked in place and lent from here.
 #[derive(Debug)]
 pub struct Input<'i> {
     pub(super) bytes: &'i mut [u8],
     pub(super) at: usize,
+}
+
+/// What a short message is held to.
+#[derive(Clone, Copy)]
+pub(crate) struct ShortRules {
+    pub(super) role: Role,
+    pub(super) payload_bytes_max: usize,
+}
+
+/// A short message that lies whole in the input, before it is lent.
+pub(crate) struct Short {
+    opcode: Opcode,
+    range: Range<usize>,
+}
+
+impl Short {
+    /// The message, with its text validated.
+    #[inline(always)]
+    pub(crate) fn event<'a>(&self, input: &'a Input<'_>) -> Result<Event<'a>, ProtocolError> {
+        let payload = &input.bytes[self.range.start..self.range.end];
+        if self.opcode != Opcode::Text {
+            return Ok(Event::Binary(payload));
+        }
+        validate_whole(payload).map(Event::Text).map_err(|_| ProtocolError::InvalidUtf8)
+    }
 }
 
 impl<'i> Input<'i> {
@@ -38,7 +64,23 @@ impl<'i> Input<'i> {
         start..self.at
     }
 
-    #[inline]
+    /// The next message, if it is a short one that is here as a whole: what nearly every message
+    /// is, found without a look at anything else. To be called only where a message may begin,
+    /// which it is again afterwards.
+    #[inline(always)]
+    pub(crate) fn next_short(&mut self, rules: ShortRules) -> Option<Short> {
+        let header = Header::parse_short(self.rest(), rules.role)?;
+        let frame_bytes = header.header_bytes + header.payload_bytes;
+        if frame_bytes > self.remaining() || header.payload_bytes > rules.payload_bytes_max {
+            return None;
+        }
+        let range = self.at + header.header_bytes..self.at + frame_bytes;
+        self.at += frame_bytes;
+        self.unmask(&range, header.masking_key);
+        Some(Short { opcode: header.opcode, range })
+    }
+
+    #[inline(always)]
     pub(super) fn unmask(&mut self, range: &Range<usize>, masking_key: MaskingKey) {
         if masking_key != MaskingKey::IDENTITY {
             mask::apply(&mut self.bytes[range.clone()], masking_key);

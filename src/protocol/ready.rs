@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use super::assembler::{AssemblyKey, ReceivePools};
-use super::event::Event;
 use super::input::Input;
-use crate::wire::{Opcode, ProtocolError, validate_whole};
+use crate::wire::Opcode;
 
 /// What is ready to be lent: an [`Event`](super::Event) without its borrows. Plain words, not an
 /// enum with fields: it crosses the hottest path, where a union would be put together byte by byte.
@@ -19,24 +18,6 @@ pub(super) struct Ready {
     /// Payload bytes of the message in earlier pieces.
     pub(super) offset: u64,
     pub(super) fin: bool,
-}
-
-/// A short message that lies whole in the input, before it is lent.
-pub(crate) struct Short {
-    pub(crate) opcode: Opcode,
-    pub(super) range: Range<usize>,
-}
-
-impl Short {
-    /// The message, with its text validated.
-    #[inline(always)]
-    pub(crate) fn event<'a>(&self, input: &'a Input<'_>) -> Result<Event<'a>, ProtocolError> {
-        let payload = &input.bytes[self.range.start..self.range.end];
-        if self.opcode != Opcode::Text {
-            return Ok(Event::Binary(payload));
-        }
-        validate_whole(payload).map(Event::Text).map_err(|_| ProtocolError::InvalidUtf8)
-    }
 }
 
 /// What [`Ready`] is about.

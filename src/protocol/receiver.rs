@@ -3,8 +3,8 @@
 use super::assembler::{AssemblyKey, ReceivePools};
 use super::config::{Config, Delivery};
 use super::event::{Chunk, Event, Failure};
-use super::input::Input;
-use super::ready::{Ready, Short, Source, Step};
+use super::input::{Input, ShortRules};
+use super::ready::{Ready, Source, Step};
 use super::transmit::Transmit;
 use crate::limits::RECEIVE_INTO_BYTES_MIN;
 use crate::wire::{
@@ -65,7 +65,9 @@ impl Receiver {
         if !transmit.is_receiving() {
             self.finish(pools);
         }
-        if let Some(short) = self.next_short(input, transmit.config()) {
+        if let Some(rules) = self.short_rules(transmit.config())
+            && let Some(short) = input.next_short(rules)
+        {
             return Some(match short.event(input) {
                 Ok(event) => event,
                 Err(error) => self.fail(error.into(), transmit),
@@ -74,26 +76,16 @@ impl Receiver {
         self.next_of_any_kind(input, pools, transmit)
     }
 
-    /// The next message, if it is a short one that lies in `input` as a whole: what nearly every
-    /// message is, without a look at anything else. Text is not validated yet.
+    /// What [`Input::next_short`] needs to know, if a message may begin here.
     #[inline(always)]
-    pub(crate) fn next_short(&self, input: &mut Input<'_>, config: &Config) -> Option<Short> {
+    pub(crate) fn short_rules(&self, config: &Config) -> Option<ShortRules> {
         let is_between_messages =
             matches!(self.stage, Stage::Header { len: 0, .. }) && self.message.is_none();
-        if !is_between_messages || config.delivery != Delivery::Whole {
-            return None;
-        }
-        let header = Header::parse_short(input.rest(), config.role)?;
-        let frame_bytes = header.header_bytes + header.payload_bytes;
-        if frame_bytes > input.remaining()
-            || header.payload_bytes as u64 > config.limits.message_bytes_max
-        {
-            return None;
-        }
-        let range = input.at + header.header_bytes..input.at + frame_bytes;
-        input.at += frame_bytes;
-        input.unmask(&range, header.masking_key);
-        Some(Short { opcode: header.opcode, range })
+        let payload_bytes_max = usize::try_from(config.limits.message_bytes_max);
+        (is_between_messages && config.delivery == Delivery::Whole).then_some(ShortRules {
+            role: config.role,
+            payload_bytes_max: payload_bytes_max.unwrap_or(usize::MAX),
+        })
     }
 
     fn next_of_any_kind<'a>(

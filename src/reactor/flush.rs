@@ -353,6 +353,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 }
 
 /// Runs a callback, catching a panic if so configured.
+#[inline(always)]
 pub(super) fn call<H: Handler>(
     handler: &mut H,
     ctx: &mut Context<'_, H::Data>,
@@ -361,16 +362,22 @@ pub(super) fn call<H: Handler>(
 ) {
     match panics {
         PanicPolicy::Propagate => callback(handler, ctx),
-        PanicPolicy::CloseConnection => {
-            let run = std::panic::AssertUnwindSafe(|| callback(handler, ctx));
-            if std::panic::catch_unwind(run).is_err() {
-                let current = ctx.current;
-                ctx.shared.with_transmit(current, ctx.writer, |transmit| {
-                    let cause = CloseCause::HandlerPanicked;
-                    transmit.fail_with(CloseCode::INTERNAL_ERROR, "", cause);
-                });
-                ctx.shared.mark_dirty(current);
-            }
-        }
+        PanicPolicy::CloseConnection => call_catching(handler, ctx, callback),
+    }
+}
+
+#[inline(never)]
+fn call_catching<H: Handler>(
+    handler: &mut H,
+    ctx: &mut Context<'_, H::Data>,
+    callback: impl FnOnce(&mut H, &mut Context<'_, H::Data>),
+) {
+    let run = std::panic::AssertUnwindSafe(|| callback(handler, ctx));
+    if std::panic::catch_unwind(run).is_err() {
+        let current = ctx.current;
+        ctx.shared.with_transmit(current, ctx.writer, |transmit| {
+            transmit.fail_with(CloseCode::INTERNAL_ERROR, "", CloseCause::HandlerPanicked);
+        });
+        ctx.shared.mark_dirty(current);
     }
 }

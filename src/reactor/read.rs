@@ -17,6 +17,13 @@ pub(super) struct Budget {
     messages: u32,
 }
 
+/// Whether more of a read is handled now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    GoOn,
+    Rest,
+}
+
 impl Budget {
     const fn is_spent(&self) -> bool {
         self.bytes == 0 || self.messages == 0
@@ -297,31 +304,15 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// Dispatches the events in `bytes`; says how many bytes are done with.
     fn handle_frames(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> usize {
         let mut input = Input::new(bytes);
-        loop {
+        while self.handle_short(key, &mut input, budget) == Pace::GoOn {
             let Self { handler, shared, net, panics, receivers, receive_pools, .. } = self;
             let Inbound::Open(receiver) = &mut receivers[key.index as usize].inbound else { break };
-            // Most messages are short and whole: for them nothing has to be at hand but the limits.
-            let config = shared.open_config(key);
-            let short = config.and_then(|config| receiver.next_short(&mut input, config));
-            let event = match &short {
-                Some(short) => short.event(&input),
-                None => {
-                    let event = shared.with_transmit(key, net, |transmit| {
-                        receiver.next(&mut input, receive_pools, transmit)
-                    });
-                    let Some(Some(event)) = event else { break };
-                    Ok(event)
-                }
-            };
+            let event = shared.with_transmit(key, net, |transmit| {
+                receiver.next(&mut input, receive_pools, transmit)
+            });
+            let Some(Some(event)) = event else { break };
             let mut ctx = Context { shared, writer: net, current: key };
-            match event {
-                Ok(event) => dispatch(handler, &mut ctx, *panics, event),
-                Err(error) => {
-                    ctx.shared.with_transmit(key, ctx.writer, |transmit| {
-                        receiver.fail(Failure::Protocol(error), transmit);
-                    });
-                }
-            }
+            dispatch(handler, &mut ctx, *panics, event);
             budget.messages -= 1;
             let is_spent = budget.messages == 0 || input.consumed() >= budget.bytes;
             if is_spent || self.is_to_rest(key) {
@@ -332,9 +323,40 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         input.consumed()
     }
 
+    /// Dispatches messages as long as they are short and whole and nothing else is to be looked
+    /// after, as nearly always. A callback cannot reach the receiving half, so what holds for it
+    /// at the beginning holds throughout.
+    fn handle_short(&mut self, key: Key, input: &mut Input<'_>, budget: &mut Budget) -> Pace {
+        let Self { handler, shared, net, panics, receivers, .. } = self;
+        let Inbound::Open(receiver) = &mut receivers[key.index as usize].inbound else {
+            return Pace::Rest;
+        };
+        let Some(slot) = shared.slots.get(key) else { return Pace::Rest };
+        let config = shared.config(slot);
+        let high_water_bytes = config.limits.high_water_bytes;
+        let Some(rules) = receiver.short_rules(config) else { return Pace::GoOn };
+        while shared.is_flowing(key, high_water_bytes) {
+            if budget.messages == 0 || input.consumed() >= budget.bytes {
+                return Pace::Rest;
+            }
+            let Some(short) = input.next_short(rules) else { return Pace::GoOn };
+            budget.messages -= 1;
+            let mut ctx = Context { shared, writer: net, current: key };
+            match short.event(input) {
+                Ok(event) => dispatch(handler, &mut ctx, *panics, event),
+                Err(error) => {
+                    ctx.shared.with_transmit(key, ctx.writer, |transmit| {
+                        receiver.fail(Failure::Protocol(error), transmit);
+                    });
+                }
+            }
+        }
+        if budget.messages == 0 || self.is_to_rest(key) { Pace::Rest } else { Pace::GoOn }
+    }
+
     /// Whether handling pauses between two messages: the application wants it, or the outbox is
     /// above the high-water mark although it was just offered to the kernel.
-    #[inline]
+    #[cold]
     fn is_to_rest(&mut self, key: Key) -> bool {
         let Some(slot) = self.shared.slots.get(key) else { return true };
         let Phase::Open { sender, .. } = &slot.phase else { return true };

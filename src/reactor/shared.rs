@@ -80,14 +80,17 @@ impl<D> Shared<D> {
         })
     }
 
-    /// Whether `key` is an open WebSocket, and then what it is held to.
-    #[inline]
-    pub(super) fn open_config(&self, key: Key) -> Option<&Config> {
-        let slot = self.slots.get(key)?;
-        match &slot.phase {
-            Phase::Open { sender, .. } if sender.is_open() => Some(self.config(slot)),
-            _ => None,
-        }
+    /// Whether `key` is an open WebSocket and nothing speaks against handling more of its input.
+    #[inline(always)]
+    pub(super) fn is_flowing(&self, key: Key, high_water_bytes: usize) -> bool {
+        self.slots.get(key).is_some_and(|slot| match &slot.phase {
+            Phase::Open { sender, .. } => {
+                sender.is_open()
+                    && !slot.notes.is_held()
+                    && sender.queued_bytes() <= high_water_bytes
+            }
+            _ => false,
+        })
     }
 
     /// Sends to `key` and counts.

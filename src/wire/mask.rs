@@ -50,7 +50,7 @@ pub fn apply(payload: &mut [u8], key: MaskingKey) {
 }
 
 /// Masks at most [`SHORT_BYTES_MAX`] bytes.
-#[inline]
+#[inline(always)]
 fn apply_short(payload: &mut [u8], key: MaskingKey) {
     debug_assert!(payload.len() <= SHORT_BYTES_MAX);
     match payload.len() {
