@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::config::Config;
 use super::event::Failure;
 use super::pools::SendPools;
-use super::state::{CloseCause, CloseSummary, Closing, ClosingPhase, Ending, Initiator, State};
+use super::state::{
+    CloseCause, CloseSummary, Closing, ClosingPhase, Ending, Initiator, State, StateMut, StateRef,
+};
 use super::timer::Moment;
 use crate::collections::{Outbox, SegmentKey};
 use crate::wire::{HEADER_BYTES_MAX, Header, HeaderRules, Opcode, Role, Rsv1};
@@ -81,7 +83,7 @@ impl Sender {
         Self {
             front_left: u32::try_from(outbox.queued_bytes()).unwrap_or(u32::MAX),
             outbox,
-            state: State::Open,
+            state: State::OPEN,
             last_life: now,
             ping_due: now.plus(interval),
             heartbeat: HeartbeatState::Idle,
@@ -106,17 +108,17 @@ impl Sender {
 
     /// Whether messages may be sent and are received.
     pub const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open)
+        self.state.is_open()
     }
 
     /// Whether the connection is over: `on_close` is due.
-    pub const fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed(_))
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state.get(), StateRef::Closed)
     }
 
     /// Whether only queued output keeps the connection: input is of no interest any more.
     pub fn is_flushing(&self) -> bool {
-        matches!(&self.state, State::Closing(closing) if closing.phase == ClosingPhase::Flushing)
+        matches!(self.state.get(), StateRef::Closing(closing) if closing.phase == ClosingPhase::Flushing)
     }
 
     /// Whether the kernel has refused output that is still queued.
@@ -139,7 +141,7 @@ impl Sender {
         opcode: Opcode,
         payload: &[u8],
     ) -> bool {
-        let is_plain = matches!(self.state, State::Open)
+        let is_plain = self.state.is_open()
             && self.flow == Flow::Free
             && self.in_parts == Parts::None
             && config.role == Role::Server;
@@ -197,10 +199,10 @@ impl Sender {
         self.front_left = 0;
         self.control_bytes = 0;
         self.waiting_pong = None;
-        if let State::Closing(closing) = &self.state
+        if let StateRef::Closing(closing) = self.state.get()
             && closing.phase == ClosingPhase::Flushing
         {
-            self.state = State::Closed(Box::new(closing.ending.clone()));
+            self.state = State::closed(closing.ending.clone());
         }
     }
 
@@ -236,30 +238,30 @@ impl Sender {
 
     /// The next instant at which [`Sender::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Moment> {
-        match &self.state {
-            State::Open => config
+        match self.state.get() {
+            StateRef::Open => config
                 .heartbeat
                 .map(|heartbeat| self.ping_due.min(self.last_life.plus(heartbeat.dead_after))),
-            State::Closing(closing) => Some(closing.linger_until),
-            State::Closed(_) => None,
+            StateRef::Closing(closing) => Some(closing.linger_until),
+            StateRef::Closed => None,
         }
     }
 
     /// Whether time is up for the connection itself, and not only for another ping.
     pub(crate) fn is_overdue(&self, config: &Config, now: Moment) -> bool {
-        match &self.state {
-            State::Open => config
+        match self.state.get() {
+            StateRef::Open => config
                 .heartbeat
                 .is_some_and(|heartbeat| now >= self.last_life.plus(heartbeat.dead_after)),
-            State::Closing(closing) => now >= closing.linger_until,
-            State::Closed(_) => true,
+            StateRef::Closing(closing) => now >= closing.linger_until,
+            StateRef::Closed => true,
         }
     }
 
     /// Time has come to `now`. Says whether a heartbeat ping is due; the caller sends it.
     pub(super) fn handle_timeout(&mut self, config: &Config, now: Moment) -> HeartbeatDue {
-        match &mut self.state {
-            State::Open => {
+        match self.state.get_mut() {
+            StateMut::Open => {
                 let Some(heartbeat) = config.heartbeat else { return HeartbeatDue::No };
                 self.forgive_stall(now);
                 if self.is_overdue(config, now) {
@@ -273,11 +275,11 @@ impl Sender {
                 self.heartbeat = HeartbeatState::Idle;
                 HeartbeatDue::Yes
             }
-            State::Closing(closing) if now >= closing.linger_until => {
-                self.state = State::Closed(Box::new(closing.cut_short(CloseCause::CloseTimeout)));
+            StateMut::Closing(closing) if now >= closing.linger_until => {
+                self.state = State::closed(closing.cut_short(CloseCause::CloseTimeout));
                 HeartbeatDue::No
             }
-            State::Closing(_) | State::Closed(_) => HeartbeatDue::No,
+            StateMut::Closing(_) | StateMut::Closed => HeartbeatDue::No,
         }
     }
 
@@ -321,22 +323,22 @@ impl Sender {
 
     /// The peer's stream has ended. What is queued is still written until the deadline.
     pub(crate) fn handle_end_of_stream(&mut self, config: &Config, now: Moment) {
-        match &mut self.state {
+        match self.state.get_mut() {
             _ if self.outbox.is_empty() => self.end(Initiator::Peer, CloseCause::EndOfStream),
-            State::Open => {
+            StateMut::Open => {
                 let ending = Ending::abnormal(Initiator::Peer, CloseCause::EndOfStream);
                 let linger_until = now.plus(config.close_timeout);
                 let phase = ClosingPhase::Flushing;
-                self.state = State::Closing(Box::new(Closing { phase, linger_until, ending }));
+                self.state = State::closing(Closing { phase, linger_until, ending });
             }
-            State::Closing(closing) => {
+            StateMut::Closing(closing) => {
                 // After the peer's Close its stream may end: what is queued goes on.
                 if closing.phase == ClosingPhase::AwaitingClose {
                     closing.ending = closing.cut_short(CloseCause::EndOfStream);
                     closing.phase = ClosingPhase::Flushing;
                 }
             }
-            State::Closed(_) => {}
+            StateMut::Closed => {}
         }
     }
 
@@ -347,32 +349,28 @@ impl Sender {
 
     /// Ends the connection now, without a closing handshake.
     pub(crate) fn end(&mut self, initiator: Initiator, cause: CloseCause) {
-        match &self.state {
-            State::Open => self.state = State::Closed(Box::new(Ending::abnormal(initiator, cause))),
-            State::Closing(closing) => {
-                self.state = State::Closed(Box::new(closing.cut_short(cause)));
+        match self.state.get() {
+            StateRef::Open => self.state = State::closed(Ending::abnormal(initiator, cause)),
+            StateRef::Closing(closing) => {
+                self.state = State::closed(closing.cut_short(cause));
             }
-            State::Closed(_) => {}
+            StateRef::Closed => {}
         }
     }
 
     /// Ends the connection because a frame that is partly written can never be finished.
     pub(super) fn end_torn(&mut self, failure: Failure) {
-        self.state = State::Closed(Box::new(Ending::abnormal(
-            Initiator::Local,
-            CloseCause::Failed(failure),
-        )));
+        self.state = State::closed(Ending::abnormal(Initiator::Local, CloseCause::Failed(failure)));
     }
 
     /// The summary of a connection that is over; its queue goes back to the pools.
     pub(crate) fn finish(mut self, incomplete_bytes: u64, pools: &mut SendPools) -> CloseSummary {
         let unsent = self.unsent(pools);
         self.outbox.clear(&mut pools.outbox);
-        let ending = match self.state {
-            State::Open => Ending::abnormal(Initiator::Local, CloseCause::LoopEnded),
-            State::Closing(closing) => closing.ending,
-            State::Closed(ending) => *ending,
-        };
+        let ending = self
+            .state
+            .into_ending()
+            .unwrap_or_else(|| Ending::abnormal(Initiator::Local, CloseCause::LoopEnded));
         CloseSummary {
             code: ending.code,
             reason: ending.reason,
@@ -425,6 +423,6 @@ mod tests {
 
     #[test]
     fn an_idle_sender_is_small() {
-        assert!(size_of::<Sender>() <= 80, "{} bytes", size_of::<Sender>());
+        assert!(size_of::<Sender>() <= 72, "{} bytes", size_of::<Sender>());
     }
 }

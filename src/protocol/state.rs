@@ -19,14 +19,78 @@ use crate::wire::CloseCode;
 /// ```
 ///
 /// `AwaitingClose` and `Flushing` together have one deadline, set when the closing begins.
+///
+/// Nearly all connections are open, so what the other states hold lies elsewhere: eight bytes.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) struct State(Option<Box<Leaving>>);
+
+/// What a connection that is not open any more holds.
+#[derive(Debug)]
+enum Leaving {
+    Closing(Closing),
+    Closed(Ending),
+}
+
+/// A [`State`] to look at.
+pub(super) enum StateRef<'a> {
     /// Messages go both ways.
     Open,
     /// A Close is queued or sent; no further frame may follow it (RFC 6455 §5.5.1).
-    Closing(Box<Closing>),
+    Closing(&'a Closing),
     /// Nothing goes either way any more.
-    Closed(Box<Ending>),
+    Closed,
+}
+
+/// A [`State`] to change.
+pub(super) enum StateMut<'a> {
+    /// As [`StateRef::Open`].
+    Open,
+    /// As [`StateRef::Closing`].
+    Closing(&'a mut Closing),
+    /// As [`StateRef::Closed`].
+    Closed,
+}
+
+impl State {
+    /// Where every connection begins.
+    pub(super) const OPEN: Self = Self(None);
+
+    pub(super) fn closing(closing: Closing) -> Self {
+        Self(Some(Box::new(Leaving::Closing(closing))))
+    }
+
+    pub(super) fn closed(ending: Ending) -> Self {
+        Self(Some(Box::new(Leaving::Closed(ending))))
+    }
+
+    #[inline]
+    pub(super) const fn is_open(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn get(&self) -> StateRef<'_> {
+        match self.0.as_deref() {
+            None => StateRef::Open,
+            Some(Leaving::Closing(closing)) => StateRef::Closing(closing),
+            Some(Leaving::Closed(_)) => StateRef::Closed,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self) -> StateMut<'_> {
+        match self.0.as_deref_mut() {
+            None => StateMut::Open,
+            Some(Leaving::Closing(closing)) => StateMut::Closing(closing),
+            Some(Leaving::Closed(_)) => StateMut::Closed,
+        }
+    }
+
+    /// How the connection ended, or how it would if this were the end; `None` if it is open.
+    pub(super) fn into_ending(self) -> Option<Ending> {
+        self.0.map(|leaving| match *leaving {
+            Leaving::Closing(closing) => closing.ending,
+            Leaving::Closed(ending) => ending,
+        })
+    }
 }
 
 /// A closing handshake under way.

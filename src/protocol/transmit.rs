@@ -11,7 +11,9 @@ use super::event::Failure;
 use super::message::{DropReason, Part, PreparedMessage, SendOutcome, encode_frame, whole_header};
 use super::pools::SendPools;
 use super::sender::{Flow, HeartbeatDue, Parts, Sender};
-use super::state::{CloseCause, Closing, ClosingPhase, Ending, Initiator, State};
+use super::state::{
+    CloseCause, Closing, ClosingPhase, Ending, Initiator, State, StateMut, StateRef,
+};
 use super::timer::Moment;
 use crate::collections::PoolExhausted;
 use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
@@ -164,8 +166,8 @@ impl<'a> Transmit<'a> {
 
     /// As [`Transmit::fail`], for a cause outside the protocol.
     pub(crate) fn fail_with(&mut self, code: CloseCode, reason: &str, cause: CloseCause) {
-        match &mut self.sender.state {
-            State::Open => {
+        match self.sender.state.get_mut() {
+            StateMut::Open => {
                 let payload = encode_close(code, reason)
                     .or_else(|_| encode_close(code, ""))
                     .expect("we fail connections with sendable codes only");
@@ -173,13 +175,13 @@ impl<'a> Transmit<'a> {
                 let ending = Ending { code, reason: reason.into(), initiator, cause };
                 self.push_close(payload.as_slice(), ClosingPhase::Flushing, ending);
             }
-            State::Closing(closing) => {
+            StateMut::Closing(closing) => {
                 // Our Close has gone already; there is no second one (RFC 6455 §5.5.1).
                 closing.ending = closing.cut_short(cause);
                 closing.phase = ClosingPhase::Flushing;
                 self.end_if_flushed();
             }
-            State::Closed(_) => {}
+            StateMut::Closed => {}
         }
     }
 
@@ -232,8 +234,8 @@ impl<'a> Transmit<'a> {
     /// Answers the peer's Close with the same code, an empty one with an empty one (RFC 6455
     /// §5.5.1), or takes it as the answer to ours.
     pub(super) fn answer_close(&mut self, frame: Option<CloseFrame<'_>>) {
-        match &mut self.sender.state {
-            State::Open => {
+        match self.sender.state.get_mut() {
+            StateMut::Open => {
                 let code = frame.map_or(CloseCode::NO_STATUS, |frame| frame.code);
                 let payload = match frame {
                     Some(frame) => encode_close(frame.code, "").expect("received codes are valid"),
@@ -247,11 +249,11 @@ impl<'a> Transmit<'a> {
                 };
                 self.push_close(payload.as_slice(), ClosingPhase::Flushing, ending);
             }
-            State::Closing(closing) => {
+            StateMut::Closing(closing) => {
                 closing.phase = ClosingPhase::Flushing;
                 self.end_if_flushed();
             }
-            State::Closed(_) => {}
+            StateMut::Closed => {}
         }
     }
 
@@ -455,16 +457,16 @@ impl<'a> Transmit<'a> {
             closing.ending = closing.cut_short(CloseCause::Failed(Failure::PoolExhausted));
             closing.phase = ClosingPhase::Flushing;
         }
-        self.sender.state = State::Closing(Box::new(closing));
+        self.sender.state = State::closing(closing);
         self.end_if_flushed();
     }
 
     fn end_if_flushed(&mut self) {
         if self.sender.outbox.is_empty()
-            && let State::Closing(closing) = &self.sender.state
+            && let StateRef::Closing(closing) = self.sender.state.get()
             && closing.phase == ClosingPhase::Flushing
         {
-            self.sender.state = State::Closed(Box::new(closing.ending.clone()));
+            self.sender.state = State::closed(closing.ending.clone());
         }
     }
 }
