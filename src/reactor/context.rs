@@ -56,16 +56,19 @@ impl Sink for SlotSink<'_> {
         if self.error.is_some() {
             return Some(0);
         }
-        match self.writer.write(self.socket, slices) {
-            Ok(bytes) => {
-                *self.bytes_sent += bytes as u64;
-                Some(bytes)
-            }
-            Err(error) => {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    *self.error = Some(error.kind());
+        loop {
+            match self.writer.write(self.socket, slices) {
+                Ok(bytes) => {
+                    *self.bytes_sent += bytes as u64;
+                    return Some(bytes);
                 }
-                Some(0)
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        *self.error = Some(error.kind());
+                    }
+                    return Some(0);
+                }
             }
         }
     }

@@ -132,7 +132,7 @@ enum AcceptError {
     Drained,
     /// Something has run out; trying on would only spin.
     Shortage,
-    /// That one connection failed while it waited.
+    /// That one connection failed while it waited, or a signal came: the next may do.
     Passing,
 }
 

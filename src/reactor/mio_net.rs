@@ -103,7 +103,8 @@ impl Net for MioNet {
         token: u64,
         options: &SocketOptions,
     ) -> io::Result<Accepted> {
-        let (mut stream, peer) = self.listener(listener)?.accept()?;
+        let listener = self.listener(listener)?;
+        let (mut stream, peer) = uninterrupted(|| listener.accept())?;
         apply(options, &stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, to_token(token), interest)?;
@@ -280,4 +281,20 @@ fn key_of(socket: &impl AsRawFd) -> NetKey {
 
 const fn to_token(token: u64) -> Token {
     Token(token as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupted_calls_are_repeated_and_nothing_else_is() {
+        let kinds = [io::ErrorKind::Interrupted, io::ErrorKind::Interrupted];
+        for last in [Ok(7), Err(io::ErrorKind::WouldBlock), Err(io::ErrorKind::ConnectionReset)] {
+            let mut script = kinds.into_iter().map(Err).chain([last, Ok(9)]);
+            let next = || script.next().expect("two of four are left").map_err(io::Error::from);
+            assert_eq!(uninterrupted(next).map_err(|error| error.kind()), last);
+            assert_eq!(script.next(), Some(Ok(9)), "the call after it is the caller's own");
+        }
+    }
 }

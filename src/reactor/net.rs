@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 /// A network as the loop sees it: non-blocking calls, readiness and a clock.
 ///
-/// A call that cannot go on says `ErrorKind::WouldBlock`; interrupted calls are repeated inside.
+/// A call that cannot go on says `ErrorKind::WouldBlock`; interrupted calls are best repeated
+/// inside, and the loop repeats an accept, a read or a write that says `ErrorKind::Interrupted`.
 /// Readiness is edge-triggered: it is told once and holds until a call says `WouldBlock` or moves
 /// fewer bytes than it was given room for.
 pub trait Net {

@@ -247,6 +247,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     fn handle_read_error(&mut self, key: Key, error: &io::Error) {
+        if error.kind() == io::ErrorKind::Interrupted {
+            // The socket is as readable as before: `serve` tries again.
+            return;
+        }
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         slot.notes.readable = false;
         slot.notes.hung_up = false;

@@ -6,12 +6,12 @@ use corewire::{CloseCause, CloseCode};
 
 use crate::sim_bed::{Bed, Heard, read_frames};
 use crate::sim_errno::{
-    EAGAIN, ECONNABORTED, ECONNRESET, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPIPE, EPROTO,
-    ETIMEDOUT,
+    EAGAIN, ECONNABORTED, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPIPE,
+    EPROTO, ETIMEDOUT,
 };
 use crate::sim_link::End;
 use crate::sim_net::SimPeer;
-use crate::sim_peer::{Frame, TEXT, message, messages, upgrade_request};
+use crate::sim_peer::{Frame, TEXT, message, messages, plain_request, upgrade_request};
 use crate::sim_world::Call;
 
 fn assert_echoes(bed: &mut Bed, peer: &SimPeer, text: &str) {
@@ -46,6 +46,49 @@ fn t7_short_calls_and_calls_that_would_block_are_invisible() {
     assert_eq!(used, rest.len());
     let echoed: Vec<Vec<u8>> = messages(&frames).into_iter().map(|(_, payload)| payload).collect();
     assert!(echoed == sent, "{} of {} came back", echoed.len(), sent.len());
+}
+
+#[test]
+fn t7_interrupted_calls_are_tried_again_at_once() {
+    const TIMES: usize = 5;
+    let mut bed = Bed::echo();
+    bed.sim.fail(Call::Accept, &[EINTR; TIMES]);
+    let peer = bed.open();
+    // Read into the receive buffer, read into its final place, and written.
+    let texts = [vec![b'a'; 5], vec![b'b'; 300_000]];
+    for text in &texts {
+        let bytes = message(TEXT, text);
+        let (begin, rest) = bytes.split_at(bytes.len() / 3);
+        peer.write_all(begin);
+        bed.sim.fail(Call::Receive, &[EINTR; TIMES]);
+        bed.turn();
+        peer.write_all(rest);
+        bed.sim.fail(Call::Receive, &[EINTR; TIMES]);
+        bed.sim.fail(Call::Send, &[EINTR; TIMES]);
+        bed.turn();
+        assert_eq!(read_frames(&peer), [Frame::new(TEXT, text)], "within the turn");
+    }
+    let hits = |call| bed.sim.hits(call, EINTR) as usize;
+    assert_eq!(Call::ALL.map(hits), [TIMES, 0, 4 * TIMES, 2 * TIMES]);
+    let counters = bed.reactor.counters();
+    let errors = (counters.read_errors, counters.write_errors, counters.accept_pauses);
+    assert_eq!(errors, (0, 0, 0));
+}
+
+#[test]
+fn t7_interrupted_calls_in_the_handshake_are_tried_again_at_once() {
+    for request in [upgrade_request("/", ""), plain_request("/x"), b"nonsense\r\n\r\n".to_vec()] {
+        let mut bed = Bed::echo();
+        let peer = bed.sim.connect(bed.address);
+        bed.turn();
+        peer.write_all(&request);
+        bed.sim.fail(Call::Receive, &[EINTR; 5]);
+        bed.sim.fail(Call::Send, &[EINTR; 5]);
+        bed.turn();
+        assert!(peer.read_all().starts_with(b"HTTP/1.1 "), "{}", request.escape_ascii());
+        assert_eq!(bed.sim.hits(Call::Receive, EINTR) + bed.sim.hits(Call::Send, EINTR), 10);
+        assert_eq!(bed.reactor.usage().sockets, 1);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The error numbers of Linux that a network can answer with.
 
+pub const EINTR: i32 = 4;
 pub const EAGAIN: i32 = 11;
 pub const ENOMEM: i32 = 12;
 pub const ENFILE: i32 = 23;

@@ -318,15 +318,18 @@ impl World {
         Ok(count)
     }
 
-    /// An error of a call is the end of the connection, unless it says that there is nothing yet.
+    /// An error of a call is the end of the connection, unless it says that there is nothing yet
+    /// or that a signal came between.
     fn break_link(&mut self, index: usize, error: &io::Error, direction: usize) {
-        if error.kind() == io::ErrorKind::WouldBlock {
-            self.block(index, direction);
-        } else {
-            let link = &mut self.links[index];
-            link.peer_end = End::Reset;
-            link.end_by_engine(End::Reset);
-            link.is_woken = true;
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.block(index, direction),
+            io::ErrorKind::Interrupted => {}
+            _ => {
+                let link = &mut self.links[index];
+                link.peer_end = End::Reset;
+                link.end_by_engine(End::Reset);
+                link.is_woken = true;
+            }
         }
     }
 
