@@ -134,3 +134,69 @@ fn server_whose_log_nobody_reads_serves_and_ends_all_the_same() {
     let (status, _) = server.wait();
     assert_eq!(status.code(), Some(0));
 }
+
+/// Unlike a signal that is ignored, a stop interrupts calls that wait.
+#[test]
+fn server_that_is_stopped_and_continued_again_and_again_loses_nothing() {
+    const STOPS_MIN: u32 = 200;
+    let server = serve(&["--threads", "1"]);
+    let port = server.port;
+    let client = thread::spawn(move || {
+        let mut client = Client::open(port);
+        let payload: Vec<u8> = (0..4_000_000_u32).map(|at| (at * 7 % 251) as u8).collect();
+        for round in 0..5 {
+            // Stops come amid reading and writing, and then amid waiting.
+            client.echo(BINARY, &payload[round..]);
+            for _ in 0..20 {
+                client.echo(BINARY, b"small");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        client
+    });
+    let mut stops = 0;
+    while stops < STOPS_MIN || !client.is_finished() {
+        server.signal(Signal::STOP);
+        server.signal(Signal::CONT);
+        stops += 1;
+        thread::sleep(Duration::from_millis(2));
+    }
+    let mut client = client.join().unwrap();
+    client.echo(BINARY, b"still here");
+    server.signal(Signal::TERM);
+    assert_eq!(client.close_code(), 1001);
+    client.send(CLOSE, &1001_u16.to_be_bytes());
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// Peers that go on sending while the server is stopped for longer than they may be silent.
+#[test]
+fn t11_nobody_who_spoke_while_the_server_was_stopped_is_dropped() {
+    const CLIENTS: usize = 50;
+    const DEAD_AFTER: Duration = Duration::from_secs(1);
+    let mut server =
+        serve(&["--threads", "1", "--ping-every", "300ms", "--dead-after", "1s", "--log", "debug"]);
+    let mut silent = Client::open(server.port);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::open(server.port)).collect();
+    server.signal(Signal::STOP);
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < DEAD_AFTER * 3 {
+        clients.iter_mut().for_each(|client| client.send(BINARY, b"alive"));
+        sent += 1;
+        thread::sleep(Duration::from_millis(200));
+    }
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        let mut echoes = 0;
+        while echoes < sent {
+            let frame = client.frame();
+            assert_ne!(frame.opcode, CLOSE);
+            echoes += usize::from((frame.opcode, &frame.payload[..]) == (BINARY, b"alive"));
+        }
+    }
+    // Who had nothing to say is dropped all the same.
+    server.wait_for("HeartbeatTimeout");
+    assert!(silent.is_ended());
+}
