@@ -14,6 +14,8 @@ mod flow;
 mod handler;
 #[path = "engine_faults/handshake.rs"]
 mod handshake;
+#[path = "engine_faults/leaks.rs"]
+mod leaks;
 #[path = "engine_faults/time.rs"]
 mod time;
 

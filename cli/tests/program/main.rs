@@ -9,6 +9,8 @@ mod echo;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod process;
