@@ -1,4 +1,4 @@
-//! How connections end: by the peer, by a reset, by us (rows T5, T6, F18 to F22).
+//! How connections end: by the peer, by a reset, by us (rows T5, T6, F17 to F22).
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -154,6 +154,68 @@ fn request_and_end_of_stream_in_one_event_are_answered() {
         assert_eq!(peer.end_seen(), End::Fin);
         bed.assert_empty();
     }
+}
+
+// RFC 6455 §7.1.1
+#[test]
+fn f17_server_closes_first_behind_the_echo_of_a_close() {
+    for payload in [&[][..], &1000_u16.to_be_bytes(), &[&4999_u16.to_be_bytes()[..], b"x"].concat()]
+    {
+        let mut bed = Bed::echo();
+        let peer = bed.open();
+        peer.write_all(&message(8, payload));
+        bed.turn();
+        assert_eq!(read_frames(&peer), [Frame::new(8, &payload[..payload.len().min(2)])]);
+        assert!(bed.closed(bed.latest()).is_some());
+        // The peer reads the end of the stream, its own is open: the socket is shut, not closed.
+        assert!(peer.is_at_end());
+        assert_eq!((peer.end_seen(), bed.reactor.usage().sockets), (End::Fin, 1));
+        bed.run_for(Duration::from_millis(999));
+        assert_eq!(bed.reactor.usage().sockets, 1);
+        bed.run_for(Duration::from_millis(2));
+        assert_eq!(peer.end_seen(), End::Fin);
+        bed.assert_empty();
+    }
+}
+
+#[test]
+fn f17_server_closes_first_though_the_close_was_its_own() {
+    let mut bed = Bed::new(
+        |_| {},
+        |ctx, occasion| {
+            if let Occasion::Message(_) = occasion {
+                ctx.close(CloseCode::NORMAL, "").unwrap();
+            }
+        },
+    );
+    let peer = bed.open();
+    peer.write_all(&message(TEXT, b"close"));
+    bed.turn();
+    assert_eq!(read_frames(&peer).last().and_then(Frame::close_code), Some(1000));
+    assert_eq!(peer.end_seen(), End::None, "the peer's Close is waited for");
+    peer.write_all(&close(1000));
+    bed.turn();
+    assert_eq!((peer.end_seen(), bed.reactor.usage().sockets), (End::Fin, 1));
+    peer.fin();
+    bed.turns(2);
+    bed.assert_empty();
+}
+
+#[test]
+fn f17_echo_of_a_close_leaves_whole_before_the_server_closes() {
+    let mut bed = Bed::echo();
+    let peer = bed.open();
+    peer.set_buffers(1 << 20, 1000);
+    peer.write_all(&[message(TEXT, &[b'x'; 5000]), close(1000)].concat());
+    let mut received = Vec::new();
+    while peer.end_seen() == End::None {
+        assert!(frames(&received).0.iter().all(|frame| frame.opcode != 8), "{}", received.len());
+        received.extend(peer.read(100));
+        bed.turn();
+    }
+    received.extend(peer.read_all());
+    assert_eq!(frames(&received).0.last().and_then(Frame::close_code), Some(1000));
+    assert_eq!(peer.end_seen(), End::Fin);
 }
 
 #[test]
