@@ -17,6 +17,8 @@ mod grammar;
 mod limits;
 #[path = "handshake_matrix/plain.rs"]
 mod plain;
+#[path = "handshake_matrix/repeats.rs"]
+mod repeats;
 #[path = "handshake_matrix/time.rs"]
 mod time;
 #[path = "handshake_matrix/upgrade.rs"]

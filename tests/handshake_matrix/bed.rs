@@ -60,10 +60,14 @@ impl App {
             None => Accept::new(),
         };
         if request.path() == "/split" {
-            let split = accept.clone().header("X", "a\r\nY: b").and(Ok(())).unwrap_err();
-            self.header_errors.push(split);
-            let split = Accept::new().subprotocol("chat.v1\r\nY: b").and(Ok(())).unwrap_err();
-            self.header_errors.push(split);
+            for split in splits() {
+                let tried = [
+                    accept.clone().header("X", &split),
+                    accept.clone().header(&split, "X"),
+                    Accept::new().subprotocol(&split),
+                ];
+                self.header_errors.extend(tried.map(|tried| tried.and(Ok(())).unwrap_err()));
+            }
         }
         accept
     }
@@ -84,8 +88,12 @@ impl Handler for App {
             (false, "/accept") => Verdict::Accept { accept: Accept::new(), data: () },
             (false, "/reject") => Verdict::Reject(text(404, "there is nothing here\n")),
             (false, "/split") => {
-                let split = Response::new(302).unwrap().header("Location", "/\r\nY: b");
-                self.header_errors.push(split.unwrap_err());
+                for split in splits() {
+                    let tried = Response::new(302).unwrap().header("Location", &split);
+                    self.header_errors.push(tried.unwrap_err());
+                    let tried = Response::new(302).unwrap().header(&split, "/");
+                    self.header_errors.push(tried.unwrap_err());
+                }
                 Verdict::Respond(text(404, "there is nothing here\n"))
             }
             (false, _) => Verdict::Respond(text(404, "there is nothing here\n")),
@@ -104,6 +112,13 @@ impl Handler for App {
     fn on_close(&mut self, _: &mut Context<'_, ()>, summary: &CloseSummary) {
         self.closed.push(summary.clone());
     }
+}
+
+/// Texts that would end a line of the head, or that have no place in one.
+pub fn splits() -> impl Iterator<Item = String> {
+    let controls = (0..=0x1f).chain([0x7f]).map(char::from).filter(|control| *control != '\t');
+    let endings = controls.map(String::from).chain(["\r\n".to_owned()]);
+    endings.flat_map(|end| [format!("/{end}Y: b"), format!("{end}a"), format!("a{end}")])
 }
 
 fn text(status: u16, body: &'static str) -> Response {

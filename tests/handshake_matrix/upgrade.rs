@@ -321,15 +321,18 @@ fn malformed_offer_of_extensions_gets_400() {
 
 // RFC 9110 §5.5: a header that would break the answer apart is refused where it is given.
 #[test]
-fn line_breaks_given_by_the_application_never_reach_the_wire() {
+fn h18_control_characters_given_by_the_application_never_reach_the_wire() {
     let mut bed = Bed::new();
     let (_, answer) = bed.accept(upgrade_at("/split", &[]));
     assert_eq!(answer.fields.len(), 3, "{answer:?}");
-    assert_eq!(bed.app().header_errors, [InvalidHeader::Value, InvalidHeader::Token]);
+    let each = [InvalidHeader::Value, InvalidHeader::Name, InvalidHeader::Token];
+    assert_eq!(bed.app().header_errors, each.repeat(splits().count()));
+    bed.app().header_errors.clear();
     let (_, answer) = bed.ask(plain("GET /split", &[]));
     assert_eq!(answer.status_line, NOT_FOUND);
     assert_eq!((answer.field("Location"), answer.field("Y")), (None, None));
-    assert_eq!(bed.app().header_errors.last(), Some(&InvalidHeader::Value));
+    let each = [InvalidHeader::Value, InvalidHeader::Name];
+    assert_eq!(bed.app().header_errors, each.repeat(splits().count()));
     bed.expect_empty();
 }
 

@@ -148,6 +148,13 @@ impl Client {
         self.stream.read_to_end(&mut Vec::new()).is_ok()
     }
 
+    /// Everything up to the end of the stream.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Whether nothing comes, not even an end, for so long.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();

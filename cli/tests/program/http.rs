@@ -83,3 +83,36 @@ fn connection_is_kept_between_requests() {
         assert_eq!(client.answer().body, b"ok\n");
     }
 }
+
+#[test]
+fn h24_no_answer_repeats_anything_of_its_request() {
+    const FIELDS: &str = "Host: 127.0.0.1\r\nX-mark3r: mark3r\r\nCookie: mark3r\r\n\
+        Connection: close\r\n";
+    let server = serve(&["--handshake-timeout", "1s"]);
+    let long = "mark3r".repeat(4000);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\n{FIELDS}\r\n");
+    let upgrade =
+        |path: &str, lines: &str| upgrade_head(path, &format!("mark3r: mark3r\r\n{lines}"));
+    for (request, status) in [
+        (get("/?mark3r"), 200),
+        (get("/healthz?mark3r"), 200),
+        (get("/mark3r/../<b>mark3r</b>?mark3r"), 404),
+        (get("/mark3r").replacen("GET", "MARK3R", 1), 405),
+        (get("mark3r"), 400),
+        (get(&format!("/{long}")), 414),
+        (upgrade("/mark3r", ""), 404),
+        (upgrade("/", &format!("X: {long}\r\n")), 431),
+        (upgrade("/?mark3r", "mark3r : x\r\n"), 400),
+        (upgrade("/?mark3r", "Origin: http://mark3r\r\n"), 403),
+        (upgrade("/?mark3r", "Expect: mark3r\r\n"), 417),
+        (upgrade("/?mark3r", "Sec-WebSocket-Version: mark3r\r\n"), 426),
+        (upgrade("/?mark3r", "").replacen("GET", "MARK3R", 1), 405),
+        (upgrade("/?mark3r", "")[..60].to_owned(), 408),
+    ] {
+        let mut client = Client::dial(server.port);
+        client.write(request.as_bytes());
+        let answer = String::from_utf8(client.read_to_end()).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+        assert!(!answer.to_ascii_lowercase().contains("mark3r"), "{answer}");
+    }
+}
