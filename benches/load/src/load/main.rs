@@ -8,6 +8,7 @@
 mod answers;
 mod connect;
 mod echo;
+mod fair;
 mod frame;
 mod idle;
 
@@ -60,6 +61,14 @@ struct Arguments {
     /// While idle: let each connection echo one message of this size, then look again.
     #[arg(long, value_name = "BYTES", requires = "idle")]
     one_message: Option<usize>,
+    /// Instead of loading: so many rounds of ping-pong on a quiet connection, calm and beside a flood
+    /// by turns, each for --duration seconds.
+    #[arg(long, value_name = "ROUNDS", requires = "pid", conflicts_with = "idle")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    fairness: Option<u32>,
+    /// While fair: messages that the server handles for one connection in one turn.
+    #[arg(long, value_name = "MESSAGES", default_value_t = 1024, requires = "fairness")]
+    budget: u32,
     /// Print one JSON object on one line.
     #[arg(long)]
     json: bool,
@@ -103,9 +112,18 @@ fn run(arguments: &Arguments) -> io::Result<String> {
         let text = format!("{connections} connections need more than {descriptors} descriptors");
         return Err(io::Error::other(text));
     }
-    let fields = match (arguments.idle, arguments.pid) {
-        (Some(connections), Some(pid)) => {
+    let fields = match (arguments.idle, arguments.fairness, arguments.pid) {
+        (Some(connections), _, Some(pid)) => {
             idle::run(arguments.url, connections, arguments.one_message, pid)?.fields()
+        }
+        (None, Some(rounds), Some(pid)) => {
+            let shape = fair::Shape {
+                payload_bytes: arguments.bytes,
+                budget_messages: arguments.budget,
+                rounds,
+                duration: seconds(arguments.duration)?,
+            };
+            fair::run(arguments.url, &shape, pid)?.fields()
         }
         _ => echo_fields(arguments)?,
     };
@@ -119,10 +137,14 @@ fn echo_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {
         in_flight: arguments.in_flight as usize,
         opcode: arguments.opcode,
         payload_bytes: arguments.bytes,
-        warm_up: Duration::try_from_secs_f64(arguments.warm_up).map_err(io::Error::other)?,
-        duration: Duration::try_from_secs_f64(arguments.duration).map_err(io::Error::other)?,
+        warm_up: seconds(arguments.warm_up)?,
+        duration: seconds(arguments.duration)?,
     };
     Ok(echo::run(arguments.url, &shape, arguments.pid)?.fields())
+}
+
+fn seconds(seconds: f64) -> io::Result<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(io::Error::other)
 }
 
 fn render_text(fields: &[(&'static str, f64)]) -> String {
