@@ -207,7 +207,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.now = self.net.now();
         self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
         self.shared.counters.turns += 1;
+        let carried_over = self.shared.ready.len();
         self.note_events();
+        // Who is told of now comes before those who have had a service and want another: it waits
+        // for the end of one budget at most.
+        self.shared.ready.rotate_left(carried_over);
         self.handle_commands();
         self.accept_waiting();
         self.serve_ready();

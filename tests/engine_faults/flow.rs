@@ -309,6 +309,23 @@ fn t4_between_two_services_of_a_ready_neighbour_a_flooder_gets_one_budget() {
 }
 
 #[test]
+fn t4_who_is_told_of_now_comes_before_a_flooder_that_wants_more() {
+    let mut bed = Bed::echo();
+    let flooder = bed.open();
+    let neighbour = bed.open();
+    let neighbour_id = bed.latest();
+    flooder.write(&message(TEXT, b"").repeat(20_000));
+    bed.turn();
+    for _ in 0..5 {
+        neighbour.write_all(&message(TEXT, b"n"));
+        flooder.read_all();
+        let heard = bed.log.borrow().len();
+        bed.turn();
+        assert_eq!(bed.log.borrow()[heard].id, neighbour_id, "the first of its turn");
+    }
+}
+
+#[test]
 fn t4_flooder_of_large_messages_gets_its_bytes_and_no_more_in_a_turn() {
     let mut bed = Bed::new(|_| {}, |_, _| {});
     let flooder = bed.open();
