@@ -75,15 +75,36 @@ impl Outbox {
         self.push_mapped(pool, header, payload, |_| {})
     }
 
-    /// Appends copies of both if the last ring has room for them in one piece; says whether.
+    /// Appends copies of both if the last ring has room for them in one piece, or nothing is queued
+    /// yet; says whether.
     #[inline]
     pub fn push_short(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
-        let pushed =
-            pool.ring_mut(self.tail).is_some_and(|ring| ring.push_contiguous(header, payload));
+        let pushed = match pool.ring_mut(self.tail) {
+            Some(ring) => ring.push_contiguous(header, payload),
+            None => self.push_first(pool, header, payload),
+        };
         if pushed {
             self.queued_bytes += (header.len() + payload.len()) as u64;
         }
         pushed
+    }
+
+    /// Begins with a ring; says whether there is one, and room in it.
+    #[inline(never)]
+    fn push_first(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
+        if self.head != NONE || pool.reserve(1, 1).is_err() {
+            return false;
+        }
+        let mut ring = pool.rings.take().expect("a ring was reserved");
+        if !ring.push_contiguous(header, payload) {
+            pool.rings.put_back(ring);
+            return false;
+        }
+        self.head =
+            pool.segments.insert(Segment { data: Data::Ring(ring), next: NONE, sequence: 0 })
+                as u32;
+        self.tail = self.head;
+        true
     }
 
     /// Appends copies of `header` and `payload`, both or neither; `map` then sees the copy of the
@@ -216,6 +237,16 @@ impl Outbox {
             index = segment.next;
         }
         count
+    }
+
+    /// All queued bytes, if they lie in one piece, as those of nearly every batch do.
+    #[inline]
+    pub fn lend_whole<'a>(&self, pool: &'a OutboxPool) -> Option<&'a [u8]> {
+        let segment = pool.segments.get(self.head as usize)?;
+        match segment.data.as_slices() {
+            (whole, []) if segment.next == NONE => Some(whole),
+            _ => None,
+        }
     }
 
     /// Gives up the `bytes` oldest bytes, because they were written. A ring goes back to the pool

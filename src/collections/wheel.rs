@@ -37,6 +37,8 @@ pub struct Wheel<T: Copy> {
     start: Instant,
     /// The current tick. Every entry of a later tick is in a slot, every other one is due.
     current: u64,
+    /// When the current tick ends.
+    current_ends: Instant,
     nodes: Vec<Node<T>>,
     /// The first unused node, or `NONE`.
     free: u32,
@@ -73,6 +75,7 @@ impl<T: Copy> Wheel<T> {
         Self {
             start,
             current: 0,
+            current_ends: start + TICK,
             nodes: Vec::with_capacity(NODES_RESERVED),
             free: NONE,
             len: 0,
@@ -148,13 +151,18 @@ impl<T: Copy> Wheel<T> {
 
     /// Moves the time forward and makes every entry due whose deadline has passed. A `now` that goes
     /// backwards is ignored.
+    #[inline]
     pub fn advance(&mut self, now: Instant) {
+        // Most turns of a busy loop fall into the tick of the one before.
+        if now >= self.current_ends {
+            self.advance_ticks(now);
+        }
+    }
+
+    fn advance_ticks(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.start).as_millis();
         // The last tick is never reached, so that every entry's tick can lie in the future.
         let target = u64::try_from(elapsed).unwrap_or(u64::MAX).min(TICK_LAST - 1);
-        if target <= self.current {
-            return;
-        }
         while let Some((level, slot)) = self.next_slot() {
             let tick = self.slot_tick(level, slot);
             if tick > target {
@@ -164,6 +172,7 @@ impl<T: Copy> Wheel<T> {
             self.empty_slot(level, slot);
         }
         self.current = target;
+        self.current_ends = self.instant_of(target) + TICK;
     }
 
     /// Takes the next due entry out of the wheel: by rising tick, those of the same tick in no
@@ -300,6 +309,7 @@ impl<T: Copy> Wheel<T> {
     }
 }
 
+const TICK: Duration = Duration::from_millis(1);
 const TICK_NANOS: u32 = 1_000_000;
 const TICKS_PER_SECOND: u64 = 1_000;
 

@@ -23,7 +23,7 @@ impl Timeline {
 
     /// `instant` on this timeline, rounded down to a microsecond.
     pub fn moment(&self, instant: Instant) -> Moment {
-        Moment::after(Duration::ZERO, instant.saturating_duration_since(self.origin))
+        Moment::after_origin(instant.saturating_duration_since(self.origin))
     }
 
     /// `moment` as an instant.
@@ -37,15 +37,19 @@ impl Moment {
     #[cfg(test)]
     pub const ORIGIN: Self = Self(0);
 
-    fn after(base: Duration, by: Duration) -> Self {
-        let micros = base.saturating_add(by).as_micros();
-        // An instant so far away is never reached; 2^62 µs keeps the sum of two in range.
-        Self(u64::try_from(micros).unwrap_or(u64::MAX).min(1 << 62))
+    /// An instant so far away as the cap is never reached; it keeps the sum of two in range.
+    const LAST: u64 = 1 << 62;
+
+    /// `by` after the origin.
+    fn after_origin(by: Duration) -> Self {
+        let micros =
+            by.as_secs().saturating_mul(1_000_000).saturating_add(by.subsec_micros().into());
+        Self(micros.min(Self::LAST))
     }
 
     /// The moment `by` later.
     pub fn plus(self, by: Duration) -> Self {
-        Self::after(Duration::from_micros(self.0), by)
+        Self((self.0 + Self::after_origin(by).0).min(Self::LAST))
     }
 
     /// How much later this is than `earlier`; zero if it is not.

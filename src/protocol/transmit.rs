@@ -276,16 +276,26 @@ impl<'a> Transmit<'a> {
     /// Offers what is queued to the sink, if there is one.
     pub(crate) fn flush(&mut self) {
         while !self.sender.outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.sender.outbox.lend(&self.pools.outbox, &mut slices);
-            let lent: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-            let Some(taken) = self.sink.offer(&slices[..count]) else { return };
+            let (offered, taken) = match self.sender.outbox.lend_whole(&self.pools.outbox) {
+                Some(bytes) => (bytes.len(), self.sink.offer(&[IoSlice::new(bytes)])),
+                None => self.offer_pieces(),
+            };
+            let Some(taken) = taken else { return };
             self.sender.handle_transmitted(taken, self.pools, self.now);
-            if taken < lent {
+            if taken < offered {
                 self.sender.handle_refused();
                 return;
             }
         }
+    }
+
+    /// Offers the front of what is queued; says how much that was, and how much was taken.
+    #[inline(never)]
+    fn offer_pieces(&mut self) -> (usize, Option<usize>) {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = self.sender.outbox.lend(&self.pools.outbox, &mut slices);
+        let offered = slices[..count].iter().map(|slice| slice.len()).sum();
+        (offered, self.sink.offer(&slices[..count]))
     }
 
     #[inline]

@@ -94,11 +94,16 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Everything that waits. One look at a flag if nothing does.
+    /// Whether something waits; whoever posted it has woken the loop, or is about to.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::Acquire)
+    }
+
+    /// Everything that waits.
     pub(super) fn take(&self) -> Vec<Command> {
-        if !self.is_waiting.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
+        // A swap and no store: the list must not be taken before the flag is down.
+        self.is_waiting.swap(false, Ordering::AcqRel);
         std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -119,6 +119,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn settle_flow(&mut self, key: Key) {
         let Some(slot) = self.shared.slots.get(key) else { return };
         let Phase::Open { sender, .. } = &slot.phase else { return };
+        let notes = slot.notes;
+        if sender.queued_bytes() == 0 && !notes.choked && notes.drain_owed == DrainOwed::No {
+            // As nearly always: all of it has left at once.
+            return;
+        }
         let limits = &self.shared.config(slot).limits;
         let queued = sender.queued_bytes();
         let (is_high, is_low) =

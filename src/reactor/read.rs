@@ -36,7 +36,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let mut budget =
             Budget { bytes: self.limits.turn_bytes_max, messages: self.limits.turn_messages_max };
         loop {
-            if !self.handle_backlog(key, &mut budget) {
+            if self.has_backlog(key) && !self.handle_backlog(key, &mut budget) {
                 break;
             }
             let Some(slot) = self.shared.slots.get(key) else { return };
@@ -59,8 +59,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Handles what was read earlier. Says whether reading may go on.
     fn handle_backlog(&mut self, key: Key, budget: &mut Budget) -> bool {
-        let is_head = matches!(self.receivers[key.index as usize].inbound, Inbound::Http(_));
-        if !self.has_backlog(key) || is_head {
+        if matches!(self.receivers[key.index as usize].inbound, Inbound::Http(_)) {
             // An unfinished head waits for more input, not for its turn.
             return true;
         }
@@ -113,7 +112,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Keeps bytes that were read and not handled.
     fn stash(&mut self, key: Key, rest: &[u8]) {
-        if rest.is_empty() || self.is_over(key) {
+        if self.is_over(key) {
             return;
         }
         let kept = match self.take_backlog(key) {
@@ -206,7 +205,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if let Phase::Open { sender, .. } = &mut slot.phase {
             sender.handle_sign_of_life(self.shared.moment);
         }
-        if self.has_backlog(key) {
+        if slot.backlog.is_some() {
             // Only an unfinished head: what is new belongs behind it.
             self.stash(key, received.filled());
             if let Some(mut backlog) = self.take_backlog(key) {
@@ -215,7 +214,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
         } else {
             let done = self.handle_bytes(key, received.filled(), budget);
-            self.stash(key, &received.filled()[done..]);
+            if done < received.bytes {
+                self.stash(key, &received.filled()[done..]);
+            }
         }
         self.net.give_back(received.buffer);
     }
@@ -270,9 +271,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn handle_bytes(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> usize {
         let mut at = 0;
         loop {
-            if self.is_over(key) {
-                return bytes.len();
-            }
             match &mut self.receivers[key.index as usize].inbound {
                 Inbound::Open(_) => {
                     let consumed = self.handle_frames(key, &mut bytes[at..], budget);
@@ -343,7 +341,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if budget.messages == 0 || input.consumed() >= budget.bytes {
                 return Pace::Rest;
             }
-            let Some(short) = input.next_short(rules) else { return Pace::GoOn };
+            let Some(short) = input.next_short(rules) else {
+                return if input.rest().is_empty() { Pace::Rest } else { Pace::GoOn };
+            };
             budget.messages -= 1;
             let mut ctx = Context { shared, writer: net, current: key };
             match short.event(input) {

@@ -112,6 +112,10 @@ pub(super) enum Drain {
 /// what is not touched is not resident and growing moves pages instead of copying them.
 const SLOTS_RESERVED: usize = 8192;
 
+/// Longer than any turn should take, so that half of what is left until a deadline further away
+/// has not passed when the turn ends.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
+
 /// Slots above `connections_max`, so that those who are refused can be told so.
 const REFUSAL_SLOTS: u32 = 256;
 
@@ -212,7 +216,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         // Who is told of now comes before those who have had a service and want another: it waits
         // for the end of one budget at most.
         self.shared.ready.rotate_left(carried_over);
-        self.handle_commands();
+        if self.mailbox.is_waiting() {
+            self.handle_commands();
+        }
         self.accept_waiting();
         self.serve_ready();
         self.handle_deadlines();
@@ -297,7 +303,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return Some(Duration::ZERO);
         }
         let Some(deadline) = self.wheel.next_deadline() else { return timeout };
-        let left = deadline.saturating_duration_since(self.net.now());
+        let left = match deadline.saturating_duration_since(self.shared.now) {
+            // So far away that it is asked again half-way: the clock need not be read for it.
+            left if left > CLOCK_SLACK => left / 2,
+            _ => deadline.saturating_duration_since(self.net.now()),
+        };
         Some(timeout.map_or(left, |timeout| timeout.min(left)))
     }
 
