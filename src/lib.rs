@@ -144,7 +144,7 @@ pub mod opening {
     };
 }
 
-/// The private floors, for the fuzz targets alone; not part of the API.
+/// The private floors, for the fuzz targets and the micro benches alone; not part of the API.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
