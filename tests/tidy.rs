@@ -399,7 +399,7 @@ mod tests {
         };
         judge("src/server/builder.rs", 3);
         judge("src/reactor/net.rs", 0);
-        judge("benches/load/src/raw_echo.rs", 0);
+        judge("benches/peers/src/bin/raw_mio.rs", 0);
     }
 
     #[test]

@@ -8,13 +8,14 @@
 # Each round starts a fresh server of either kind on core 0, in turn, and loads it from core 1.
 # Whole runs drift on a virtual machine, so only ratios within a round are compared; the median and
 # the quartiles are over the rounds' ratios. -s gives another server than this tree's: a command
-# that listens on 127.0.0.1:PORT, {} standing for that address, e.g. -s './other --listen {}'.
+# that listens on 127.0.0.1:PORT, {} standing for that address, e.g. -s './other --listen {}'; those
+# of benches/peers do.
 # With --strace both servers run once more slowly under strace, which counts system calls for each
 # message; time means nothing there. Exit status: 0 measured, 2 not possible.
 set -euo pipefail
 
 die() { echo "compare: $*" >&2; exit 2; }
-usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 connections=200 in_flight=1 bytes=20 opcode=binary rounds=5 seconds=3 port=9401 strace='' command=''
 if [ "${1:-}" = --strace ]; then strace=1; shift; fi
@@ -38,11 +39,15 @@ command -v taskset > /dev/null || die "taskset (util-linux) is missing"
 [ -z "$strace" ] || command -v strace > /dev/null || die "strace is missing: apt-get install strace"
 
 cargo build -q --release --manifest-path "$here/Cargo.toml" || die "the load generator did not build"
+peers=$root/benches/peers
+# Started there, cargo reads that crate's flags.
+(cd "$peers" && cargo build -q --release --bin raw-epoll --features raw-epoll) ||
+  die "the raw echo did not build"
 if [ -z "$command" ]; then
   (cd "$root" && cargo build -q --release -p corewire-cli) || die "corewire did not build"
   command="${CARGO_TARGET_DIR:-$root/target}/release/corewire serve --threads 1 --listen {}"
 fi
-raw_command="$bin/raw-echo --listen {}"
+raw_command="${CARGO_TARGET_DIR:-$peers/target}/release/raw-epoll --listen {}"
 
 work=$(mktemp -d)
 server='' traced='' measured=''

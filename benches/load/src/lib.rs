@@ -1,3 +1,3 @@
-//! What the load generator and the raw echo server share: where they run and what a run cost.
+//! Where the load generator runs and what a run cost, for whoever else measures a process.
 
 pub mod machine;

@@ -1,0 +1,35 @@
+//! What the echo servers have in common: their one argument, their limits and, for those that stand
+//! on tokio, the accepting of connections.
+
+use std::io;
+use std::net::SocketAddr;
+
+use clap::Parser;
+
+pub mod raw;
+#[cfg(feature = "tokio")]
+pub mod runtime;
+#[cfg(feature = "hyper")]
+pub mod upgrade;
+
+/// The largest message that each server takes, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// A single-threaded echo server. It listens once its port accepts, and says nothing.
+#[derive(Parser)]
+struct Arguments {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:9002")]
+    listen: SocketAddr,
+}
+
+/// Reads the command line and raises the limit of open descriptors to the hard limit. Prints what is
+/// wrong and ends the process if the command line is not understood.
+///
+/// # Errors
+/// What `setrlimit(2)` says.
+pub fn listen_address() -> io::Result<SocketAddr> {
+    let arguments = Arguments::parse();
+    rlimit::increase_nofile_limit(rlimit::INFINITY)?;
+    Ok(arguments.listen)
+}
