@@ -48,7 +48,10 @@ mod uwebsockets {
             .opt_level(3)
             .debug(false)
             .warnings(false)
-            .flags(["-march=native", "-flto"])
+            // Not -fPIC, which is for shared libraries: it costs two fifths more instructions for
+            // each small message than the executable of uWebSockets' own build has.
+            .pic(false)
+            .flags(["-march=native", "-flto", "-fPIE"])
             .define("LIBUS_NO_SSL", None)
             .define("UWS_NO_ZLIB", None)
             .include(sockets);
