@@ -2,12 +2,33 @@
 
 use std::fmt;
 
+use crate::Protocol;
+use crate::frame::{self, DataOpcode};
+
 /// What every answer must look like.
 pub struct Expected {
     /// Bytes in front of each payload; empty where nothing stands on top of TCP.
     pub header: Vec<u8>,
     /// The payload of the first answer; all answers are of its length.
     pub first_payload: Vec<u8>,
+}
+
+impl Expected {
+    /// The echo of `request`, which carries `payload` in one masked frame.
+    pub fn echo(
+        protocol: Protocol,
+        opcode: DataOpcode,
+        payload: &[u8],
+        request: &[u8],
+    ) -> Expected {
+        match protocol {
+            Protocol::Websocket => Expected {
+                header: frame::answer_header(opcode, payload.len()),
+                first_payload: payload.to_vec(),
+            },
+            Protocol::Raw => Expected { header: Vec::new(), first_payload: request.to_vec() },
+        }
+    }
 }
 
 /// Why a stream of answers is not an echo.

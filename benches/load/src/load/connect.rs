@@ -27,14 +27,30 @@ pub fn open(server: SocketAddr, protocol: Protocol, count: usize) -> io::Result<
         .map(|index| {
             let stream = connect_from(source(server, index), server)?;
             stream.set_nodelay(true)?;
-            if protocol == Protocol::Websocket {
-                stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-                shake_hands(&stream, server)?;
-            }
+            stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+            // Raw servers too: who does not wait for the server overruns its queue of connections
+            // to accept, and the kernel lets the next attempt wait for a second.
+            shake_hands(&stream, server, protocol)?;
             stream.set_nonblocking(true)?;
             Ok(stream)
         })
         .collect()
+}
+
+/// Opens one connection without a handshake, whose end is a reset: it leaves no TIME_WAIT behind,
+/// so the ports last for any number of them.
+///
+/// # Errors
+/// What the sockets say.
+pub fn open_to_be_reset(server: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    // On loopback the kernel alone answers, so this does not wait for the server.
+    socket.connect(&server.into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
 /// All of 127.0.0.0/8 is this machine, so each further address brings ephemeral ports of its own.
@@ -56,15 +72,23 @@ fn connect_from(source: Option<IpAddr>, server: SocketAddr) -> io::Result<TcpStr
     Ok(socket.into())
 }
 
-fn shake_hands(mut stream: &TcpStream, server: SocketAddr) -> io::Result<()> {
-    let request = format!(
+/// The client's half of the opening handshake.
+pub fn request(server: SocketAddr) -> String {
+    format!(
         "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {SEC_WEBSOCKET_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    );
+    )
+}
+
+/// What ends a head, ours and the server's.
+pub const HEAD_END: &[u8] = b"\r\n\r\n";
+
+fn shake_hands(mut stream: &TcpStream, server: SocketAddr, protocol: Protocol) -> io::Result<()> {
+    let request = request(server);
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
-    while !answer.ends_with(b"\r\n\r\n") {
+    while !answer.ends_with(HEAD_END) {
         // Nothing may follow the head: we have sent no message that could be answered.
         let received = stream.read(&mut piece)?;
         if received == 0 || answer.len() > 16 * 1024 {
@@ -72,13 +96,24 @@ fn shake_hands(mut stream: &TcpStream, server: SocketAddr) -> io::Result<()> {
         }
         answer.extend_from_slice(&piece[..received]);
     }
-    let accepted = String::from_utf8_lossy(&answer).lines().any(|line| {
+    check_answer(protocol, &request, &answer)
+}
+
+/// Whether a whole head is what the server must say to our request.
+///
+/// # Errors
+/// Any answer but a correct 101; of a raw server any but the request itself.
+pub fn check_answer(protocol: Protocol, request: &str, answer: &[u8]) -> io::Result<()> {
+    if protocol == Protocol::Raw {
+        return if answer == request.as_bytes() { Ok(()) } else { Err(refused(answer)) };
+    }
+    let accepted = String::from_utf8_lossy(answer).lines().any(|line| {
         line.split_once(':').is_some_and(|(name, value)| {
             name.eq_ignore_ascii_case("sec-websocket-accept")
                 && value.trim() == SEC_WEBSOCKET_ACCEPT
         })
     });
-    if answer.starts_with(b"HTTP/1.1 101 ") && accepted { Ok(()) } else { Err(refused(&answer)) }
+    if answer.starts_with(b"HTTP/1.1 101 ") && accepted { Ok(()) } else { Err(refused(answer)) }
 }
 
 fn refused(answer: &[u8]) -> io::Error {
@@ -90,6 +125,24 @@ fn refused(answer: &[u8]) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_101_with_the_right_accept_value_is_an_acceptance() {
+        let head = |status: &str, accept: &str| {
+            format!("HTTP/1.1 {status}\r\nSEC-WebSocket-Accept:  {accept}\r\n\r\n").into_bytes()
+        };
+        let check = |answer: &[u8]| check_answer(Protocol::Websocket, "", answer);
+        assert!(check(&head("101 Switching Protocols", SEC_WEBSOCKET_ACCEPT)).is_ok());
+        assert!(check(&head("101 Switching Protocols", SEC_WEBSOCKET_KEY)).is_err());
+        assert!(check(&head("200 OK", SEC_WEBSOCKET_ACCEPT)).is_err());
+        assert!(check(b"").is_err());
+    }
+
+    #[test]
+    fn a_raw_server_sends_the_request_back() {
+        assert!(check_answer(Protocol::Raw, "GET /", b"GET /").is_ok());
+        assert!(check_answer(Protocol::Raw, "GET /", b"HTTP/1.1 101").is_err());
+    }
 
     #[test]
     fn further_connections_come_from_further_loopback_addresses() {

@@ -65,6 +65,7 @@ impl Outcome {
         fields.push(("own_cpu_ns_per_message", tenths(self.own_cpu as f64 / messages)));
         fields.push(("round_trip_p50_us", microseconds(0.5)));
         fields.push(("round_trip_p99_us", microseconds(0.99)));
+        fields.push(("round_trip_p999_us", microseconds(0.999)));
         fields
     }
 }
@@ -84,15 +85,8 @@ impl Script {
             .flat_map(|_| frame::masked_message(shape.opcode, &payload))
             .collect();
         let request_bytes = requests.len() / shape.in_flight;
-        let expected = match shape.protocol {
-            Protocol::Websocket => Expected {
-                header: frame::answer_header(shape.opcode, payload.len()),
-                first_payload: payload,
-            },
-            Protocol::Raw => {
-                Expected { header: Vec::new(), first_payload: requests[..request_bytes].to_vec() }
-            }
-        };
+        let request = &requests[..request_bytes];
+        let expected = Expected::echo(shape.protocol, shape.opcode, &payload, request);
         Script { requests, request_bytes, expected }
     }
 }

@@ -55,6 +55,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// What the sockets and /proc say, and an answer that is no echo.
 pub fn run(
     server: SocketAddr,
+    protocol: Protocol,
     connections: usize,
     message_bytes: Option<usize>,
     pid: u32,
@@ -62,7 +63,7 @@ pub fn run(
     let before = machine::resident_bytes(pid)?;
     let cpu_before = machine::cpu_nanoseconds(pid)?;
     let begin = Instant::now();
-    let streams = connect::open(server, Protocol::Websocket, connections.max(1))?;
+    let streams = connect::open(server, protocol, connections.max(1))?;
     let open_elapsed = begin.elapsed();
     sleep(SETTLE);
     let open_cpu_nanoseconds = machine::cpu_nanoseconds(pid)? - cpu_before;
@@ -70,7 +71,7 @@ pub fn run(
     let mut after_message = None;
     if let Some(payload_bytes) = message_bytes {
         for stream in &streams {
-            echo_one(stream, payload_bytes)?;
+            echo_one(stream, protocol, payload_bytes)?;
         }
         sleep(SETTLE);
         after_message = Some(machine::resident_bytes(pid)?);
@@ -82,11 +83,10 @@ pub fn run(
 /// How long the server may take for one message.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn echo_one(mut stream: &TcpStream, payload_bytes: usize) -> io::Result<()> {
+fn echo_one(mut stream: &TcpStream, protocol: Protocol, payload_bytes: usize) -> io::Result<()> {
     let payload = DataOpcode::Binary.payload(payload_bytes);
     let request = frame::masked_message(DataOpcode::Binary, &payload);
-    let header = frame::answer_header(DataOpcode::Binary, payload_bytes);
-    let expected = Expected { header, first_payload: payload };
+    let expected = Expected::echo(protocol, DataOpcode::Binary, &payload, &request);
     let mut answers = Answers::new();
     let mut unsent = &request[..];
     let mut buffer = vec![0; 64 * 1024];

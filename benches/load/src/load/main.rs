@@ -10,6 +10,7 @@ mod connect;
 mod echo;
 mod fair;
 mod frame;
+mod handshakes;
 mod idle;
 
 use std::fmt::Write as _;
@@ -69,6 +70,9 @@ struct Arguments {
     /// While fair: messages that the server handles for one connection in one turn.
     #[arg(long, value_name = "MESSAGES", default_value_t = 1024, requires = "fairness")]
     budget: u32,
+    /// Instead of loading: so many connections at once connect, upgrade and close, over and over.
+    #[arg(long, value_name = "CONNECTIONS", conflicts_with_all = ["idle", "fairness"])]
+    handshakes: Option<usize>,
     /// Print one JSON object on one line.
     #[arg(long)]
     json: bool,
@@ -106,17 +110,18 @@ fn run(arguments: &Arguments) -> io::Result<String> {
         machine::pin_to_core(core)?;
     }
     let descriptors = machine::raise_descriptor_limit()?;
-    let connections = arguments.idle.unwrap_or(arguments.connections);
+    let connections = arguments.idle.or(arguments.handshakes).unwrap_or(arguments.connections);
     // Standard streams, epoll and a file of /proc come on top.
     if connections as u64 + 16 > descriptors {
         let text = format!("{connections} connections need more than {descriptors} descriptors");
         return Err(io::Error::other(text));
     }
-    let fields = match (arguments.idle, arguments.fairness, arguments.pid) {
-        (Some(connections), _, Some(pid)) => {
-            idle::run(arguments.url, connections, arguments.one_message, pid)?.fields()
+    let fields = match (arguments.idle, arguments.fairness, arguments.handshakes, arguments.pid) {
+        (Some(connections), _, _, Some(pid)) => {
+            let protocol = arguments.protocol;
+            idle::run(arguments.url, protocol, connections, arguments.one_message, pid)?.fields()
         }
-        (None, Some(rounds), Some(pid)) => {
+        (None, Some(rounds), _, Some(pid)) => {
             let shape = fair::Shape {
                 payload_bytes: arguments.bytes,
                 budget_messages: arguments.budget,
@@ -125,6 +130,7 @@ fn run(arguments: &Arguments) -> io::Result<String> {
             };
             fair::run(arguments.url, &shape, pid)?.fields()
         }
+        (None, None, Some(at_once), _) => handshake_fields(arguments, at_once)?,
         _ => echo_fields(arguments)?,
     };
     Ok(if arguments.json { render_json(&fields) } else { render_text(&fields) })
@@ -141,6 +147,16 @@ fn echo_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {
         duration: seconds(arguments.duration)?,
     };
     Ok(echo::run(arguments.url, &shape, arguments.pid)?.fields())
+}
+
+fn handshake_fields(arguments: &Arguments, at_once: usize) -> io::Result<Vec<(&'static str, f64)>> {
+    let shape = handshakes::Shape {
+        protocol: arguments.protocol,
+        at_once,
+        warm_up: seconds(arguments.warm_up)?,
+        duration: seconds(arguments.duration)?,
+    };
+    Ok(handshakes::run(arguments.url, &shape, arguments.pid)?.fields())
 }
 
 fn seconds(seconds: f64) -> io::Result<Duration> {
