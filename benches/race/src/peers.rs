@@ -1,0 +1,164 @@
+//! Who races: the list beside the servers, and the versions that their lock file pins.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// Our own server.
+pub const OWN: &str = "corewire";
+/// The C++ server that everybody is measured against.
+pub const UWEBSOCKETS: &str = "uwebsockets";
+/// The epoll loop without a protocol.
+pub const RAW: &str = "raw-epoll";
+
+/// One server: a binary that takes `--listen ADDRESS` and echoes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Peer {
+    /// What the report calls it.
+    pub name: String,
+    /// Its binary, which also identifies it.
+    pub bin: String,
+    /// What must be switched on to build it.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// The package in the lock file whose version is its version.
+    pub package: Option<String>,
+    /// Its version, where no package has it.
+    pub version: Option<String>,
+    /// Where its author recommends the form in which it stands here.
+    #[serde(default)]
+    pub form: String,
+    /// What it speaks on top of TCP.
+    pub protocol: Protocol,
+    /// When it writes.
+    pub flushes: Flushes,
+}
+
+/// As the generator's `--protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFC 6455.
+    Websocket,
+    /// Nothing: bytes come back as they are.
+    Raw,
+}
+
+impl Protocol {
+    /// The generator's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Protocol::Websocket => "websocket",
+            Protocol::Raw => "raw",
+        }
+    }
+}
+
+/// When a server writes its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Flushes {
+    /// One write for each message.
+    #[serde(rename = "per message")]
+    PerMessage,
+    /// One write for all messages of a read.
+    #[serde(rename = "per read")]
+    PerRead,
+}
+
+impl Flushes {
+    /// As the list of peers says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Flushes::PerMessage => "per message",
+            Flushes::PerRead => "per read",
+        }
+    }
+}
+
+impl Peer {
+    /// A WebSocket server in Rust that is not ours. All but uWebSockets are in Rust.
+    pub fn is_rust_rival(&self) -> bool {
+        self.protocol == Protocol::Websocket && self.bin != OWN && self.bin != UWEBSOCKETS
+    }
+}
+
+#[derive(Deserialize)]
+struct PeerList {
+    peer: Vec<Peer>,
+}
+
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    version: String,
+}
+
+/// Reads `peers.toml` and `Cargo.lock` of the crate that holds the servers.
+///
+/// # Errors
+/// A file that is missing or says something else, and a peer whose version nothing tells.
+pub fn read(directory: &Path) -> io::Result<Vec<Peer>> {
+    let file = |name: &str| {
+        let path = directory.join(name);
+        fs::read_to_string(&path)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+    };
+    parse(&file("peers.toml")?, &file("Cargo.lock")?)
+}
+
+fn parse(list: &str, lock: &str) -> io::Result<Vec<Peer>> {
+    let PeerList { peer: mut peers } = toml::from_str(list).map_err(io::Error::other)?;
+    let lock: Lock = toml::from_str(lock).map_err(io::Error::other)?;
+    // Of two versions in the tree the newer is the one that a server itself asks for.
+    let versions: BTreeMap<&str, &str> =
+        lock.package.iter().map(|locked| (&*locked.name, &*locked.version)).collect();
+    for peer in &mut peers {
+        let Some(package) = &peer.package else { continue };
+        let version = versions.get(&**package).ok_or_else(|| {
+            io::Error::other(format!("{}: no package {package} is locked", peer.name))
+        })?;
+        peer.version = Some((*version).to_owned());
+    }
+    Ok(peers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCK: &str = "version = 4\n[[package]]\nname = \"yawc\"\nversion = \"0.5.1\"\n";
+
+    fn list(line: &str) -> String {
+        format!(
+            "[[peer]]\nname = \"Yawc\"\nbin = \"yawc\"\nfeatures = [\"yawc\"]\n{line}\n\
+             form = \"https://example.org\"\nprotocol = \"websocket\"\nflushes = \"per read\"\n"
+        )
+    }
+
+    #[test]
+    fn versions_come_from_the_lock_file_or_are_given() {
+        let version = |line| parse(&list(line), LOCK).map(|peers| peers[0].version.clone());
+        assert_eq!(version("package = \"yawc\"").expect("locked"), Some("0.5.1".to_owned()));
+        assert_eq!(version("version = \"20.58.0\"").expect("given"), Some("20.58.0".to_owned()));
+        assert!(version("package = \"other\"").is_err());
+    }
+
+    #[test]
+    fn rust_rivals_speak_websocket_and_are_not_ours() {
+        let peer = parse(&list(""), LOCK).expect("a list").remove(0);
+        assert_eq!(peer.flushes, Flushes::PerRead);
+        assert!(peer.is_rust_rival());
+        for bin in [OWN, UWEBSOCKETS] {
+            assert!(!Peer { bin: bin.to_owned(), ..peer.clone() }.is_rust_rival());
+        }
+        assert!(!Peer { protocol: Protocol::Raw, ..peer }.is_rust_rival());
+    }
+}

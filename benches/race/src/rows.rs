@@ -1,0 +1,319 @@
+//! What is measured, and the bars that corewire is held to: data, not code.
+
+use std::fmt::Display;
+
+use serde::Serialize;
+
+/// One line of the race: every server is measured in this shape.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// What `--rows` selects by.
+    pub id: &'static str,
+    /// What the report says.
+    pub title: &'static str,
+    /// What the generator does.
+    pub shape: Shape,
+    /// What corewire's result must reach, besides [`EVERY_ROW`].
+    pub bars: &'static [Bar],
+}
+
+/// What the generator does to a server.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub enum Shape {
+    /// A closed loop of echoed messages.
+    Echo {
+        /// Connections at once.
+        connections: u32,
+        /// Messages under way on each of them.
+        in_flight: u32,
+        /// As the generator's `--opcode`.
+        opcode: &'static str,
+        /// Payload of a message.
+        payload_bytes: u32,
+    },
+    /// Connections that are held and do nothing.
+    Idle {
+        /// How many.
+        connections: u32,
+        /// Each echoes one message of this size before the memory is read.
+        message_bytes: Option<u32>,
+    },
+    /// Connect, upgrade and close, over and over.
+    Handshakes {
+        /// Connections at once.
+        at_once: u32,
+    },
+}
+
+/// A bound on corewire's result. Ratios are medians of the ratios within each round.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub enum Bar {
+    /// Cost at most so many times uWebSockets'.
+    OfUwebsockets(f64),
+    /// Cost at most so many times that of the epoll loop without a protocol.
+    OfRaw(f64),
+    /// Cost at most so many times that of the Rust peer that is best in this row.
+    OfBestRust(f64),
+    /// Cost at most this, in the row's unit.
+    Cost(f64),
+    /// Messages per second at least so many times those of every Rust peer that flushes for each.
+    RateOfUnbatched(f64),
+}
+
+/// A bar on the geometric mean of several rows' ratios to uWebSockets.
+pub struct Together {
+    /// Ids of the rows; all of them must have been measured.
+    pub rows: &'static [&'static str],
+    /// What the report calls them.
+    pub title: &'static str,
+    /// The mean is at most this.
+    pub of_uwebsockets: f64,
+}
+
+/// So far above a bar a result is a tie: the machine does not tell smaller gaps apart.
+pub const TIE: f64 = 0.03;
+
+/// What holds in each row besides its own bars.
+pub const EVERY_ROW: &[Bar] = &[Bar::OfBestRust(1.00)];
+
+/// The rows of single small messages, taken together.
+pub const TOGETHER: Together = Together {
+    rows: &["20b-1", "20b-50", "20b-200", "20b-1000", "20b-10000"],
+    title: "20 B, 1 in flight, geometric mean of 1 to 10,000 connections",
+    of_uwebsockets: 1.00,
+};
+
+/// All rows, in the order of the report.
+pub const ROWS: &[Row] = &[
+    echo("20b-1", "20 B binary, 1 connection", (1, 1), BINARY, 20, SMALL),
+    echo("20b-50", "20 B binary, 50 connections", (50, 1), BINARY, 20, SMALL),
+    echo("20b-200", "20 B binary, 200 connections", (200, 1), BINARY, 20, SMALL),
+    echo("20b-1000", "20 B binary, 1,000 connections", (1_000, 1), BINARY, 20, SMALL),
+    echo("20b-10000", "20 B binary, 10,000 connections", (10_000, 1), BINARY, 20, SMALL),
+    echo(
+        "20b-deep",
+        "20 B binary, 200 connections, 16 in flight",
+        (200, 16),
+        BINARY,
+        20,
+        &[Bar::OfUwebsockets(1.00), Bar::OfRaw(1.08), Bar::RateOfUnbatched(12.0)],
+    ),
+    echo("512b", "512 B binary, 50 connections", (50, 1), BINARY, 512, MEDIUM),
+    echo("1kib", "1 KiB binary, 50 connections", (50, 1), BINARY, 1 << 10, MEDIUM),
+    echo("16kib", "16 KiB binary, 50 connections", (50, 1), BINARY, 16 << 10, MEDIUM),
+    echo(
+        "64kib",
+        "64 KiB binary, 50 connections",
+        (50, 1),
+        BINARY,
+        64 << 10,
+        &[Bar::OfUwebsockets(0.92)],
+    ),
+    echo(
+        "1mib",
+        "1 MiB binary, 50 connections",
+        (50, 1),
+        BINARY,
+        1 << 20,
+        &[Bar::OfUwebsockets(0.78)],
+    ),
+    echo(
+        "512b-text",
+        "512 B text, 50 connections",
+        (50, 1),
+        TEXT,
+        512,
+        &[Bar::OfUwebsockets(0.93)],
+    ),
+    echo(
+        "16kib-text",
+        "16 KiB text, 50 connections",
+        (50, 1),
+        TEXT,
+        16 << 10,
+        &[Bar::OfUwebsockets(0.30)],
+    ),
+    echo(
+        "125b-text-deep",
+        "125 B text, 200 connections, 16 in flight",
+        (200, 16),
+        TEXT,
+        125,
+        &[Bar::OfUwebsockets(0.66)],
+    ),
+    Row {
+        id: "idle",
+        title: "Memory of an idle connection, of 10,000",
+        shape: Shape::Idle { connections: 10_000, message_bytes: None },
+        bars: MEMORY,
+    },
+    Row {
+        id: "idle-after-message",
+        title: "Memory of an idle connection, of 10,000, after an echo of 4 KiB on each",
+        shape: Shape::Idle { connections: 10_000, message_bytes: Some(4 << 10) },
+        bars: MEMORY,
+    },
+    Row {
+        id: "handshakes",
+        title: "Connect, upgrade and close, 50 at once",
+        shape: Shape::Handshakes { at_once: 50 },
+        bars: &[Bar::OfUwebsockets(1.03)],
+    },
+];
+
+/// What `--quick` measures: one row of each way through the generator that takes no time.
+pub const QUICK: &str = "20b-50,20b-deep,16kib-text,handshakes";
+
+const BINARY: &str = "binary";
+const TEXT: &str = "text";
+const SMALL: &[Bar] = &[Bar::OfUwebsockets(1.03), Bar::OfRaw(1.06)];
+const MEDIUM: &[Bar] = &[Bar::OfUwebsockets(1.02), Bar::OfRaw(1.06)];
+const MEMORY: &[Bar] = &[Bar::OfUwebsockets(0.70), Bar::Cost(180.0)];
+
+const fn echo(
+    id: &'static str,
+    title: &'static str,
+    (connections, in_flight): (u32, u32),
+    opcode: &'static str,
+    payload_bytes: u32,
+    bars: &'static [Bar],
+) -> Row {
+    Row { id, title, shape: Shape::Echo { connections, in_flight, opcode, payload_bytes }, bars }
+}
+
+impl Row {
+    /// Its own bars and those of every row.
+    pub fn all_bars(&self) -> impl Iterator<Item = Bar> {
+        self.bars.iter().chain(EVERY_ROW).copied()
+    }
+}
+
+impl Shape {
+    /// Connections that are open at the same time.
+    pub fn connections(self) -> u32 {
+        match self {
+            Shape::Echo { connections, .. } | Shape::Idle { connections, .. } => connections,
+            Shape::Handshakes { at_once } => at_once,
+        }
+    }
+
+    /// Name of the generator's field that says what one thing cost the server.
+    pub fn cost_field(self) -> &'static str {
+        match self {
+            Shape::Echo { .. } => "server_cpu_ns_per_message",
+            Shape::Idle { message_bytes: None, .. } => "rss_per_connection_bytes",
+            Shape::Idle { message_bytes: Some(_), .. } => "rss_per_connection_after_message_bytes",
+            Shape::Handshakes { .. } => "server_cpu_ns_per_handshake",
+        }
+    }
+
+    /// Unit of the cost.
+    pub fn cost_unit(self) -> &'static str {
+        match self {
+            Shape::Echo { .. } => "CPU ns/message",
+            Shape::Idle { .. } => "B/connection",
+            Shape::Handshakes { .. } => "CPU ns/handshake",
+        }
+    }
+
+    /// Name of the generator's field that says how many things were done in a second.
+    pub fn rate_field(self) -> &'static str {
+        match self {
+            Shape::Echo { .. } => "messages_per_second",
+            Shape::Idle { .. } | Shape::Handshakes { .. } => "handshakes_per_second",
+        }
+    }
+
+    /// The generator's arguments. Idle connections are not a matter of time.
+    pub fn arguments(self, warm_up: f64, seconds: f64) -> Vec<String> {
+        let option = |name: &str, value: &dyn Display| [format!("--{name}"), value.to_string()];
+        let duration = [option("warm-up", &warm_up), option("duration", &seconds)];
+        let mut options = Vec::new();
+        match self {
+            Shape::Echo { connections, in_flight, opcode, payload_bytes } => {
+                options.push(option("connections", &connections));
+                options.push(option("in-flight", &in_flight));
+                options.push(option("opcode", &opcode));
+                options.push(option("bytes", &payload_bytes));
+                options.extend(duration);
+            }
+            Shape::Idle { connections, message_bytes } => {
+                options.push(option("idle", &connections));
+                options.extend(message_bytes.map(|bytes| option("one-message", &bytes)));
+            }
+            Shape::Handshakes { at_once } => {
+                options.push(option("handshakes", &at_once));
+                options.extend(duration);
+            }
+        }
+        options.concat()
+    }
+}
+
+/// Items of `all` that a filter names: words between commas, each the whole name of an item or,
+/// where none is called so, a part of names. `None` if a word names nothing.
+pub fn select<'a, T>(all: &'a [T], filter: &str, name: impl Fn(&T) -> &str) -> Option<Vec<&'a T>> {
+    let words: Vec<String> = filter.split(',').map(|word| word.trim().to_lowercase()).collect();
+    let is_whole = |word: &str| all.iter().any(|item| name(item) == word);
+    let is_named = |item: &T, word: &str| {
+        if is_whole(word) { name(item) == word } else { name(item).contains(word) }
+    };
+    let all_name_some = words.iter().all(|word| all.iter().any(|item| is_named(item, word)));
+    let is_selected = |item: &&T| words.iter().any(|word| is_named(item, word));
+    all_name_some.then(|| all.iter().filter(is_selected).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(filter: &str) -> Option<Vec<&'static str>> {
+        let rows = select(ROWS, filter, |row| row.id)?;
+        Some(rows.iter().map(|row| row.id).collect())
+    }
+
+    #[test]
+    fn a_filter_selects_by_whole_names_before_parts_of_names() {
+        assert_eq!(selected("20b-1"), Some(vec!["20b-1"]));
+        assert_eq!(selected("20b-10"), Some(vec!["20b-1000", "20b-10000"]));
+        assert_eq!(selected("idle, 1mib"), Some(vec!["1mib", "idle"]));
+        assert_eq!(selected("deep,deep"), Some(vec!["20b-deep", "125b-text-deep"]));
+        assert_eq!(selected("").map(|rows| rows.len()), Some(ROWS.len()));
+        assert_eq!(selected("20b-1,no-such-row"), None);
+    }
+
+    #[test]
+    fn every_row_that_is_named_elsewhere_is_there() {
+        assert_eq!(selected(QUICK).map(|rows| rows.len()), Some(4));
+        for id in TOGETHER.rows {
+            assert_eq!(selected(id), Some(vec![*id]));
+        }
+    }
+
+    #[test]
+    fn the_ids_of_rows_differ() {
+        let ids: std::collections::BTreeSet<&str> = ROWS.iter().map(|row| row.id).collect();
+        assert_eq!(ids.len(), ROWS.len());
+    }
+
+    #[test]
+    fn a_shape_says_all_to_the_generator() {
+        let text = |id| {
+            selected(id)
+                .and_then(|_| select(ROWS, id, |row| row.id))
+                .map(|rows| rows[0].shape.arguments(0.5, 2.0).join(" "))
+        };
+        assert_eq!(
+            text("16kib-text").as_deref(),
+            Some(
+                "--connections 50 --in-flight 1 --opcode text --bytes 16384 --warm-up 0.5 \
+                 --duration 2"
+            )
+        );
+        assert_eq!(text("idle-after").as_deref(), Some("--idle 10000 --one-message 4096"));
+        assert_eq!(
+            text("handshakes").as_deref(),
+            Some("--handshakes 50 --warm-up 0.5 --duration 2")
+        );
+    }
+}
