@@ -67,6 +67,7 @@ impl Snapshot {
     ) -> Vec<Disturber> {
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         let share = |ticks: u64| ticks as f64 / ticks_per_second / elapsed.as_secs_f64();
+        let inherited = self.inherited_ticks(after);
         let mut disturbers: Vec<Disturber> = after
             .processes
             .iter()
@@ -74,7 +75,7 @@ impl Snapshot {
             .map(|(&pid, process)| Disturber {
                 pid,
                 name: process.name.clone(),
-                share: share(self.ticks_since(pid, process, after)),
+                share: share(self.ticks_since(pid, process, &inherited)),
             })
             .collect();
         disturbers.push(Disturber {
@@ -90,16 +91,26 @@ impl Snapshot {
         disturbers
     }
 
-    /// A child that ended brings all its time to its parent, of which we know a part already.
-    fn ticks_since(&self, pid: u32, process: &Process, after: &Snapshot) -> u64 {
+    /// Ticks that a process may have taken over from children that ended, though they were spent
+    /// before `self`. Whoever waited for a child, it was one of those above it.
+    fn inherited_ticks(&self, after: &Snapshot) -> BTreeMap<u32, u64> {
+        let mut inherited = BTreeMap::new();
+        let ended = self.processes.iter().filter(|(pid, _)| !after.processes.contains_key(pid));
+        for (_, child) in ended {
+            let mut above = child.parent;
+            // Its parent may have ended as well. The root's parent is 0, which is not listed.
+            while let Some(process) = self.processes.get(&above) {
+                *inherited.entry(above).or_insert(0) += child.ticks;
+                above = process.parent;
+            }
+        }
+        inherited
+    }
+
+    fn ticks_since(&self, pid: u32, process: &Process, inherited: &BTreeMap<u32, u64>) -> u64 {
         let before = self.processes.get(&pid).filter(|before| before.started == process.started);
-        let ended = self
-            .processes
-            .iter()
-            .filter(|(child, known)| known.parent == pid && !after.processes.contains_key(child));
-        let known = before.map_or(0, |before| before.ticks)
-            + ended.map(|(_, child)| child.ticks).sum::<u64>();
-        process.ticks.saturating_sub(known)
+        let inherited = before.and_then(|_| inherited.get(&pid)).copied().unwrap_or(0);
+        process.ticks.saturating_sub(before.map_or(0, |before| before.ticks) + inherited)
     }
 }
 
@@ -189,6 +200,14 @@ mod tests {
         let before = snapshot(0, &[(20, process(1, "cargo", 5)), (21, process(20, "rustc", 300))]);
         let after = snapshot(0, &[(20, process(1, "cargo", 5 + 340))]);
         assert_eq!(disturbers(&before, &after), [(20, 40)]);
+    }
+
+    #[test]
+    fn a_grandchild_that_ended_counts_from_the_first_look_on() {
+        let (shell, cargo) = (process(1, "bash", 1), process(20, "cargo", 5));
+        let before = [(20, shell), (21, cargo), (22, process(21, "rustc", 3000))];
+        let after = snapshot(0, &[(20, process(1, "bash", 1 + 5 + 3000 + 7))]);
+        assert_eq!(disturbers(&snapshot(0, &before), &after), [(20, 7)]);
     }
 
     #[test]

@@ -186,11 +186,12 @@ fn remarks(row: &RowSummary) -> String {
     if !row.disturbers.is_empty() {
         let name = |disturber: &crate::summary::DisturberSummary| {
             format!(
-                "{} (pid {}, up to {:.0} % of a core, in {} measurements)",
+                "{} (pid {}, up to {:.0} % of a core, in {} of {} measurements)",
                 disturber.name,
                 disturber.pid,
                 disturber.share * 100.0,
-                disturber.measurements
+                disturber.measurements,
+                disturber.of_measurements
             )
         };
         let names: Vec<String> =
@@ -205,10 +206,11 @@ fn remarks(row: &RowSummary) -> String {
     text
 }
 
-/// Median and quartiles.
+/// Median and quartiles. Far from 1 nobody asks for thousandths.
 fn ratio(quartiles: Option<Quartiles>) -> String {
     quartiles.map_or(ABSENT.to_owned(), |Quartiles { lower, median, upper }| {
-        format!("{median:.3} [{lower:.3}, {upper:.3}]")
+        let digits = if median < 10.0 { 3 } else { 1 };
+        format!("{median:.digits$} [{lower:.digits$}, {upper:.digits$}]")
     })
 }
 
@@ -339,6 +341,13 @@ pub mod tests {
         let rows = [vec!["a".to_owned(), "–".to_owned()], vec!["bcdef".to_owned(), "1".to_owned()]];
         let text = table(&["x", "µs"], &rows);
         assert_eq!(text, "| x     |  µs |\n| ----- | --: |\n| a     |   – |\n| bcdef |   1 |\n");
+    }
+
+    #[test]
+    fn ratios_far_from_one_have_fewer_digits() {
+        let ratio = |median| ratio(Some(Quartiles { lower: 0.98, median, upper: 12.25 }));
+        assert_eq!(ratio(1.0), "1.000 [0.980, 12.250]");
+        assert_eq!(ratio(12.0), "12.0 [1.0, 12.2]");
     }
 
     #[test]

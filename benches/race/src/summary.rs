@@ -99,8 +99,10 @@ pub struct DisturberSummary {
     pub pid: u32,
     /// The largest share of one core.
     pub share: f64,
-    /// Measurements in which it was among the disturbers.
+    /// Measurements of the row in which it was among the disturbers.
     pub measurements: usize,
+    /// All measurements of the row.
+    pub of_measurements: usize,
 }
 
 impl Verdict {
@@ -231,6 +233,7 @@ impl<'a> Run<'a> {
                     pid: disturber.pid,
                     share: 0.0,
                     measurements: 0,
+                    of_measurements: self.measurements.len(),
                 });
                 if disturber.share > summary.share {
                     (summary.pid, summary.share) = (disturber.pid, disturber.share);

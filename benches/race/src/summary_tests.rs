@@ -173,8 +173,13 @@ fn disturbers_are_counted_by_name_with_their_largest_share() {
     measurements[0].disturbers = vec![disturber(7, 0.3), disturber(8, 0.1)];
     measurements[4].disturbers = vec![disturber(9, 0.9)];
     let summary = summarise(row("512b"), &measurements);
-    let expected =
-        DisturberSummary { name: "rustc".to_owned(), pid: 9, share: 0.9, measurements: 2 };
+    let expected = DisturberSummary {
+        name: "rustc".to_owned(),
+        pid: 9,
+        share: 0.9,
+        measurements: 2,
+        of_measurements: 10,
+    };
     assert_eq!(summary.disturbers, [expected]);
 }
 
