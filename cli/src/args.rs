@@ -173,6 +173,22 @@ Examples:
 /// The flags of `connect`.
 #[derive(Args, Debug)]
 pub struct ConnectArgs {
+    #[command(flatten)]
+    pub destination: Destination,
+    /// Send lines as binary messages, whatever bytes they have
+    #[arg(long)]
+    pub binary: bool,
+    /// Send a ping so often, show the round-trip time, give up after three without any answer
+    #[arg(long, value_name = "TIME", value_parser = units::period)]
+    pub ping_every: Option<Duration>,
+    /// The largest message to accept; a larger one fails the connection with 1009
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
+    pub max_message: u64,
+}
+
+/// Where a client connects, and what it asks for there.
+#[derive(Args, Debug)]
+pub struct Destination {
     /// Where to: ws://host:port/path
     #[arg(value_name = "URL")]
     pub url: String,
@@ -185,15 +201,6 @@ pub struct ConnectArgs {
     /// The Origin to claim, as a browser would
     #[arg(long, value_name = "URL")]
     pub origin: Option<String>,
-    /// Send lines as binary messages, whatever bytes they have
-    #[arg(long)]
-    pub binary: bool,
-    /// Send a ping so often, show the round-trip time, give up after three without any answer
-    #[arg(long, value_name = "TIME", value_parser = units::period)]
-    pub ping_every: Option<Duration>,
-    /// The largest message to accept; a larger one fails the connection with 1009
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
-    pub max_message: u64,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

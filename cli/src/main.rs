@@ -4,6 +4,7 @@
 mod args;
 mod connect;
 mod log;
+mod opening;
 mod serve;
 mod units;
 

@@ -91,7 +91,7 @@ impl Conversation {
         shaken
             .stream
             .set_nonblocking(true)
-            .map_err(|error| Failure(format!("{}: {error}", args.url)))?;
+            .map_err(|error| Failure(format!("{}: {error}", args.destination.url)))?;
         Ok(Self {
             connection: Connection::new(config, now, &pools),
             stream: shaken.stream,

@@ -18,7 +18,7 @@ pub fn run(args: &ConnectArgs) -> Result<ExitCode, Failure> {
     let interrupts = conversation::catch_interrupts()?;
     let shaken = handshake::shake_hands(args)?;
     let mut screen = Screen::new();
-    screen.connected(&args.url, shaken.negotiated.subprotocol.as_deref());
+    screen.connected(&args.destination.url, shaken.negotiated.subprotocol.as_deref());
     let conversation = Conversation::new(args, shaken, interrupts)?;
     let Outcome { summary, server_code, unsendable_lines } = conversation.run(&mut screen)?;
     screen.closed(&summary, server_code);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use corewire::{CloseCause, CloseCode, CloseSummary, Initiator};
 
 use crate::log::say;
+use crate::opening::printable;
 use crate::units::display_bytes;
 
 /// So many bytes of a binary message are shown.
@@ -126,11 +127,6 @@ impl Screen {
             self.is_gone = true;
         }
     }
-}
-
-/// Text from outside must not move the cursor.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn quoted(payload: &[u8]) -> String {
