@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use tracing::Level;
 
+use crate::bench::BenchArgs;
 use crate::units;
 
 /// What stands in the way of doing what was asked: one line for a person.
@@ -41,6 +42,9 @@ pub enum Command {
     /// Connect to a server: lines go out as messages, messages are printed
     #[command(long_about = CONNECT_ABOUT, after_help = CONNECT_EXAMPLES)]
     Connect(Box<ConnectArgs>),
+    /// Load an echo server and report rates and latencies
+    #[command(long_about = crate::bench::ABOUT, after_help = crate::bench::EXAMPLES)]
+    Bench(Box<BenchArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -49,8 +53,9 @@ Examples:
   corewire serve --listen 0.0.0.0:80 --pin      serve the network, one pinned thread per core
   corewire connect ws://127.0.0.1:9001/         talk to a server, line by line
   echo hi | corewire connect ws://127.0.0.1:9001/
+  corewire bench ws://127.0.0.1:9001/           load a server, report rates and latencies
 
-`corewire serve --help` and `corewire connect --help` tell about all flags.";
+`corewire serve --help`, `corewire connect --help` and `corewire bench --help` tell about all flags.";
 
 const SERVE_ABOUT: &str = "Serve WebSockets: every message goes back
 

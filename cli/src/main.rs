@@ -1,7 +1,9 @@
-//! The corewire program: a WebSocket echo server with a page to talk to it, and a client.
+//! The corewire program: a WebSocket echo server with a page to talk to it, a client, and a load
+//! generator.
 #![deny(clippy::unwrap_used)]
 
 mod args;
+mod bench;
 mod connect;
 mod log;
 mod opening;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(args) => serve::run(&args),
         Command::Connect(args) => connect::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(code) => code,

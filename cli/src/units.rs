@@ -52,6 +52,27 @@ pub fn display_bytes(bytes: u64) -> String {
     }
 }
 
+/// A time as people read it: three digits and the unit that fits.
+pub fn display_ns(ns: u64) -> String {
+    let mut value = ns as f64;
+    let mut name = "ns";
+    for (unit, factor) in [("µs", 1e3), ("ms", 1e3), ("s", 1e3)] {
+        // What would be rounded up to 1000 has the next unit already.
+        if value < 999.5 {
+            break;
+        }
+        value /= factor;
+        name = unit;
+    }
+    let decimals = match value {
+        _ if name == "ns" => 0,
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$} {name}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +113,21 @@ mod tests {
         assert_eq!(display_bytes(1536), "1.5 KiB");
         assert_eq!(display_bytes(3 << 40), "3.0 TiB");
         assert_eq!(display_bytes(u64::MAX), "16777216.0 TiB");
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        for (ns, wanted) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1000, "1.00 µs"),
+            (12_345, "12.3 µs"),
+            (999_499, "999 µs"),
+            (999_999, "1.00 ms"),
+            (123_456_789, "123 ms"),
+            (75_000_000_000, "75.0 s"),
+        ] {
+            assert_eq!(display_ns(ns), wanted);
+        }
     }
 }

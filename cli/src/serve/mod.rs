@@ -21,6 +21,8 @@ use crate::units::display_bytes;
 use echo::Echo;
 use torn::Torn;
 
+pub use process::raise_descriptor_limit;
+
 /// Cuts every read to so many bytes at most: a switch for tests.
 const TEST_READ_BYTES: &str = "COREWIRE_TEST_READ_BYTES";
 

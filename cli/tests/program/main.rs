@@ -1,11 +1,15 @@
 //! The program as its users meet it: a process, real sockets, pipes and signals.
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod echo;
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod http;
 #[cfg(test)]

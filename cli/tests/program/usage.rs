@@ -98,6 +98,27 @@ fn help_names_every_command_and_flag_with_examples() {
     assert!(serve.contains("Examples:") && serve.contains("[default: 127.0.0.1:9001]"));
     let connect = help(&["connect", "--help"]);
     assert!(connect.contains("--subprotocol") && connect.contains("Exit status"));
+    let bench = help(&["bench", "--help"]);
+    for flag in [
+        "connections",
+        "bytes",
+        "opcode",
+        "in-flight",
+        "rate",
+        "connect-only",
+        "duration",
+        "warm-up",
+        "threads",
+        "at-once",
+        "from",
+        "pid",
+        "json",
+        "subprotocol",
+        "header",
+    ] {
+        assert!(bench.contains(&format!("--{flag}")), "{flag}");
+    }
+    assert!(bench.contains("Examples:") && bench.contains("Exit status"));
 }
 
 #[test]
