@@ -276,6 +276,7 @@ impl Outbox {
     }
 
     /// Gives up every queued byte, and with it all memory.
+    #[inline]
     pub fn clear(&mut self, pool: &mut OutboxPool) {
         while self.head != NONE {
             self.pop_front(pool);
@@ -334,6 +335,7 @@ impl Outbox {
         self.tail = index;
     }
 
+    #[inline]
     fn pop_front(&mut self, pool: &mut OutboxPool) {
         let segment = pool.segments.remove(self.head as usize);
         self.head = segment.next;

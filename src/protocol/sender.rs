@@ -155,6 +155,7 @@ impl Sender {
     }
 
     /// The first `bytes` unsent ones were written. With everything written, output flows again.
+    #[inline]
     pub(crate) fn handle_transmitted(&mut self, bytes: usize, pools: &mut SendPools, now: Moment) {
         let queued = self.queued_bytes();
         debug_assert!(bytes <= queued, "no more can be written than was queued");
@@ -171,12 +172,12 @@ impl Sender {
                 Some(behind) => HeartbeatState::Queued { behind },
             };
         }
-        if bytes < queued {
-            self.find_front(bytes, pools);
-        }
-        self.outbox.consume(&mut pools.outbox, bytes);
         if bytes == queued {
+            self.outbox.clear(&mut pools.outbox);
             self.handle_drained();
+        } else {
+            self.find_front(bytes, pools);
+            self.outbox.consume(&mut pools.outbox, bytes);
         }
     }
 
@@ -194,6 +195,7 @@ impl Sender {
         self.front = Front::Message;
     }
 
+    #[inline]
     fn handle_drained(&mut self) {
         self.flow = Flow::Free;
         self.front_left = 0;

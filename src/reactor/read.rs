@@ -9,6 +9,7 @@ use super::net::{Net, ReceivedInto, Surplus};
 use super::slot::{Backlog, BacklogKey, Inbound, Phase};
 use super::turn::{PanicPolicy, Reactor};
 use crate::collections::Key;
+use crate::limits::RECEIVE_INTO_BYTES_MAX;
 use crate::protocol::{Event, Failure, Input};
 
 /// What one connection may still take of this turn.
@@ -169,7 +170,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         };
         let received = match wanted {
             Some(rest) => {
-                let room = rest.len().min(budget.bytes);
+                let room = rest.len().min(RECEIVE_INTO_BYTES_MAX.max(budget.bytes));
                 let surplus = if room < budget.bytes { Surplus::Take } else { Surplus::Leave };
                 self.net.receive_into(socket, &mut rest[..room], surplus)
             }

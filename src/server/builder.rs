@@ -141,7 +141,8 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
-    /// Runs on each loop's thread before anything else does, to pin it to a core or to name it.
+    /// Runs on each loop's thread before anything else does, to pin it to a core or to name it. The
+    /// first loop's thread is the one that calls [`Server::run`].
     pub fn on_thread_start(mut self, hook: impl Fn(ShardIndex) + Send + Sync + 'static) -> Self {
         self.on_thread_start = Arc::new(hook);
         self

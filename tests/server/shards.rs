@@ -187,11 +187,11 @@ fn hook_runs_once_on_each_thread_before_its_handler_is_made() {
     server.handle().shutdown(DEADLINE).unwrap();
     server.run().unwrap();
     let seen = seen.lock().unwrap();
-    for shard in [ShardIndex(0), ShardIndex(1)] {
+    for (shard, is_here) in [(ShardIndex(0), true), (ShardIndex(1), false)] {
         let of_shard: Vec<_> = seen.iter().filter(|(index, ..)| *index == shard).collect();
         assert!(matches!(of_shard[..], [(_, "hook", a), (_, "handler", b)] if a == b));
+        assert_eq!(of_shard[0].2 == thread::current().id(), is_here);
     }
-    assert_ne!(seen[0].2, thread::current().id());
 }
 
 #[test]
