@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Small frames are copied one behind the other into pooled rings; what the application gives as
-//! [`Bytes`] is queued by reference. The handle that every connection carries is 16 bytes, and an
+//! [`Bytes`] is queued by reference. The handle that every connection carries is 12 bytes, and an
 //! idle connection owns nothing but that.
 
 use std::io::IoSlice;
@@ -21,7 +21,7 @@ use super::segment::Data;
 
 pub use super::segment::HEADER_BYTES_MAX;
 
-/// A queue of bytes to be written, whose memory lies in an [`OutboxPool`].
+/// A queue of bytes to be written, at most 4 GiB of them, whose memory lies in an [`OutboxPool`].
 ///
 /// Every call takes the one pool that the outbox has used from the start; with another one the
 /// content is arbitrary and calls may panic. [`Outbox::clear`] must be called before an outbox that
@@ -33,7 +33,7 @@ pub struct Outbox {
     /// Index of the last segment, or `NONE`.
     tail: u32,
     /// The sum of the segments' lengths; each of them is at least 1.
-    queued_bytes: u64,
+    queued_bytes: u32,
 }
 
 /// A replaceable segment. Once a byte of the segment was consumed the key is stale, for ever.
@@ -52,7 +52,7 @@ impl Outbox {
     /// How many bytes wait to be written.
     #[inline]
     pub fn queued_bytes(&self) -> u64 {
-        self.queued_bytes
+        self.queued_bytes.into()
     }
 
     /// Whether nothing waits to be written.
@@ -64,7 +64,7 @@ impl Outbox {
     /// Appends copies of `header` and `payload`, both or neither.
     ///
     /// # Errors
-    /// [`PoolExhausted`] when the pool has too few rings or segments left.
+    /// [`PoolExhausted`] when the pool has too few rings or segments left, or 4 GiB are queued.
     #[inline]
     pub fn push(
         &mut self,
@@ -79,14 +79,21 @@ impl Outbox {
     /// yet; says whether.
     #[inline]
     pub fn push_short(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
+        let Ok(grown) = self.grown(header.len() + payload.len()) else { return false };
         let pushed = match pool.ring_mut(self.tail) {
             Some(ring) => ring.push_contiguous(header, payload),
             None => self.push_first(pool, header, payload),
         };
         if pushed {
-            self.queued_bytes += (header.len() + payload.len()) as u64;
+            self.queued_bytes = grown;
         }
         pushed
+    }
+
+    /// How many bytes are queued when so many more are.
+    #[inline]
+    fn grown(&self, bytes: usize) -> Result<u32, PoolExhausted> {
+        u32::try_from(self.queued_bytes as usize + bytes).map_err(|_| PoolExhausted)
     }
 
     /// Begins with a ring; says whether there is one, and room in it.
@@ -121,11 +128,12 @@ impl Outbox {
         map: impl FnMut(&mut [u8]),
     ) -> Result<(), PoolExhausted> {
         let bytes = header.len() + payload.len();
+        let grown = self.grown(bytes)?;
         match pool.ring_mut(self.tail) {
             Some(ring) if ring.free() >= bytes => {
                 ring.push(header);
                 ring.push_mapped(payload, map);
-                self.queued_bytes += bytes as u64;
+                self.queued_bytes = grown;
                 Ok(())
             }
             _ => self.push_over_rings(pool, header, payload, map),
@@ -161,6 +169,7 @@ impl Outbox {
         if payload.is_empty() {
             return self.push(pool, header, &[]);
         }
+        self.grown(header.len() + payload.len())?;
         let fits_tail = pool.ring_mut(self.tail).is_some_and(|ring| ring.free() >= header.len());
         let separate = !header.is_empty() && !fits_tail;
         pool.reserve(0, 1 + usize::from(separate))?;
@@ -169,7 +178,7 @@ impl Outbox {
         } else if let Some(ring) = pool.ring_mut(self.tail) {
             ring.push(header);
         }
-        self.queued_bytes += header.len() as u64;
+        self.queued_bytes += header.len() as u32;
         self.append_shared(pool, payload, 0);
         Ok(())
     }
@@ -188,6 +197,7 @@ impl Outbox {
         bytes: Bytes,
     ) -> Result<SegmentKey, PoolExhausted> {
         assert!(!bytes.is_empty(), "a segment holds at least one byte");
+        self.grown(bytes.len())?;
         pool.reserve(0, 1)?;
         pool.sequence += 1;
         let sequence = pool.sequence;
@@ -212,7 +222,10 @@ impl Outbox {
             return false;
         }
         let (old, new) = (queued.len() as u64, bytes.len() as u64);
-        self.queued_bytes = self.queued_bytes - old + new;
+        let Ok(queued_bytes) = u32::try_from(u64::from(self.queued_bytes) - old + new) else {
+            return false;
+        };
+        self.queued_bytes = queued_bytes;
         pool.shared_bytes = pool.shared_bytes - old + new;
         *queued = bytes;
         true
@@ -256,8 +269,8 @@ impl Outbox {
     /// If fewer are queued.
     #[inline]
     pub fn consume(&mut self, pool: &mut OutboxPool, bytes: usize) {
-        assert!(bytes as u64 <= self.queued_bytes, "only queued bytes can be consumed");
-        self.queued_bytes -= bytes as u64;
+        assert!(bytes <= self.queued_bytes as usize, "only queued bytes can be consumed");
+        self.queued_bytes -= bytes as u32;
         let mut rest = bytes;
         while rest > 0 {
             let segment = &mut pool.segments[self.head as usize];
@@ -303,7 +316,7 @@ impl Outbox {
         let fits_tail = pool.ring_mut(self.tail).map_or(0, |ring| ring.free());
         let rings = pool.rings.count_for(bytes.saturating_sub(fits_tail));
         pool.reserve(rings, rings)?;
-        self.queued_bytes += bytes as u64;
+        self.queued_bytes = self.grown(bytes)?;
         loop {
             if let Some(ring) = pool.ring_mut(self.tail) {
                 header = &header[ring.push(header)..];
@@ -320,7 +333,7 @@ impl Outbox {
     }
 
     fn append_shared(&mut self, pool: &mut OutboxPool, bytes: Bytes, sequence: u64) {
-        self.queued_bytes += bytes.len() as u64;
+        self.queued_bytes += bytes.len() as u32;
         pool.shared_bytes += bytes.len() as u64;
         self.append(pool, Data::Shared(bytes), sequence);
     }
@@ -550,7 +563,7 @@ mod tests {
 
     #[test]
     fn the_handle_and_the_segments_are_small() {
-        assert_eq!(size_of::<Outbox>(), 16);
+        assert_eq!(size_of::<Outbox>(), 12);
         /// What the slab stores.
         #[expect(dead_code, reason = "only its size matters")]
         enum Entry {

@@ -425,6 +425,6 @@ mod tests {
 
     #[test]
     fn an_idle_sender_is_small() {
-        assert!(size_of::<Sender>() <= 72, "{} bytes", size_of::<Sender>());
+        assert!(size_of::<Sender>() <= 64, "{} bytes", size_of::<Sender>());
     }
 }

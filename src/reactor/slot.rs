@@ -207,6 +207,6 @@ mod tests {
     #[test]
     fn an_idle_connection_stays_small() {
         // Two slots, the wheel's entry (24), the table's generation (8), the socket (4).
-        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot>() <= 144);
+        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot>() <= 136);
     }
 }
