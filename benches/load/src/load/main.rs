@@ -41,7 +41,7 @@ struct Arguments {
     /// Payload of a message.
     #[arg(long, default_value_t = 20)]
     bytes: usize,
-    /// Text is mixed: one character in eight is not ASCII.
+    /// Text is mixed: 12 characters in 100 are not ASCII.
     #[arg(long, value_enum, default_value_t = DataOpcode::Binary)]
     opcode: DataOpcode,
     /// Seconds to run before counting.
