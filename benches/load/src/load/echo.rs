@@ -72,7 +72,8 @@ impl Outcome {
 
 /// Every connection's messages, and what must come back.
 struct Script {
-    /// `in_flight` masked frames one behind the other, each with a masking key of its own.
+    /// Masked frames one behind the other, each with a payload and a masking key of its own: the
+    /// same message again and again would teach the server's branch predictor its text.
     requests: Vec<u8>,
     request_bytes: usize,
     expected: Expected,
@@ -80,11 +81,13 @@ struct Script {
 
 impl Script {
     fn new(shape: &Shape) -> Script {
-        let payload = shape.opcode.payload(shape.payload_bytes);
-        let requests: Vec<u8> = (0..shape.in_flight)
-            .flat_map(|_| frame::masked_message(shape.opcode, &payload))
-            .collect();
-        let request_bytes = requests.len() / shape.in_flight;
+        let variety = (VARIETY_BYTES / shape.payload_bytes.max(1)).clamp(1, VARIETY_MAX);
+        let count = shape.in_flight.max(variety);
+        let payload = |seed| shape.opcode.payload(shape.payload_bytes, seed as u64);
+        let requests: Vec<u8> =
+            (0..count).flat_map(|n| frame::masked_message(shape.opcode, &payload(n))).collect();
+        let request_bytes = requests.len() / count;
+        let payload = payload(0);
         let request = &requests[..request_bytes];
         let expected = Expected::echo(shape.protocol, shape.opcode, &payload, request);
         Script { requests, request_bytes, expected }
@@ -206,6 +209,11 @@ fn write_all_spinning(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()
 
 /// Without any answer for so long, the run is given up.
 const STALL: Duration = Duration::from_secs(10);
+
+/// Different messages that are sent by turns, fewer if they are large: together they stay in the
+/// cache of the generator's core.
+const VARIETY_MAX: usize = 64;
+const VARIETY_BYTES: usize = 512 * 1024;
 
 /// One read's worth. Large messages come in pieces of this size, small ones in whole batches.
 const BUFFER_BYTES: usize = 256 * 1024;

@@ -82,7 +82,7 @@ struct Echo {
 impl Echo {
     fn new(stream: TcpStream, payload_bytes: usize, messages: usize) -> Echo {
         let opcode = DataOpcode::Binary;
-        let payload = opcode.payload(payload_bytes);
+        let payload = opcode.payload(payload_bytes, 0);
         let requests: Vec<u8> =
             (0..messages).flat_map(|_| frame::masked_message(opcode, &payload)).collect();
         let header = frame::answer_header(opcode, payload.len());

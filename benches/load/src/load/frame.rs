@@ -21,16 +21,16 @@ impl DataOpcode {
 
     /// A payload of exactly `payload_bytes`: random bytes, or text of which 12 characters in 100 are
     /// outside ASCII, as in most languages that are written with Latin letters. They come without
-    /// a pattern, as in those, and are the same in each run.
-    pub fn payload(self, payload_bytes: usize) -> Vec<u8> {
+    /// a pattern, as in those, and are the same in each run for the same `seed`.
+    pub fn payload(self, payload_bytes: usize, seed: u64) -> Vec<u8> {
         match self {
             DataOpcode::Binary => {
                 let mut payload = vec![0; payload_bytes];
-                fastrand::fill(&mut payload);
+                fastrand::Rng::with_seed(seed).fill(&mut payload);
                 payload
             }
             DataOpcode::Text => {
-                let mut random = fastrand::Rng::with_seed(12);
+                let mut random = fastrand::Rng::with_seed(seed);
                 let mut text = String::with_capacity(payload_bytes);
                 loop {
                     let letters = if random.u8(0..100) < 12 { BEYOND_ASCII } else { ASCII };
@@ -120,7 +120,9 @@ mod tests {
     #[test]
     fn text_is_valid_at_every_length() {
         for payload_bytes in 0..100 {
-            let text = String::from_utf8(DataOpcode::Text.payload(payload_bytes)).expect("UTF-8");
+            let text =
+                String::from_utf8(DataOpcode::Text.payload(payload_bytes, payload_bytes as u64))
+                    .expect("UTF-8");
             assert_eq!(text.len(), payload_bytes);
             assert!(payload_bytes < 50 || !text.is_ascii(), "{payload_bytes}");
         }

@@ -84,7 +84,7 @@ pub fn run(
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn echo_one(mut stream: &TcpStream, protocol: Protocol, payload_bytes: usize) -> io::Result<()> {
-    let payload = DataOpcode::Binary.payload(payload_bytes);
+    let payload = DataOpcode::Binary.payload(payload_bytes, 0);
     let request = frame::masked_message(DataOpcode::Binary, &payload);
     let expected = Expected::echo(protocol, DataOpcode::Binary, &payload, &request);
     let mut answers = Answers::new();
