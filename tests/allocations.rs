@@ -98,11 +98,11 @@ impl Bed {
         let mut reactor = Reactor::new(net, Echo(answer), ReactorConfig::new([1; 32]));
         let mut config = Config::new(Role::Server);
         config.limits.message_bytes_max = 4 << 20;
-        let mut settings = ListenerSettings::new(config);
-        settings.socket.send_buffer_bytes = Some(64 << 10);
-        settings.socket.receive_buffer_bytes = Some(64 << 10);
+        let mut options = ListenOptions::default();
+        options.sockets.send_buffer_bytes = Some(64 << 10);
+        options.sockets.receive_buffer_bytes = Some(64 << 10);
         let address = "127.0.0.1:0".parse().unwrap();
-        let address = reactor.listen(address, &ListenOptions::default(), settings).unwrap();
+        let address = reactor.listen(address, &options, ListenerSettings::new(config)).unwrap();
         let client = TcpStream::connect(address).unwrap();
         client.set_nonblocking(true).unwrap();
         client.set_nodelay(true).unwrap();

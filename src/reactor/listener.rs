@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::handler::Handler;
 use super::id::Target;
-use super::net::{Accepted, Net, NetKey, SocketOptions};
+use super::net::{Accepted, Net, NetKey};
 use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
 use super::turn::{Reactor, Timer};
 use crate::collections::{Outbox, TimerKey};
@@ -27,8 +27,6 @@ pub struct ListenerSettings {
     pub handshake: HandshakeLimits,
     /// Who may connect from a browser. Default: pages of the same origin.
     pub origins: Origins,
-    /// Of each accepted socket.
-    pub socket: SocketOptions,
 }
 
 impl ListenerSettings {
@@ -38,7 +36,6 @@ impl ListenerSettings {
             config: config.into(),
             handshake: HandshakeLimits::default(),
             origins: Origins::SameOrigin,
-            socket: SocketOptions::default(),
         }
     }
 }
@@ -170,7 +167,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             };
             let token = Target::Connection(key).token(self.shared.shard);
             let listener = &self.shared.listeners[index];
-            match self.net.accept(listener.socket, token, &listener.settings.socket) {
+            match self.net.accept(listener.socket, token) {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;

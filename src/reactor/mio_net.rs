@@ -25,11 +25,22 @@ pub struct MioNet {
     events: Events,
     waker: Arc<Waker>,
     streams: Vec<Option<TcpStream>>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     /// `None` while it is handed out.
     buffer: Option<Buffer>,
     receive_bytes: usize,
 }
+
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    /// Of the connections that come to it.
+    options: SocketOptions,
+}
+
+/// Whether an accepted socket has the options of its listener. Linux copies all that can be set
+/// here, which saves a system call for each connection; elsewhere it is not written down.
+const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
 
 /// Tokens with all bits set cannot be a connection's.
 const WAKE_TOKEN: Token = Token(usize::MAX);
@@ -69,8 +80,8 @@ impl MioNet {
         self.buffer.take().unwrap_or_else(|| Buffer::new(self.receive_bytes))
     }
 
-    fn listener(&self, key: NetKey) -> io::Result<&TcpListener> {
-        let found = self.listeners.iter().find(|listener| key_of(*listener) == key);
+    fn listener(&self, key: NetKey) -> io::Result<&Listener> {
+        let found = self.listeners.iter().find(|listener| key_of(&listener.socket) == key);
         found.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -88,24 +99,22 @@ impl Net for MioNet {
         if options.reuse_port {
             socket.set_reuse_port(true)?;
         }
+        apply(&options.sockets, &socket)?;
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        let mut listener = TcpListener::from_std(socket.into());
-        self.poll.registry().register(&mut listener, to_token(token), Interest::READABLE)?;
-        let listening = Listening { key: key_of(&listener), address: listener.local_addr()? };
-        self.listeners.push(listener);
+        let mut socket = TcpListener::from_std(socket.into());
+        self.poll.registry().register(&mut socket, to_token(token), Interest::READABLE)?;
+        let listening = Listening { key: key_of(&socket), address: socket.local_addr()? };
+        self.listeners.push(Listener { socket, options: options.sockets.clone() });
         Ok(listening)
     }
 
-    fn accept(
-        &mut self,
-        listener: NetKey,
-        token: u64,
-        options: &SocketOptions,
-    ) -> io::Result<Accepted> {
+    fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
         let listener = self.listener(listener)?;
-        let (mut stream, peer) = uninterrupted(|| listener.accept())?;
-        apply(options, &stream)?;
+        let (mut stream, peer) = uninterrupted(|| listener.socket.accept())?;
+        if !INHERITS_OPTIONS {
+            apply(&listener.options, &SockRef::from(&stream))?;
+        }
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, to_token(token), interest)?;
         let key = key_of(&stream);
@@ -192,7 +201,7 @@ impl Net for MioNet {
         if let Some(stream) = self.streams.get_mut(key.0 as usize) {
             *stream = None;
         }
-        self.listeners.retain(|listener| key_of(listener) != key);
+        self.listeners.retain(|listener| key_of(&listener.socket) != key);
     }
 
     fn poll(
@@ -249,8 +258,7 @@ impl Wake for Waker {
     }
 }
 
-fn apply(options: &SocketOptions, stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+fn apply(options: &SocketOptions, socket: &Socket) -> io::Result<()> {
     if options.nodelay {
         socket.set_tcp_nodelay(true)?;
     }
@@ -296,5 +304,23 @@ mod tests {
             assert_eq!(uninterrupted(next).map_err(|error| error.kind()), last);
             assert_eq!(script.next(), Some(Ok(9)), "the call after it is the caller's own");
         }
+    }
+
+    #[test]
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        let mut net = MioNet::new(4096).unwrap();
+        let mut options = ListenOptions::default();
+        options.sockets.keepalive = Some(Duration::from_secs(77));
+        options.sockets.send_buffer_bytes = Some(50_000);
+        let listening = net.listen("127.0.0.1:0".parse().unwrap(), &options, 1).unwrap();
+        let client = std::net::TcpStream::connect(listening.address).unwrap();
+        net.poll(&mut Vec::new(), Some(Duration::from_secs(10))).unwrap();
+        let accepted = net.accept(listening.key, 2).unwrap();
+        let socket = SockRef::from(&*net.stream(accepted.key).unwrap());
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        // Linux reports twice what was asked for: the other half is for its own use.
+        assert!((50_000..=100_000).contains(&socket.send_buffer_size().unwrap()));
+        drop(client);
     }
 }

@@ -31,12 +31,7 @@ pub trait Net {
     ///
     /// # Errors
     /// What `accept` and the registration say; the connection is closed if the latter fails.
-    fn accept(
-        &mut self,
-        listener: NetKey,
-        token: u64,
-        options: &SocketOptions,
-    ) -> io::Result<Accepted>;
+    fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted>;
 
     /// Reads what has arrived into a buffer of the network's own and hands it out by value; the
     /// loop gives it back with [`Net::give_back`]. No bytes mean the end of the stream.
@@ -200,11 +195,13 @@ pub struct ListenOptions {
     /// them. Default off, so that two programs on one port are an error; more than one thread
     /// switches it on.
     pub reuse_port: bool,
+    /// How its connections are set up.
+    pub sockets: SocketOptions,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 4096, reuse_port: false }
+        Self { backlog: 4096, reuse_port: false, sockets: SocketOptions::default() }
     }
 }
 

@@ -50,7 +50,6 @@ pub struct ServerBuilder<N = MioNet> {
     config: Config,
     handshake: HandshakeLimits,
     origins: Origins,
-    socket: SocketOptions,
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
@@ -71,7 +70,6 @@ impl ServerBuilder {
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
-            socket: SocketOptions::default(),
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
@@ -117,7 +115,7 @@ impl<N: Net> ServerBuilder<N> {
 
     /// Changes how accepted sockets are set up.
     pub fn socket(mut self, change: impl FnOnce(&mut SocketOptions)) -> Self {
-        change(&mut self.socket);
+        change(&mut self.listen.sockets);
         self
     }
 
@@ -159,7 +157,6 @@ impl<N: Net> ServerBuilder<N> {
             config: self.config,
             handshake: self.handshake,
             origins: self.origins,
-            socket: self.socket,
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
@@ -231,7 +228,6 @@ impl<N: Net> ServerBuilder<N> {
         let mut settings = ListenerSettings::new(self.config);
         settings.handshake = self.handshake;
         settings.origins = self.origins;
-        settings.socket = self.socket;
         let mut addresses = self.addresses;
         let mut loops = Vec::with_capacity(threads);
         for index in 0..threads {

@@ -134,6 +134,7 @@ pub struct Bed {
 /// How a [`Bed`] differs from the defaults.
 pub struct Setup {
     pub settings: ListenerSettings,
+    pub listen: ListenOptions,
     pub reactor: ReactorConfig,
 }
 
@@ -171,13 +172,14 @@ impl Bed {
     pub fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup {
             settings: ListenerSettings::new(Config::new(Role::Server)),
+            listen: ListenOptions::default(),
             reactor: ReactorConfig::new([1; 32]),
         };
         change(&mut setup);
         let net = MioNet::new(setup.reactor.limits.receive_buffer_bytes).unwrap();
         let mut reactor = Reactor::new(net, App::default(), setup.reactor);
         let address = (Ipv4Addr::LOCALHOST, 0).into();
-        let address = reactor.listen(address, &ListenOptions::default(), setup.settings).unwrap();
+        let address = reactor.listen(address, &setup.listen, setup.settings).unwrap();
         Self { reactor, address }
     }
 

@@ -75,7 +75,7 @@ fn endless(begin: &str, forever: &str, status_line: &str) {
     let mut bed = Bed::with(|setup| {
         setup.reactor.limits.receive_buffer_bytes = BUFFER;
         setup.reactor.limits.parting_bytes_max = PARTING;
-        setup.settings.socket.receive_buffer_bytes = Some(BUFFER);
+        setup.listen.sockets.receive_buffer_bytes = Some(BUFFER);
     });
     let mut client = bed.connect();
     bed.write(&mut client, begin);

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
-    SocketOptions, Surplus, Wake,
+    Surplus, Wake,
 };
 
 use crate::sim_link::{End, Moved};
@@ -90,7 +90,7 @@ impl Net for SimNet {
         Ok(self.world.borrow_mut().listen(address, options.backlog as usize, token))
     }
 
-    fn accept(&mut self, listener: NetKey, token: u64, _: &SocketOptions) -> io::Result<Accepted> {
+    fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
         self.world.borrow_mut().accept(listener, token)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use corewire::{
     Accepted, Buffer, Config, Context, Handler, ListenOptions, ListenerSettings, Listening,
     Message, Net, NetKey, Reactor, ReactorConfig, Readiness, Received, ReceivedInto, Role,
-    SendOutcome, SocketOptions, Surplus, Wake,
+    SendOutcome, Surplus, Wake,
 };
 
 use crate::material::REQUEST;
@@ -100,7 +100,7 @@ impl Net for MemoryNet {
         Ok(Listening { key: LISTENER, address })
     }
 
-    fn accept(&mut self, _: NetKey, token: u64, _: &SocketOptions) -> io::Result<Accepted> {
+    fn accept(&mut self, _: NetKey, token: u64) -> io::Result<Accepted> {
         if self.tokens.len() > 1 {
             return Err(ErrorKind::WouldBlock.into());
         }

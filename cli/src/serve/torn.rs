@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received,
-    ReceivedInto, SocketOptions, Surplus, Wake,
+    ReceivedInto, Surplus, Wake,
 };
 
 /// Every read brings 1 to `bytes_max` bytes and says that more may wait.
@@ -33,13 +33,8 @@ impl Net for Torn {
         self.net.listen(address, options, token)
     }
 
-    fn accept(
-        &mut self,
-        listener: NetKey,
-        token: u64,
-        options: &SocketOptions,
-    ) -> io::Result<Accepted> {
-        self.net.accept(listener, token, options)
+    fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
+        self.net.accept(listener, token)
     }
 
     fn receive(&mut self, key: NetKey) -> io::Result<Received> {
