@@ -76,21 +76,34 @@ struct Server {
 }
 
 impl Server {
+    /// Starts it on an address of its own. Between finding a port and listening there somebody else
+    /// may take it; the peer then ends, and another port is found.
     fn start(peer: &Peer) -> Self {
-        let address = free_address();
+        (0..3)
+            .find_map(|_| Self::start_at(peer, free_address()))
+            .unwrap_or_else(|| panic!("{} does not listen", peer.name))
+    }
+
+    fn start_at(peer: &Peer, address: SocketAddr) -> Option<Self> {
         let bin = Path::new(env!("CARGO_BIN_EXE_raw-epoll")).with_file_name(&peer.bin);
         let process = Command::new(bin)
             .args(["--listen", &address.to_string()])
             .stdout(Stdio::null())
             .spawn()
             .expect("the peer can be started");
-        let server = Self { process, address };
+        let mut server = Self { process, address };
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
+        let mut is_listening = false;
+        while !is_listening {
             assert!(Instant::now() < deadline, "{} does not listen", peer.name);
             thread::sleep(Duration::from_millis(5));
+            is_listening = TcpStream::connect(address).is_ok();
+            // Whoever listens there is not this peer if it has ended.
+            if server.process.try_wait().expect("a child can be asked").is_some() {
+                return None;
+            }
         }
-        server
+        Some(server)
     }
 
     fn connect(&self) -> TcpStream {
