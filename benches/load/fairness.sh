@@ -25,9 +25,10 @@ shift $((OPTIND - 1))
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/support/listening.sh
+. "$root/tests/support/listening.sh"
 bin=${CARGO_TARGET_DIR:-$here/target}/release
 address=127.0.0.1:$port
-listening() { (: <> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; }
 
 [ "$(nproc)" -ge 2 ] || die "one core for the server and one for the load are needed"
 command -v taskset > /dev/null || die "taskset (util-linux) is missing"
@@ -37,16 +38,13 @@ if [ -z "$command" ]; then
   command="${CARGO_TARGET_DIR:-$root/target}/release/corewire serve --threads 1 --listen {}"
 fi
 
-! listening || die "port $port is taken"
+! listening "$port" || die "port $port is taken"
 read -ra words <<< "${command//\{\}/$address}"
 log=$(mktemp)
 taskset -c 0 "${words[@]}" > "$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2> /dev/null || true; rm -f "$log"' EXIT
-for _ in $(seq 100); do
-  listening && break
-  kill -0 "$server" 2> /dev/null || { cat "$log" >&2; die "the server did not start: ${words[*]}"; }
-  sleep 0.05
-done
+await_listening "$port" "$server" ||
+  { cat "$log" >&2; die "the server did not start: ${words[*]}"; }
 "$bin/load" --url "$address" --fairness "$rounds" --duration "$seconds" --bytes "$bytes" --pin 1 \
   --pid "$server" || die "the connections did not stay"
