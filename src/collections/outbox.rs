@@ -107,10 +107,7 @@ impl Outbox {
             pool.rings.put_back(ring);
             return false;
         }
-        self.head =
-            pool.segments.insert(Segment { data: Data::Ring(ring), next: NONE, sequence: 0 })
-                as u32;
-        self.tail = self.head;
+        self.append(pool, Data::Ring(ring), 0);
         true
     }
 

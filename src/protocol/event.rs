@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::wire::{CloseCode, CloseFrame, Opcode, ProtocolError};
+use crate::wire::{CloseCode, CloseFrame, Opcode, ProtocolError, validate_whole};
 
 /// What arrived. Payloads are lent from the input or from a pooled block and end with the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,18 @@ pub enum Event<'a> {
     /// We fail the connection (RFC 6455 §7.1.7). A Close that says why is queued already; nothing
     /// else follows.
     Failed(Failure),
+}
+
+impl<'a> Event<'a> {
+    /// A whole message. Text is validated here where it lies whole, and once more where it was
+    /// assembled from pieces that were valid: a `&str` needs that proof in one place.
+    #[inline(always)]
+    pub(super) fn message(opcode: Opcode, payload: &'a [u8]) -> Result<Self, ProtocolError> {
+        if opcode != Opcode::Text {
+            return Ok(Self::Binary(payload));
+        }
+        validate_whole(payload).map(Self::Text).map_err(|_| ProtocolError::InvalidUtf8)
+    }
 }
 
 /// A piece of a message as it arrived.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::event::Event;
-use crate::wire::{Header, MaskingKey, Opcode, ProtocolError, Role, mask, validate_whole};
+use crate::wire::{Header, MaskingKey, Opcode, ProtocolError, Role, mask};
 
 /// Bytes being handled; payloads are unmasked in place and lent from here.
 #[derive(Debug)]
@@ -29,11 +29,7 @@ impl Short {
     /// The message, with its text validated.
     #[inline(always)]
     pub(crate) fn event<'a>(&self, input: &'a Input<'_>) -> Result<Event<'a>, ProtocolError> {
-        let payload = &input.bytes[self.range.start..self.range.end];
-        if self.opcode != Opcode::Text {
-            return Ok(Event::Binary(payload));
-        }
-        validate_whole(payload).map(Event::Text).map_err(|_| ProtocolError::InvalidUtf8)
+        Event::message(self.opcode, &input.bytes[self.range.start..self.range.end])
     }
 }
 

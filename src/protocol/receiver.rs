@@ -7,9 +7,7 @@ use super::input::{Input, ShortRules};
 use super::ready::{Ready, Source, Step};
 use super::transmit::Transmit;
 use crate::limits::RECEIVE_INTO_BYTES_MIN;
-use crate::wire::{
-    HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, mask, parse_close, validate_whole,
-};
+use crate::wire::{HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, mask, parse_close};
 
 /// The receiving half of a connection. It owns no buffer while it is between two frames.
 #[derive(Debug)]
@@ -424,7 +422,10 @@ impl Receiver {
     ) -> Event<'a> {
         let payload = ready.payload(input, pools);
         match ready.source {
-            Source::Message => self.lend_message(ready.opcode, payload, transmit),
+            Source::Message => match Event::message(ready.opcode, payload) {
+                Ok(event) => event,
+                Err(error) => self.fail(error.into(), transmit),
+            },
             Source::Control => self.lend_control(ready.opcode, payload, transmit),
             Source::Piece => Event::Chunk(Chunk {
                 opcode: ready.opcode,
@@ -432,24 +433,6 @@ impl Receiver {
                 offset: ready.offset,
                 fin: ready.fin,
             }),
-        }
-    }
-
-    /// Text is validated here where it lies whole, and once more where it was assembled from
-    /// pieces that were valid: a `&str` needs that proof in one place.
-    #[inline]
-    fn lend_message<'a>(
-        &mut self,
-        opcode: Opcode,
-        payload: &'a [u8],
-        transmit: &mut Transmit<'_>,
-    ) -> Event<'a> {
-        if opcode != Opcode::Text {
-            return Event::Binary(payload);
-        }
-        match validate_whole(payload) {
-            Ok(text) => Event::Text(text),
-            Err(_) => self.fail(ProtocolError::InvalidUtf8.into(), transmit),
         }
     }
 
