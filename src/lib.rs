@@ -117,8 +117,8 @@ pub use protocol::{
 pub use reactor::{
     Accepted, Arrival, Buffer, Command, ConnectionId, Context, Handle, Handler, ListenOptions,
     ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PostError,
-    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ReceivedInto, ShardIndex,
-    SocketOptions, Surplus, Usage, Verdict, Wake,
+    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ShardIndex, SocketOptions, Usage,
+    Verdict, Wake,
 };
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};

@@ -31,6 +31,10 @@ pub const FRAGMENT_BYTES_MEAN_MIN: u64 = 16;
 /// place instead of the shared receive buffer. Guess: below it the copy is cheaper than `readv`.
 pub const RECEIVE_INTO_BYTES_MIN: usize = 16 * KIB;
 
+/// The least that a read has room for, however few messages may still be handled in the turn.
+/// Guess: below it the call costs more than what it brings.
+pub const READ_BYTES_MIN: usize = 16 * KIB;
+
 /// The most that one read puts straight into its final place. It may pass the turn's budget of
 /// bytes, by so much and no more: a message of 1 MiB that is read in four turns, between those of 50
 /// other connections, has left the processor's cache before it is whole, and costs up to 1.5 times

@@ -11,8 +11,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::net::{
-    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
-    SocketOptions, Surplus, Wake,
+    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
+    Wake,
 };
 
 /// Sockets over epoll (kqueue on the BSDs), one instance per loop.
@@ -127,46 +127,28 @@ impl Net for MioNet {
     }
 
     #[inline]
-    fn receive(&mut self, key: NetKey) -> io::Result<Received> {
-        let mut buffer = self.take_buffer();
-        let result = self
-            .stream(key)
-            .and_then(|stream| uninterrupted(|| stream.read(buffer.as_mut_slice())));
-        match result {
-            Ok(bytes) => Ok(Received { buffer, bytes }),
-            Err(error) => {
-                self.give_back(buffer);
-                Err(error)
-            }
-        }
-    }
-
-    fn receive_into(
+    fn receive(
         &mut self,
         key: NetKey,
-        rest: &mut [u8],
-        surplus: Surplus,
-    ) -> io::Result<ReceivedInto> {
+        place: &mut [u8],
+        surplus_bytes_max: usize,
+    ) -> io::Result<Received> {
         let mut buffer = self.take_buffer();
-        let room = rest.len();
+        let surplus_bytes_max = surplus_bytes_max.min(buffer.len());
+        let behind = &mut buffer.as_mut_slice()[..surplus_bytes_max];
         let result = self.stream(key).and_then(|stream| {
-            uninterrupted(|| match surplus {
-                Surplus::Leave => stream.read(rest),
-                Surplus::Take => stream.read_vectored(&mut [
-                    IoSliceMut::new(&mut *rest),
-                    IoSliceMut::new(buffer.as_mut_slice()),
-                ]),
+            uninterrupted(|| match (place.len(), surplus_bytes_max) {
+                (0, _) => stream.read(behind),
+                (_, 0) => stream.read(place),
+                _ => stream.read_vectored(&mut [IoSliceMut::new(place), IoSliceMut::new(behind)]),
             })
         });
         match result {
             Ok(bytes) => {
-                let placed_bytes = bytes.min(room);
-                let beyond = Received { buffer, bytes: bytes - placed_bytes };
-                let is_short = match surplus {
-                    Surplus::Take => beyond.is_short(),
-                    Surplus::Leave => placed_bytes < room,
-                };
-                Ok(ReceivedInto { placed_bytes, surplus: beyond, is_short })
+                let placed_bytes = bytes.min(place.len());
+                let surplus_bytes = bytes - placed_bytes;
+                let is_short = bytes < place.len() + surplus_bytes_max;
+                Ok(Received { placed_bytes, buffer, surplus_bytes, is_short })
             }
             Err(error) => {
                 self.give_back(buffer);

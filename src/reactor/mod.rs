@@ -30,7 +30,7 @@ pub use id::{ConnectionId, ShardIndex};
 pub use listener::ListenerSettings;
 pub use mio_net::MioNet;
 pub use net::{
-    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
-    SocketOptions, Surplus, Wake,
+    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
+    Wake,
 };
 pub use turn::{PanicPolicy, Reactor, ReactorConfig, Usage};

@@ -33,24 +33,19 @@ pub trait Net {
     /// What `accept` and the registration say; the connection is closed if the latter fails.
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted>;
 
-    /// Reads what has arrived into a buffer of the network's own and hands it out by value; the
-    /// loop gives it back with [`Net::give_back`]. No bytes mean the end of the stream.
+    /// Reads what has arrived: into `place` first, which may be empty; then at most
+    /// `surplus_bytes_max` into a buffer of the network's own, which it hands out by value and the
+    /// loop gives back with [`Net::give_back`]. What is more waits in the socket. There is room for
+    /// at least one byte, so no bytes at all mean the end of the stream.
     ///
     /// # Errors
-    /// What `read` says.
-    fn receive(&mut self, key: NetKey) -> io::Result<Received>;
-
-    /// Reads into `rest` first; what is more goes into a buffer as [`Net::receive`] has one, or
-    /// waits in the socket, as `surplus` says. No bytes at all mean the end of the stream.
-    ///
-    /// # Errors
-    /// What `readv` says.
-    fn receive_into(
+    /// What `read` or `readv` says.
+    fn receive(
         &mut self,
         key: NetKey,
-        rest: &mut [u8],
-        surplus: Surplus,
-    ) -> io::Result<ReceivedInto>;
+        place: &mut [u8],
+        surplus_bytes_max: usize,
+    ) -> io::Result<Received>;
 
     /// Takes a buffer back after it was handled.
     fn give_back(&mut self, buffer: Buffer);
@@ -128,28 +123,12 @@ pub struct Buffer(pub(super) Box<[u8]>);
 /// Bytes that have arrived.
 #[derive(Debug)]
 pub struct Received {
-    /// The first `bytes` are what arrived.
-    pub buffer: Buffer,
-    /// How many.
-    pub bytes: usize,
-}
-
-/// What to do with bytes that have arrived behind those that have a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surplus {
-    /// Hand them out in a buffer.
-    Take,
-    /// Leave them in the socket: their time has not come.
-    Leave,
-}
-
-/// Bytes that have arrived, the first of them in their final place.
-#[derive(Debug)]
-pub struct ReceivedInto {
     /// How many went into the place given.
     pub placed_bytes: usize,
-    /// What was more; none with [`Surplus::Leave`].
-    pub surplus: Received,
+    /// The first `surplus_bytes` are what arrived behind them.
+    pub buffer: Buffer,
+    /// How many.
+    pub surplus_bytes: usize,
     /// Whether the read had room left, so that the socket is drained.
     pub is_short: bool,
 }
@@ -173,14 +152,9 @@ impl Buffer {
 }
 
 impl Received {
-    /// What arrived.
-    pub fn filled(&mut self) -> &mut [u8] {
-        &mut self.buffer.0[..self.bytes]
-    }
-
-    /// Whether the socket is drained: a read that had room left got everything.
-    pub fn is_short(&self) -> bool {
-        self.bytes < self.buffer.len()
+    /// What arrived behind the place given.
+    pub fn surplus(&mut self) -> &mut [u8] {
+        &mut self.buffer.0[..self.surplus_bytes]
     }
 }
 

@@ -5,11 +5,11 @@ use std::io;
 use super::context::Context;
 use super::flush::call;
 use super::handler::{Handler, Message};
-use super::net::{Net, ReceivedInto, Surplus};
+use super::net::{Net, Received};
 use super::slot::{Backlog, BacklogKey, Inbound, Phase};
 use super::turn::{PanicPolicy, Reactor};
 use crate::collections::Key;
-use crate::limits::RECEIVE_INTO_BYTES_MAX;
+use crate::limits::{LoopLimits, READ_BYTES_MIN, RECEIVE_INTO_BYTES_MAX};
 use crate::protocol::{Event, Failure, Input};
 
 /// What one connection may still take of this turn.
@@ -26,6 +26,23 @@ enum Pace {
 }
 
 impl Budget {
+    const fn new(limits: &LoopLimits) -> Self {
+        Self { bytes: limits.turn_bytes_max, messages: limits.turn_messages_max }
+    }
+
+    /// How much the next read of this turn may bring: twice what the messages that may still be
+    /// handled will need, if they are like those before. A flood of tiny messages could fill the
+    /// receive buffer for many turns; reading and keeping all that would cost the others more
+    /// time than a budget of messages does.
+    fn read_bytes_max(&self, limits: &LoopLimits) -> usize {
+        let handled_messages = (limits.turn_messages_max - self.messages) as usize;
+        if handled_messages == 0 {
+            return usize::MAX;
+        }
+        let mean_bytes = (limits.turn_bytes_max - self.bytes).div_ceil(handled_messages);
+        (2 * mean_bytes * self.messages as usize).max(READ_BYTES_MIN)
+    }
+
     const fn is_spent(&self) -> bool {
         self.bytes == 0 || self.messages == 0
     }
@@ -34,8 +51,7 @@ impl Budget {
 impl<N: Net, H: Handler> Reactor<N, H> {
     /// Reads from `key` and handles what comes, within one budget; then flushes what it caused.
     pub(super) fn serve(&mut self, key: Key) {
-        let mut budget =
-            Budget { bytes: self.limits.turn_bytes_max, messages: self.limits.turn_messages_max };
+        let mut budget = Budget::new(&self.limits);
         loop {
             if self.has_backlog(key) && !self.handle_backlog(key, &mut budget) {
                 break;
@@ -168,20 +184,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
             Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => None,
         };
-        let received = match wanted {
-            Some(rest) => {
-                let room = rest.len().min(RECEIVE_INTO_BYTES_MAX.max(budget.bytes));
-                let surplus = if room < budget.bytes { Surplus::Take } else { Surplus::Leave };
-                self.net.receive_into(socket, &mut rest[..room], surplus)
-            }
-            None => self.net.receive(socket).map(|surplus| {
-                let is_short = surplus.is_short();
-                ReceivedInto { placed_bytes: 0, surplus, is_short }
-            }),
-        };
-        match received {
-            Ok(ReceivedInto { placed_bytes: 0, surplus, .. }) if surplus.bytes == 0 => {
-                self.net.give_back(surplus.buffer);
+        let place = wanted.unwrap_or_default();
+        let room = place.len().min(RECEIVE_INTO_BYTES_MAX.max(budget.bytes));
+        // What comes behind a message that uses the budget up waits in the socket.
+        let surplus_bytes_max =
+            if room < budget.bytes { budget.read_bytes_max(&self.limits) } else { 0 };
+        match self.net.receive(socket, &mut place[..room], surplus_bytes_max) {
+            Ok(Received { placed_bytes: 0, surplus_bytes: 0, buffer, .. }) => {
+                self.net.give_back(buffer);
                 self.handle_end_of_stream(key);
             }
             Ok(received) => {
@@ -197,26 +207,25 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    fn handle_received(&mut self, key: Key, received: ReceivedInto, budget: &mut Budget) {
-        let ReceivedInto { placed_bytes, surplus: mut received, .. } = received;
-        let bytes = placed_bytes + received.bytes;
+    fn handle_received(&mut self, key: Key, mut received: Received, budget: &mut Budget) {
+        let bytes = received.placed_bytes + received.surplus_bytes;
         self.shared.counters.bytes_received += bytes as u64;
-        budget.bytes = budget.bytes.saturating_sub(placed_bytes);
+        budget.bytes = budget.bytes.saturating_sub(received.placed_bytes);
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         if let Phase::Open { sender, .. } = &mut slot.phase {
             sender.handle_sign_of_life(self.shared.moment);
         }
         if slot.backlog.is_some() {
             // Only an unfinished head: what is new belongs behind it.
-            self.stash(key, received.filled());
+            self.stash(key, received.surplus());
             if let Some(mut backlog) = self.take_backlog(key) {
                 self.handle_taken(key, &mut backlog, budget);
                 self.keep_backlog(key, backlog);
             }
         } else {
-            let done = self.handle_bytes(key, received.filled(), budget);
-            if done < received.bytes {
-                self.stash(key, &received.filled()[done..]);
+            let done = self.handle_bytes(key, received.surplus(), budget);
+            if done < received.surplus_bytes {
+                self.stash(key, &received.surplus()[done..]);
             }
         }
         self.net.give_back(received.buffer);

@@ -326,6 +326,29 @@ fn t4_who_is_told_of_now_comes_before_a_flooder_that_wants_more() {
 }
 
 #[test]
+fn t4_flooder_of_tiny_messages_is_read_as_fast_as_it_is_handled() {
+    let mut bed = Bed::new(|_| {}, |_, _| {});
+    let flooder = bed.open();
+    flooder.set_buffers(4 << 20, 4 << 20);
+    let frame = message(TEXT, &[b'x'; 20]);
+    let flood = frame.repeat(40_000);
+    let budget_bytes = 1024 * frame.len();
+    let (mut written, mut bytes, mut turns) = (0, 0, 0);
+    for turn in 0..60 {
+        written += flooder.write(&flood[written % frame.len()..]);
+        let before = flooder.moved().received_bytes;
+        bed.turn();
+        let read = flooder.moved().received_bytes - before;
+        // The first read knows nothing yet, and is worked off for ten turns.
+        if turn > 10 {
+            assert!(read <= 2 * budget_bytes, "{read} bytes in one turn");
+            (bytes, turns) = (bytes + read, turns + 1);
+        }
+    }
+    assert!(bytes / turns > budget_bytes * 9 / 10, "hardly a budget was left unused");
+}
+
+#[test]
 fn t4_flooder_of_large_messages_gets_a_bounded_read_in_a_turn() {
     let mut bed =
         Bed::new(|settings| settings.config.limits.message_bytes_max = 8 << 20, |_, _| {});

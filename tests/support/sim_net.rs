@@ -19,8 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, ReceivedInto,
-    Surplus, Wake,
+    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, Wake,
 };
 
 use crate::sim_link::{End, Moved};
@@ -55,29 +54,6 @@ impl SimNet {
         let buffer = Some(Buffer::new(receive_buffer_bytes));
         (Self { world: world.clone(), waker: Arc::default(), buffer }, Sim(world))
     }
-
-    /// Reads into `rest`, then into the network's buffer; nothing of it is kept on an error.
-    fn read(&mut self, key: NetKey, rest: &mut [u8], surplus: Surplus) -> io::Result<ReceivedInto> {
-        let mut buffer = self.buffer.take().expect("the buffer was given back before this read");
-        let room = match surplus {
-            Surplus::Take => rest.len() + buffer.len(),
-            Surplus::Leave => rest.len(),
-        };
-        match self.world.borrow_mut().read(key, room) {
-            Ok(bytes) => {
-                let placed_bytes = bytes.len().min(rest.len());
-                rest[..placed_bytes].copy_from_slice(&bytes[..placed_bytes]);
-                let surplus = &bytes[placed_bytes..];
-                buffer.as_mut_slice()[..surplus.len()].copy_from_slice(surplus);
-                let surplus = Received { buffer, bytes: surplus.len() };
-                Ok(ReceivedInto { placed_bytes, surplus, is_short: bytes.len() < room })
-            }
-            Err(error) => {
-                self.buffer = Some(buffer);
-                Err(error)
-            }
-        }
-    }
 }
 
 impl Net for SimNet {
@@ -94,18 +70,30 @@ impl Net for SimNet {
         self.world.borrow_mut().accept(listener, token)
     }
 
-    fn receive(&mut self, key: NetKey) -> io::Result<Received> {
-        Ok(self.read(key, &mut [], Surplus::Take)?.surplus)
-    }
-
-    fn receive_into(
+    fn receive(
         &mut self,
         key: NetKey,
-        rest: &mut [u8],
-        surplus: Surplus,
-    ) -> io::Result<ReceivedInto> {
-        assert!(!rest.is_empty(), "a read into its final place has a place");
-        self.read(key, rest, surplus)
+        place: &mut [u8],
+        surplus_bytes_max: usize,
+    ) -> io::Result<Received> {
+        let mut buffer = self.buffer.take().expect("the buffer was given back before this read");
+        let room = place.len() + surplus_bytes_max.min(buffer.len());
+        assert!(room > 0, "a read without room would look like the end of the stream");
+        match self.world.borrow_mut().read(key, room) {
+            Ok(bytes) => {
+                let placed_bytes = bytes.len().min(place.len());
+                let (placed, surplus) = bytes.split_at(placed_bytes);
+                place[..placed_bytes].copy_from_slice(placed);
+                buffer.as_mut_slice()[..surplus.len()].copy_from_slice(surplus);
+                let (surplus_bytes, is_short) = (surplus.len(), bytes.len() < room);
+                Ok(Received { placed_bytes, buffer, surplus_bytes, is_short })
+            }
+            // Nothing of the buffer is kept on an error.
+            Err(error) => {
+                self.buffer = Some(buffer);
+                Err(error)
+            }
+        }
     }
 
     fn give_back(&mut self, mut buffer: Buffer) {

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     Accepted, Buffer, Config, Context, Handler, ListenOptions, ListenerSettings, Listening,
-    Message, Net, NetKey, Reactor, ReactorConfig, Readiness, Received, ReceivedInto, Role,
-    SendOutcome, Surplus, Wake,
+    Message, Net, NetKey, Reactor, ReactorConfig, Readiness, Received, Role, SendOutcome, Wake,
 };
 
 use crate::material::REQUEST;
@@ -108,18 +107,15 @@ impl Net for MemoryNet {
         Ok(Accepted { key: CONNECTION, peer: ADDRESS })
     }
 
-    fn receive(&mut self, _: NetKey) -> io::Result<Received> {
+    fn receive(&mut self, _: NetKey, place: &mut [u8], _: usize) -> io::Result<Received> {
+        assert!(place.is_empty(), "whole messages arrive here, so that none has a rest");
         if !std::mem::take(&mut self.has_arrived) || self.arrived.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
         let mut buffer = self.buffer.take().expect("the buffer was given back before this read");
         buffer.as_mut_slice()[..self.arrived.len()].copy_from_slice(&self.arrived);
-        Ok(Received { buffer, bytes: self.arrived.len() })
-    }
-
-    fn receive_into(&mut self, _: NetKey, _: &mut [u8], _: Surplus) -> io::Result<ReceivedInto> {
-        // Whole messages arrive here, so that none has a rest to be placed.
-        Err(ErrorKind::Unsupported.into())
+        let surplus_bytes = self.arrived.len();
+        Ok(Received { placed_bytes: 0, buffer, surplus_bytes, is_short: true })
     }
 
     fn give_back(&mut self, buffer: Buffer) {

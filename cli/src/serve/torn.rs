@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received,
-    ReceivedInto, Surplus, Wake,
+    Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received, Wake,
 };
 
 /// Every read brings 1 to `bytes_max` bytes and says that more may wait.
@@ -37,27 +36,23 @@ impl Net for Torn {
         self.net.accept(listener, token)
     }
 
-    fn receive(&mut self, key: NetKey) -> io::Result<Received> {
-        // The buffer given back last is the one that is read into next.
-        self.reads += 1;
-        self.net.give_back(Buffer::new(1 + self.reads % self.bytes_max));
-        self.net.receive(key)
-    }
-
-    fn receive_into(
+    fn receive(
         &mut self,
         key: NetKey,
-        rest: &mut [u8],
-        _: Surplus,
-    ) -> io::Result<ReceivedInto> {
+        place: &mut [u8],
+        surplus_bytes_max: usize,
+    ) -> io::Result<Received> {
         self.reads += 1;
-        self.net.give_back(Buffer::new(1));
-        let bytes_max = rest.len().min(1 + self.reads % self.bytes_max);
-        let received = self.net.receive_into(key, &mut rest[..bytes_max], Surplus::Leave)?;
-        Ok(ReceivedInto { is_short: false, ..received })
+        let bytes_max = 1 + self.reads % self.bytes_max;
+        let placed_bytes_max = place.len().min(bytes_max);
+        let surplus_bytes_max = surplus_bytes_max.min(bytes_max - placed_bytes_max);
+        let received = self.net.receive(key, &mut place[..placed_bytes_max], surplus_bytes_max)?;
+        Ok(Received { is_short: false, ..received })
     }
 
-    fn give_back(&mut self, _: Buffer) {}
+    fn give_back(&mut self, buffer: Buffer) {
+        self.net.give_back(buffer);
+    }
 
     fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.net.send(key, slices)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use corewire_load::machine;
 use hdrhistogram::Histogram;
+use socket2::SockRef;
 
 use crate::Protocol;
 use crate::answers::{Answers, Expected};
@@ -147,6 +148,11 @@ impl Echo {
 /// Read or written of the flood between two looks at the quiet connection.
 const FLOOD_BYTES: usize = 8 * 1024;
 
+/// SO_SNDBUF of the flood. What waits in a sender's buffer when the receiver makes room is moved
+/// by the kernel inside the receiver's `read`, on loopback: with megabytes of it that took longer
+/// than a budget of messages. A remote sender's kernel does that elsewhere.
+const FLOOD_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
 /// Without the answer that is waited for, the run is given up.
 const STALL: Duration = Duration::from_secs(10);
 
@@ -161,6 +167,7 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: u32) -> io::Result<Outcome> {
         Ok::<_, io::Error>(Echo::new(stream, shape.payload_bytes, messages))
     };
     let (mut quiet, mut flood) = (next(1)?, next(4096)?);
+    SockRef::from(&flood.stream).set_send_buffer_size(FLOOD_SEND_BUFFER_BYTES)?;
     let histogram = || {
         Histogram::new_with_max(STALL.as_nanos() as u64, 3)
             .map_err(|error| io::Error::other(error.to_string()))
