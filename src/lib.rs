@@ -118,7 +118,7 @@ pub use reactor::{
     Accepted, Arrival, Buffer, Command, ConnectionId, Context, Handle, Handler, ListenOptions,
     ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PostError,
     Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ShardIndex, SocketOptions, Usage,
-    Verdict, Wake,
+    Verdict, Wait, Wake,
 };
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};

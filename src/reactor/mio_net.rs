@@ -10,9 +10,10 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::alarm::Alarm;
 use super::net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
-    Wake,
+    Wait, Wake,
 };
 
 /// Sockets over epoll (kqueue on the BSDs), one instance per loop.
@@ -22,6 +23,7 @@ use super::net::{
 #[derive(Debug)]
 pub struct MioNet {
     poll: Poll,
+    alarm: Alarm,
     events: Events,
     waker: Arc<Waker>,
     streams: Vec<Option<TcpStream>>,
@@ -42,8 +44,9 @@ struct Listener {
 /// here, which saves a system call for each connection; elsewhere it is not written down.
 const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
 
-/// Tokens with all bits set cannot be a connection's.
+/// Tokens with nearly all bits set cannot be a connection's.
 const WAKE_TOKEN: Token = Token(usize::MAX);
+const ALARM_TOKEN: Token = Token(usize::MAX - 1);
 
 /// Places for sockets reserved from the start; what is not touched is not resident.
 const STREAMS_RESERVED: usize = 65_536;
@@ -55,12 +58,14 @@ impl MioNet {
     /// A network whose receive buffer has `receive_buffer_bytes`.
     ///
     /// # Errors
-    /// What creating the epoll descriptor and the wake descriptor says.
+    /// What creating the descriptors says: one to poll, one to wake the poll, one to end it in time.
     pub fn new(receive_buffer_bytes: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE_TOKEN)?);
+        let alarm = Alarm::new(poll.registry(), ALARM_TOKEN)?;
         Ok(Self {
             poll,
+            alarm,
             events: Events::with_capacity(EVENTS_PER_POLL),
             waker,
             streams: Vec::with_capacity(STREAMS_RESERVED),
@@ -186,23 +191,29 @@ impl Net for MioNet {
         self.listeners.retain(|listener| key_of(&listener.socket) != key);
     }
 
-    fn poll(
-        &mut self,
-        events: &mut Vec<Readiness>,
-        mut timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait) -> io::Result<()> {
+        let mut timeout = match wait {
+            Wait::No => Some(Duration::ZERO),
+            Wait::Until(deadline) => self.alarm.set(deadline)?,
+            Wait::Forever => None,
+        };
         loop {
             match self.poll.poll(&mut self.events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
                 result => result?,
             }
-            let told = self.events.iter().filter(|event| event.token() != WAKE_TOKEN);
-            events.extend(told.map(|event| Readiness {
-                token: event.token().0 as u64,
-                readable: event.is_readable(),
-                writable: event.is_writable(),
-                hung_up: event.is_read_closed() || event.is_error(),
-            }));
+            for event in &self.events {
+                match event.token() {
+                    WAKE_TOKEN => {}
+                    ALARM_TOKEN => self.alarm.handle_ring(),
+                    Token(token) => events.push(Readiness {
+                        token: token as u64,
+                        readable: event.is_readable(),
+                        writable: event.is_writable(),
+                        hung_up: event.is_read_closed() || event.is_error(),
+                    }),
+                }
+            }
             if self.events.iter().count() < EVENTS_PER_POLL {
                 return Ok(());
             }
@@ -288,6 +299,33 @@ mod tests {
         }
     }
 
+    /// Polls until `deadline`, as a loop does whose poll may end early.
+    fn wait_until(net: &mut MioNet, deadline: Instant) {
+        while net.now() < deadline {
+            let mut events = Vec::new();
+            net.poll(&mut events, Wait::Until(deadline)).unwrap();
+            assert_eq!(events, [], "nobody is there to be told of");
+        }
+    }
+
+    #[test]
+    fn a_poll_ends_at_its_deadline_whatever_the_ones_before_were() {
+        let mut net = MioNet::new(4096).unwrap();
+        let in_time = |millis| Instant::now() + Duration::from_millis(millis);
+        let (near, far) = (in_time(20), in_time(60_000));
+        net.poll(&mut Vec::new(), Wait::Until(near)).unwrap();
+        wait_until(&mut net, near);
+        net.waker().wake();
+        net.poll(&mut Vec::new(), Wait::Until(far)).unwrap();
+        assert!(net.now() < far, "the wake ended that poll");
+        wait_until(&mut net, in_time(20));
+        net.waker().wake();
+        net.poll(&mut Vec::new(), Wait::Until(in_time(40))).unwrap();
+        wait_until(&mut net, in_time(80));
+        wait_until(&mut net, in_time(0));
+        assert!(net.now() < far, "no poll waited for a deadline that was given up");
+    }
+
     #[test]
     fn accepted_sockets_have_the_options_of_their_listener() {
         let mut net = MioNet::new(4096).unwrap();
@@ -296,7 +334,7 @@ mod tests {
         options.sockets.send_buffer_bytes = Some(50_000);
         let listening = net.listen("127.0.0.1:0".parse().unwrap(), &options, 1).unwrap();
         let client = std::net::TcpStream::connect(listening.address).unwrap();
-        net.poll(&mut Vec::new(), Some(Duration::from_secs(10))).unwrap();
+        net.poll(&mut Vec::new(), Wait::Until(Instant::now() + Duration::from_secs(10))).unwrap();
         let accepted = net.accept(listening.key, 2).unwrap();
         let socket = SockRef::from(&*net.stream(accepted.key).unwrap());
         assert!(socket.tcp_nodelay().unwrap());

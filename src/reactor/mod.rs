@@ -7,6 +7,7 @@
 //!                (output goes on)                         │ read, handle, call back, flush
 //! ```
 
+mod alarm;
 mod builder;
 mod command;
 mod context;
@@ -31,6 +32,6 @@ pub use listener::ListenerSettings;
 pub use mio_net::MioNet;
 pub use net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
-    Wake,
+    Wait, Wake,
 };
 pub use turn::{PanicPolicy, Reactor, ReactorConfig, Usage};

@@ -62,17 +62,29 @@ pub trait Net {
     /// Closes a connection or listener; its key is void.
     fn close(&mut self, key: NetKey);
 
-    /// Waits for readiness, at most `timeout` (`None`: without end), and appends it to `events`.
+    /// Waits for readiness, so long as `wait` says, and appends it to `events`. It may end sooner
+    /// with nothing.
     ///
     /// # Errors
     /// What `epoll_wait` or its like says, other than an interruption.
-    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()>;
+    fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait) -> io::Result<()>;
 
     /// What ends a [`Net::poll`] from another thread.
     fn waker(&self) -> Arc<dyn Wake>;
 
     /// The time; it never goes backwards.
     fn now(&self) -> Instant;
+}
+
+/// How long a poll waits when nothing is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// Until then, by [`Net::now`].
+    Until(Instant),
+    /// Without end.
+    Forever,
 }
 
 /// Ends a poll from another thread.

@@ -279,14 +279,22 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// Hands bytes to whoever they concern at this point of the connection's life. Says how many
     /// are done with; the rest is an unfinished head, or waits for the connection's next turn.
     fn handle_bytes(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> usize {
+        if !matches!(self.receivers[key.index as usize].inbound, Inbound::Open(_)) {
+            return self.handle_other_bytes(key, bytes, budget);
+        }
+        let consumed = self.handle_frames(key, bytes, budget);
+        budget.bytes = budget.bytes.saturating_sub(consumed);
+        consumed
+    }
+
+    /// Of these, those before a connection opens or after it has closed. Never inlined: the 4 KiB
+    /// of stack for a head's fields would be every message's.
+    #[inline(never)]
+    fn handle_other_bytes(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> usize {
         let mut at = 0;
         loop {
             match &mut self.receivers[key.index as usize].inbound {
-                Inbound::Open(_) => {
-                    let consumed = self.handle_frames(key, &mut bytes[at..], budget);
-                    budget.bytes = budget.bytes.saturating_sub(consumed);
-                    return at + consumed;
-                }
+                Inbound::Open(_) => return at + self.handle_bytes(key, &mut bytes[at..], budget),
                 Inbound::Http(_) if at < bytes.len() => match self.handle_head(key, &bytes[at..]) {
                     None => return at,
                     Some(consumed) => {

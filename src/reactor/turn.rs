@@ -14,7 +14,7 @@ use super::command::{Handle, Mailbox};
 use super::handler::Handler;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
-use super::net::{ListenOptions, Listening, Net, Readiness};
+use super::net::{ListenOptions, Listening, Net, Readiness, Wait};
 use super::shared::Shared;
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use crate::collections::{Key, Table, TimerKey, Wheel};
@@ -112,10 +112,6 @@ pub(super) enum Drain {
 /// what is not touched is not resident and growing moves pages instead of copying them.
 const SLOTS_RESERVED: usize = 8192;
 
-/// Longer than any turn should take, so that half of what is left until a deadline further away
-/// has not passed when the turn ends.
-const CLOCK_SLACK: Duration = Duration::from_secs(1);
-
 /// Slots above `connections_max`, so that those who are refused can be told so.
 const REFUSAL_SLOTS: u32 = 256;
 
@@ -205,9 +201,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// # Errors
     /// What polling says; the loop cannot go on then.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = self.poll_timeout(timeout);
+        let wait = self.wait(timeout);
         self.events.clear();
-        self.net.poll(&mut self.events, timeout)?;
+        self.net.poll(&mut self.events, wait)?;
         self.shared.now = self.net.now();
         self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
         self.shared.counters.turns += 1;
@@ -298,17 +294,16 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             || self.shared.listeners.iter().any(is_ready)
     }
 
-    fn poll_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
-        if self.has_work() {
-            return Some(Duration::ZERO);
+    fn wait(&self, timeout: Option<Duration>) -> Wait {
+        if self.has_work() || timeout == Some(Duration::ZERO) {
+            return Wait::No;
         }
-        let Some(deadline) = self.wheel.next_deadline() else { return timeout };
-        let left = match deadline.saturating_duration_since(self.shared.now) {
-            // So far away that it is asked again half-way: the clock need not be read for it.
-            left if left > CLOCK_SLACK => left / 2,
-            _ => deadline.saturating_duration_since(self.net.now()),
-        };
-        Some(timeout.map_or(left, |timeout| timeout.min(left)))
+        let end = timeout.and_then(|timeout| self.net.now().checked_add(timeout));
+        match (self.wheel.next_deadline(), end) {
+            (Some(deadline), Some(end)) => Wait::Until(deadline.min(end)),
+            (Some(deadline), None) | (None, Some(deadline)) => Wait::Until(deadline),
+            (None, None) => Wait::Forever,
+        }
     }
 
     /// Writes down what the poll has told. Output goes on at once; input waits for its turn.

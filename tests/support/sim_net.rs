@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, Wake,
+    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, Wait, Wake,
 };
 
 use crate::sim_link::{End, Moved};
@@ -116,10 +116,10 @@ impl Net for SimNet {
         self.world.borrow_mut().close(key);
     }
 
-    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait) -> io::Result<()> {
         assert!(self.buffer.is_some(), "the buffer is home between two turns");
         let is_woken = self.waker.0.swap(false, Ordering::AcqRel);
-        self.world.borrow_mut().poll(events, timeout, is_woken);
+        self.world.borrow_mut().poll(events, wait, is_woken);
         Ok(())
     }
 

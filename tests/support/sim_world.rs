@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use corewire::{Accepted, Listening, NetKey, Readiness};
+use corewire::{Accepted, Listening, NetKey, Readiness, Wait};
 
 use crate::sim_errno::{
     EAGAIN, ECONNABORTED, ECONNRESET, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPIPE, EPROTO,
@@ -402,13 +402,16 @@ impl World {
     }
 
     /// Tells who was woken; if nobody was, lets time pass until somebody is or `timeout` is over.
-    pub fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>, is_woken: bool) {
+    pub fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait, is_woken: bool) {
         let first = events.len();
         let began = self.elapsed;
         self.unblock();
         self.tell(events);
-        if events.len() == first && !is_woken {
-            let until = timeout.map(|timeout| self.elapsed + timeout);
+        if events.len() == first && !is_woken && wait != Wait::No {
+            let until = match wait {
+                Wait::Until(deadline) => Some(deadline.saturating_duration_since(self.base)),
+                Wait::No | Wait::Forever => None,
+            };
             let next = self.links.iter().flat_map(|link| link.blocked_until).flatten().min();
             let until = [until, next].into_iter().flatten().min();
             self.elapsed = until.expect("somebody will wake this poll").max(self.elapsed);

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     Accepted, Buffer, Config, Context, Handler, ListenOptions, ListenerSettings, Listening,
-    Message, Net, NetKey, Reactor, ReactorConfig, Readiness, Received, Role, SendOutcome, Wake,
+    Message, Net, NetKey, Reactor, ReactorConfig, Readiness, Received, Role, SendOutcome, Wait,
+    Wake,
 };
 
 use crate::material::REQUEST;
@@ -134,7 +135,7 @@ impl Net for MemoryNet {
 
     fn close(&mut self, _: NetKey) {}
 
-    fn poll(&mut self, events: &mut Vec<Readiness>, _: Option<Duration>) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Vec<Readiness>, _: Wait) -> io::Result<()> {
         // The listener until it was asked, the connection from then on.
         if let Some(&token) = self.tokens.last() {
             events.push(Readiness { token, readable: true, writable: false, hung_up: false });

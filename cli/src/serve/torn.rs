@@ -3,10 +3,11 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use corewire::{
-    Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received, Wake,
+    Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received, Wait,
+    Wake,
 };
 
 /// Every read brings 1 to `bytes_max` bytes and says that more may wait.
@@ -66,8 +67,8 @@ impl Net for Torn {
         self.net.close(key);
     }
 
-    fn poll(&mut self, events: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
-        self.net.poll(events, timeout)
+    fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait) -> io::Result<()> {
+        self.net.poll(events, wait)
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
