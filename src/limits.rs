@@ -35,11 +35,11 @@ pub const RECEIVE_INTO_BYTES_MIN: usize = 16 * KIB;
 /// Guess: below it the call costs more than what it brings.
 pub const READ_BYTES_MIN: usize = 16 * KIB;
 
-/// The most that one read puts straight into its final place. It may pass the turn's budget of
-/// bytes, by so much and no more: a message of 1 MiB that is read in four turns, between those of 50
-/// other connections, has left the processor's cache before it is whole, and costs up to 1.5 times
-/// as much (measured on loopback).
-pub const RECEIVE_INTO_BYTES_MAX: usize = MIB;
+/// Bytes that a turn may read straight into their final place past its budget of bytes, to finish a
+/// message that was begun: one of 1 MiB that is read in four turns, between those of 50 other
+/// connections, has left the processor's cache before it is whole, and costs 1.3 to 1.5 times as
+/// much (measured on loopback).
+pub const FINISHING_BYTES_MAX: usize = MIB;
 
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,9 +118,8 @@ pub struct LoopLimits {
     pub connections_per_address_max: Option<u32>,
     /// Connections accepted in one turn, so that a storm of them does not starve the established.
     pub accepts_per_turn: u32,
-    /// Bytes handled for one connection in one turn, and the rest of the message that passes the
-    /// bound, of which at most [`RECEIVE_INTO_BYTES_MAX`] are read. Default 256 KiB. What comes
-    /// behind waits one turn.
+    /// Bytes handled for one connection in one turn. What comes behind waits one turn, but for the
+    /// rest of a message that was begun, of at most [`FINISHING_BYTES_MAX`]. Default 256 KiB.
     pub turn_bytes_max: usize,
     /// Messages handled for one connection in one turn. Default 1,024. The rest waits one turn.
     pub turn_messages_max: u32,

@@ -110,11 +110,18 @@ impl Receiver {
         pools: &'a mut ReceivePools,
         config: &Config,
     ) -> Option<&'a mut [u8]> {
+        let left = self.missing_bytes(config)?;
+        let key = self.message.filter(|key| pools.get(*key).placed_bytes == 0)?;
+        pools.spare(key, left)
+    }
+
+    /// How much of a large frame is still to come, if it has a place to be read into.
+    pub fn missing_bytes(&self, config: &Config) -> Option<u64> {
         match (&self.stage, self.message, config.delivery) {
-            (Stage::Data { left, .. }, Some(key), Delivery::Whole)
-                if *left >= RECEIVE_INTO_BYTES_MIN as u64 && pools.get(key).placed_bytes == 0 =>
+            (Stage::Data { left, .. }, Some(_), Delivery::Whole)
+                if *left >= RECEIVE_INTO_BYTES_MIN as u64 =>
             {
-                pools.spare(key, *left)
+                Some(*left)
             }
             _ => None,
         }

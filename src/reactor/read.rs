@@ -9,13 +9,15 @@ use super::net::{Net, Received};
 use super::slot::{Backlog, BacklogKey, Inbound, Phase};
 use super::turn::{PanicPolicy, Reactor};
 use crate::collections::Key;
-use crate::limits::{LoopLimits, READ_BYTES_MIN, RECEIVE_INTO_BYTES_MAX};
+use crate::limits::{FINISHING_BYTES_MAX, LoopLimits, READ_BYTES_MIN};
 use crate::protocol::{Event, Failure, Input};
 
 /// What one connection may still take of this turn.
 pub(super) struct Budget {
     bytes: usize,
     messages: u32,
+    /// Bytes beyond, to finish a message that was begun.
+    finishing_bytes: usize,
 }
 
 /// Whether more of a read is handled now.
@@ -27,7 +29,11 @@ enum Pace {
 
 impl Budget {
     const fn new(limits: &LoopLimits) -> Self {
-        Self { bytes: limits.turn_bytes_max, messages: limits.turn_messages_max }
+        Self {
+            bytes: limits.turn_bytes_max,
+            messages: limits.turn_messages_max,
+            finishing_bytes: FINISHING_BYTES_MAX,
+        }
     }
 
     /// How much the next read of this turn may bring: twice what the messages that may still be
@@ -64,7 +70,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if slot.notes.is_held() || !slot.notes.readable || slot.phase.is_deaf() {
                 break;
             }
-            if budget.is_spent() {
+            if budget.is_spent() && !self.may_finish_message(key, &budget) {
                 self.shared.mark_ready(key);
                 break;
             }
@@ -72,6 +78,18 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         self.flush(key);
         self.settle(key);
+    }
+
+    /// Whether the message under way can be had as a whole, although the budget is spent. Begun
+    /// messages of all connections together do not fit into the processor's cache, one does.
+    fn may_finish_message(&self, key: Key, budget: &Budget) -> bool {
+        let Some(slot) = self.shared.slots.get(key) else { return false };
+        let Inbound::Open(receiver) = &self.receivers[key.index as usize].inbound else {
+            return false;
+        };
+        let missing_bytes = receiver.missing_bytes(self.shared.config(slot));
+        budget.messages > 0
+            && missing_bytes.is_some_and(|missing| missing <= budget.finishing_bytes as u64)
     }
 
     /// Handles what was read earlier. Says whether reading may go on.
@@ -185,10 +203,15 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => None,
         };
         let place = wanted.unwrap_or_default();
-        let room = place.len().min(RECEIVE_INTO_BYTES_MAX.max(budget.bytes));
+        let room = place.len().min(budget.finishing_bytes.max(budget.bytes));
         // What comes behind a message that uses the budget up waits in the socket.
         let surplus_bytes_max =
             if room < budget.bytes { budget.read_bytes_max(&self.limits) } else { 0 };
+        if room == 0 && surplus_bytes_max == 0 {
+            // The message was to be finished, and there is no memory for its rest.
+            budget.finishing_bytes = 0;
+            return;
+        }
         match self.net.receive(socket, &mut place[..room], surplus_bytes_max) {
             Ok(Received { placed_bytes: 0, surplus_bytes: 0, buffer, .. }) => {
                 self.net.give_back(buffer);
@@ -211,6 +234,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let bytes = received.placed_bytes + received.surplus_bytes;
         self.shared.counters.bytes_received += bytes as u64;
         budget.bytes = budget.bytes.saturating_sub(received.placed_bytes);
+        budget.finishing_bytes = budget.finishing_bytes.saturating_sub(received.placed_bytes);
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         if let Phase::Open { sender, .. } = &mut slot.phase {
             sender.handle_sign_of_life(self.shared.moment);

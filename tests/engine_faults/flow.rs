@@ -371,6 +371,22 @@ fn t4_flooder_of_large_messages_gets_a_bounded_read_in_a_turn() {
 }
 
 #[test]
+fn t4_message_begun_is_finished_before_others_begin_if_it_has_arrived() {
+    let mut bed = Bed::new(|_| {}, |_, _| {});
+    let peers = [bed.open(), bed.open()];
+    for peer in &peers {
+        peer.set_buffers(4 << 20, 4 << 20);
+        peer.write_all(&message(BINARY, &vec![1; 1024 * KIB]));
+    }
+    bed.turn();
+    let heard =
+        bed.log.borrow().iter().filter(|entry| matches!(entry.heard, Heard::Binary(_))).count();
+    assert_eq!(heard, 2, "both in one turn, though each is four budgets long");
+    let retained = bed.reactor.usage().retained_bytes;
+    assert!(retained < 2048 * KIB, "{retained} bytes: one block served both");
+}
+
+#[test]
 fn f10_flood_of_empty_fragments_fails_with_1008_and_the_neighbour_is_served_each_turn() {
     let mut bed = Bed::echo();
     let neighbour = bed.open();
