@@ -35,7 +35,7 @@ const CELLAR: [&str; 2] = ["limits", "metrics"];
 /// The highest floor without I/O, clocks, entropy, threads and locks.
 const WATERLINE: u8 = 2;
 /// Crates that do I/O.
-const IO_CRATES: [&str; 3] = ["mio", "socket2", "rustls"];
+const IO_CRATES: [&str; 4] = ["mio", "socket2", "rustix", "rustls"];
 /// Names that have no business below the waterline, whatever path they come by. Maps are among
 /// them because they seed themselves: two runs over the same bytes would differ.
 const NOT_SANS_IO: [&str; 13] = [

@@ -46,7 +46,7 @@ impl Budget {
             return usize::MAX;
         }
         let mean_bytes = (limits.turn_bytes_max - self.bytes).div_ceil(handled_messages);
-        (2 * mean_bytes * self.messages as usize).max(READ_BYTES_MIN)
+        mean_bytes.saturating_mul(2 * self.messages as usize).max(READ_BYTES_MIN)
     }
 
     const fn is_spent(&self) -> bool {
