@@ -72,8 +72,9 @@
 //! By default browsers may connect from pages of the same origin only; see [`Origins`].
 //!
 //! # Features
-//! `net`, on by default: the loop and the server, on 64-bit Unix. Without it the crate is the
-//! protocol alone, on any target.
+//! - `net`, on by default: the loop and the server, on 64-bit Unix. Without it the crate is the
+//!   protocol alone, on any target.
+//! - `deflate`: permessage-deflate (RFC 7692) in its parts, see the module of that name.
 // Without the loop its names in the prose above lead nowhere.
 #![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -89,6 +90,8 @@ compile_error!(
 #[cfg(all(feature = "net", not(target_pointer_width = "64")))]
 compile_error!("the feature `net` needs a 64-bit target: a connection's name is a poll's token");
 
+#[cfg(feature = "deflate")]
+pub mod deflate;
 pub mod limits;
 pub mod metrics;
 

@@ -1,0 +1,469 @@
+//! Compressors and decompressors of single messages (RFC 7692 §7.2), over `zlib-rs`.
+
+use std::fmt;
+
+use zlib_rs::{
+    Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Method, Status, Strategy,
+};
+
+use super::negotiate::Direction;
+
+/// Inflates messages, one after the other and whosever they are.
+///
+/// [`Inflater::begin`], then [`Inflater::inflate`] with the payload in pieces, then
+/// [`Inflater::finish`]. It owns about 48 KiB, whatever the window's size.
+pub struct Inflater {
+    zlib: Inflate,
+    /// How many bytes of [`ENDING`] were fed.
+    ending_at: usize,
+    /// A final block has ended and nothing has come behind it.
+    is_behind_final_block: bool,
+    /// The output was full, so that there may be more of it.
+    is_output_due: bool,
+}
+
+/// What one call has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+    /// Bytes written to the front of the output.
+    pub produced: usize,
+    /// Why it went no further.
+    pub stop: Stop,
+}
+
+/// Why inflating went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// All input is used and all that it means was written.
+    InputUsed,
+    /// The output is full; there may be more to write.
+    OutputFull,
+    /// A block that calls itself the last one has ended (BFINAL, RFC 7692 §7.2.3.4). Others may
+    /// follow: [`Inflater::resume`] goes on, with the message so far as part of the history.
+    FinalBlock,
+}
+
+/// A payload that is no deflate stream, or a truncated one, or refers to what was before the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorruptData;
+
+impl fmt::Display for CorruptData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a compressed message is corrupt")
+    }
+}
+
+impl std::error::Error for CorruptData {}
+
+/// What is fed behind a payload: the four bytes that its sender took away (RFC 7692 §7.2.2), then an
+/// empty block that calls itself the last one. Only a stream that was whole ends with it, or with
+/// the four bytes.
+const ENDING: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
+
+impl Inflater {
+    /// Allocates a decompressor.
+    pub fn new() -> Self {
+        let zlib = Inflate::new(false, WINDOW_BITS_MAX);
+        Self { zlib, ending_at: 0, is_behind_final_block: false, is_output_due: false }
+    }
+
+    /// Begins a message that may refer to `history`, the oldest piece first.
+    pub fn begin(&mut self, history: [&[u8]; 3]) {
+        self.is_behind_final_block = false;
+        self.resume(history);
+    }
+
+    /// Goes on behind a final block; what the message has given so far is part of `history`.
+    pub fn resume(&mut self, history: [&[u8]; 3]) {
+        self.zlib.reset(false);
+        self.ending_at = 0;
+        self.is_output_due = false;
+        for piece in history.into_iter().filter(|piece| !piece.is_empty()) {
+            self.zlib.set_dictionary(piece).expect("a raw stream takes a dictionary at any time");
+        }
+    }
+
+    /// Inflates a piece of the payload into `output`, which is not empty.
+    ///
+    /// # Errors
+    /// The payload is corrupt.
+    pub fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, CorruptData> {
+        debug_assert!(!output.is_empty(), "without room nothing can be inflated");
+        let (total_in, total_out) = (self.zlib.total_in(), self.zlib.total_out());
+        let status = self.zlib.decompress(input, output, InflateFlush::SyncFlush);
+        let status = status.map_err(|_| CorruptData)?;
+        let consumed = (self.zlib.total_in() - total_in) as usize;
+        let produced = (self.zlib.total_out() - total_out) as usize;
+        self.is_behind_final_block = match status {
+            Status::StreamEnd => true,
+            Status::Ok | Status::BufError => self.is_behind_final_block && consumed == 0,
+        };
+        let stop = match status {
+            Status::StreamEnd => Stop::FinalBlock,
+            Status::Ok | Status::BufError if produced == output.len() => Stop::OutputFull,
+            Status::Ok | Status::BufError => Stop::InputUsed,
+        };
+        self.is_output_due = stop == Stop::OutputFull;
+        Ok(Progress { consumed, produced, stop })
+    }
+
+    /// Inflates what is left when the last piece of the payload is used. Done unless the output is
+    /// full; then it is called again.
+    ///
+    /// A payload that ends right behind a final block is taken as it is, though the empty block
+    /// that has to follow (RFC 7692 §7.2.3.4) is missing: some peers forget it.
+    ///
+    /// # Errors
+    /// The payload is corrupt or truncated.
+    pub fn finish(&mut self, output: &mut [u8]) -> Result<Progress, CorruptData> {
+        if self.is_behind_final_block {
+            return Ok(Progress { consumed: 0, produced: 0, stop: Stop::FinalBlock });
+        }
+        if self.is_output_due && self.ending_at == 0 {
+            // The payload itself has more to give.
+            let progress = self.inflate(&[], output)?;
+            let stop = match progress.stop {
+                Stop::FinalBlock => Stop::FinalBlock,
+                Stop::OutputFull | Stop::InputUsed => Stop::OutputFull,
+            };
+            return Ok(Progress { stop, ..progress });
+        }
+        let progress = self.inflate(&ENDING[self.ending_at..], output)?;
+        self.ending_at += progress.consumed;
+        let is_whole = match progress.stop {
+            Stop::FinalBlock => self.ending_at == FLUSHED.len() || self.ending_at == ENDING.len(),
+            Stop::OutputFull => true,
+            Stop::InputUsed => false,
+        };
+        if is_whole { Ok(Progress { consumed: 0, ..progress }) } else { Err(CorruptData) }
+    }
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflater")
+            .field("total_out", &self.zlib.total_out())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Compresses messages.
+///
+/// It owns, roughly, `2^(window_bits + 2) + 2^(mem_level + 9)` bytes: 256 KiB with the defaults.
+pub struct Deflater {
+    zlib: Deflate,
+    context_takeover: bool,
+}
+
+impl Deflater {
+    /// Allocates a compressor for messages in this direction. `level` says how hard it looks for
+    /// repetitions, `mem_level` how much memory finds them; both go from 1 to 9.
+    ///
+    /// # Panics
+    /// If one of them is out of its range, or the window below 9 bits: `zlib-rs` has none so small.
+    pub fn new(direction: Direction, level: u8, mem_level: u8) -> Self {
+        let Direction { window_bits, context_takeover } = direction;
+        assert!((9..=WINDOW_BITS_MAX).contains(&window_bits), "{window_bits} window bits");
+        assert!((1..=9).contains(&level), "level {level}");
+        assert!((1..=9).contains(&mem_level), "memory level {mem_level}");
+        let config = DeflateConfig {
+            level: level.into(),
+            method: Method::Deflated,
+            window_bits: -i32::from(window_bits),
+            mem_level: mem_level.into(),
+            strategy: Strategy::Default,
+        };
+        Self { zlib: Deflate::new_with_config(config), context_takeover }
+    }
+
+    /// Compresses a message into the front of `output`, which grows as needed and keeps its size;
+    /// returns how many bytes it has. An empty message is one byte (RFC 7692 §7.2.3.6).
+    pub fn compress(&mut self, payload: &[u8], output: &mut Vec<u8>) -> usize {
+        if !self.context_takeover {
+            self.zlib.reset();
+        }
+        if payload.is_empty() {
+            // Flushed twice in a row, zlib would write nothing the second time.
+            output.resize(output.len().max(1), 0);
+            output[0] = 0;
+            return 1;
+        }
+        let (mut consumed, mut produced) = (0, 0);
+        loop {
+            // Room for what is usual, and at least for a flush in one piece.
+            let room = (payload.len() - consumed) / 2 + ROOM_MIN;
+            if output.len() - produced < ROOM_MIN {
+                output.resize(produced + room, 0);
+            }
+            let (total_in, total_out) = (self.zlib.total_in(), self.zlib.total_out());
+            let flush = DeflateFlush::SyncFlush;
+            self.zlib
+                .compress(&payload[consumed..], &mut output[produced..], flush)
+                .expect("a compressor in order takes any input");
+            consumed += (self.zlib.total_in() - total_in) as usize;
+            produced += (self.zlib.total_out() - total_out) as usize;
+            if consumed == payload.len() && produced < output.len() {
+                break;
+            }
+        }
+        debug_assert!(output[..produced].ends_with(&FLUSHED), "a flush ends on an empty block");
+        produced - FLUSHED.len()
+    }
+}
+
+impl fmt::Debug for Deflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deflater")
+            .field("context_takeover", &self.context_takeover)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of every flush, which does not travel (RFC 7692 §7.2.1).
+const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// More than a flush needs, so that none is torn in two.
+const ROOM_MIN: usize = 64;
+
+/// The largest window of deflate. Decompressors all have it: one is reset to nothing else.
+const WINDOW_BITS_MAX: u8 = 15;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn direction(window_bits: u8, context_takeover: bool) -> Direction {
+        Direction { window_bits, context_takeover }
+    }
+
+    /// Inflates one whole message, fed in pieces of `step` bytes into rooms of `room` bytes; with
+    /// `earlier` as the history.
+    fn inflate(
+        inflater: &mut Inflater,
+        earlier: &[u8],
+        payload: &[u8],
+        step: usize,
+        room: usize,
+    ) -> Result<Vec<u8>, CorruptData> {
+        let mut message = Vec::new();
+        let mut output = vec![0; room];
+        inflater.begin([earlier, &[], &[]]);
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let progress = inflater.inflate(&rest[..rest.len().min(step)], &mut output)?;
+            rest = &rest[progress.consumed..];
+            message.extend_from_slice(&output[..progress.produced]);
+            if progress.stop == Stop::FinalBlock {
+                inflater.resume([earlier, &message, &[]]);
+            }
+        }
+        loop {
+            let progress = inflater.finish(&mut output)?;
+            message.extend_from_slice(&output[..progress.produced]);
+            match progress.stop {
+                Stop::OutputFull => {}
+                Stop::FinalBlock => return Ok(message),
+                Stop::InputUsed => panic!("neither whole nor corrupt"),
+            }
+        }
+    }
+
+    fn inflated(payload: &[u8]) -> Result<Vec<u8>, CorruptData> {
+        let result = inflate(&mut Inflater::new(), b"", payload, payload.len().max(1), 4096);
+        for (step, room) in [(1, 1), (3, 2), (1, 4096)] {
+            let torn = inflate(&mut Inflater::new(), b"", payload, step, room);
+            assert_eq!(torn, result, "in steps of {step} with room for {room}");
+        }
+        result
+    }
+
+    /// What another implementation makes of a payload and its tail.
+    fn inflated_by_miniz(payload: &[u8]) -> Vec<u8> {
+        // An empty final block ends the stream, which that function asks for.
+        let stream = [payload, &ENDING].concat();
+        miniz_oxide::inflate::decompress_to_vec(&stream).unwrap()
+    }
+
+    // RFC 7692 §7.2.3.1, §7.2.3.3 to §7.2.3.6
+    #[test]
+    fn examples_of_the_rfc_inflate() {
+        let hello: [&[u8]; 4] = [
+            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00],
+            &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+            &[0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00],
+        ];
+        for payload in hello {
+            assert_eq!(inflated(payload), Ok(b"Hello".to_vec()), "{payload:02x?}");
+        }
+        assert_eq!(inflated(&[0x00]), Ok(Vec::new()));
+        // A final block may be the empty one, of which four bytes do not travel; and that one may
+        // be forgotten behind another.
+        assert_eq!(inflated(&[0x01]), Ok(Vec::new()));
+        assert_eq!(inflated(&[0x03, 0x00]), Ok(Vec::new()));
+    }
+
+    // RFC 7692 §7.2.3.2
+    #[test]
+    fn second_example_refers_to_the_first() {
+        let payload = [0xf2, 0x00, 0x11, 0x00, 0x00];
+        let mut inflater = Inflater::new();
+        assert_eq!(inflate(&mut inflater, b"Hello", &payload, 2, 3), Ok(b"Hello".to_vec()));
+        assert_eq!(inflate(&mut inflater, b"", &payload, 2, 3), Err(CorruptData));
+        let mut deflater = Deflater::new(direction(15, true), 6, 8);
+        let mut output = Vec::new();
+        let first = deflater.compress(b"Hello", &mut output);
+        assert_eq!(output[..first], [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+        let second = deflater.compress(b"Hello", &mut output);
+        assert_eq!(output[..second], payload);
+    }
+
+    // RFC 7692 §7.2.3.4: the window outlives a final block, within a message and between two.
+    #[test]
+    fn blocks_behind_a_final_one_refer_to_what_was_before_it() {
+        let final_hello = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        // An H and a match at distance 5, as in §7.2.3.2.
+        let again = [0xf2, 0x00, 0x11, 0x00, 0x00];
+        let payload = [&final_hello[..], &again].concat();
+        assert_eq!(inflated(&payload), Ok(b"HelloHello".to_vec()));
+        let payload = [&final_hello[..], &final_hello, &again].concat();
+        assert_eq!(inflated(&payload), Ok(b"HelloHelloHello".to_vec()));
+    }
+
+    // RFC 1951 §3.2.3
+    #[test]
+    fn corrupt_payloads_are_refused_and_the_inflater_goes_on() {
+        let corrupt: [&[u8]; 10] = [
+            // The reserved block type.
+            &[0x06],
+            // Stored lengths that do not complement each other.
+            &[0x00, 0x05, 0x00, 0xfa, 0x00, 0x48],
+            // A match in front of the first byte.
+            &[0xf2, 0x00, 0x11, 0x00, 0x00],
+            // Cut within a block.
+            &[0xf2, 0x48, 0xcd],
+            &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65],
+            &[0x00, 0x20, 0x00, 0xdf, 0xff, 0x48],
+            &[0x03],
+            // Junk behind the empty block.
+            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x99],
+            // Another cut block behind a final one, and junk.
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x05],
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0xff],
+        ];
+        let mut inflater = Inflater::new();
+        for payload in corrupt {
+            assert_eq!(inflated(payload), Err(CorruptData), "{payload:02x?}");
+            assert!(inflate(&mut inflater, b"", payload, 1, 7).is_err());
+            let good = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+            assert_eq!(inflate(&mut inflater, b"", &good, 2, 2), Ok(b"Hello".to_vec()));
+        }
+    }
+
+    #[test]
+    fn a_bomb_stops_wherever_the_room_ends() {
+        let mut output = Vec::new();
+        let bytes =
+            Deflater::new(direction(15, false), 9, 9).compress(&vec![0; 1 << 20], &mut output);
+        assert!(bytes < 2000, "{bytes} bytes");
+        let mut inflater = Inflater::new();
+        inflater.begin([&[]; 3]);
+        let mut room = [1; 1000];
+        let progress = inflater.inflate(&output[..bytes], &mut room).unwrap();
+        assert_eq!((progress.produced, progress.stop), (1000, Stop::OutputFull));
+        assert!(progress.consumed < bytes);
+        assert_eq!(room, [0; 1000]);
+    }
+
+    #[test]
+    fn messages_of_every_small_size_fill_every_small_output() {
+        // A flush that ends exactly where the output does is followed by another empty block.
+        let noise: Vec<u8> = (0..300u32).map(|i| ((i * i * 7919) >> 5) as u8).collect();
+        let mut deflater = Deflater::new(direction(9, false), 6, 1);
+        for len in 0..noise.len() {
+            for size in 0..8 {
+                let mut output = vec![0; len + size];
+                let bytes = deflater.compress(&noise[..len], &mut output);
+                assert_eq!(inflated_by_miniz(&output[..bytes]), &noise[..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_setting_makes_streams_for_its_own_window() {
+        let words = b"the quick brown fox jumps over the lazy dog ".repeat(2000);
+        for window_bits in 9..=15 {
+            for mem_level in 1..=9 {
+                for level in [1, 6, 9] {
+                    let mut deflater =
+                        Deflater::new(direction(window_bits, false), level, mem_level);
+                    let mut output = Vec::new();
+                    let bytes = deflater.compress(&words, &mut output);
+                    assert_eq!(inflated_by_miniz(&output[..bytes]), words);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_inflates_again_with_the_window_that_was_agreed_on(
+            messages in prop::collection::vec(
+                (any::<u64>(), 0..3000usize, 1..200u8), 1..8),
+            window_bits in 9..=15u8,
+            mem_level in 1..=9u8,
+            level in 1..=9u8,
+            context_takeover: bool,
+            step in 1..400usize,
+            room in 1..400usize,
+        ) {
+            let mut deflater = Deflater::new(direction(window_bits, context_takeover), level, mem_level);
+            let mut inflater = Inflater::new();
+            let mut history = crate::deflate::History::new(window_bits);
+            let mut output = Vec::new();
+            for (seed, len, variety) in messages {
+                let mut state = seed | 1;
+                let message: Vec<u8> = (0..len).map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    ((state >> 33) % u64::from(variety)) as u8
+                }).collect();
+                let bytes = deflater.compress(&message, &mut output);
+                let earlier = match context_takeover {
+                    true => { let (a, b) = history.as_slices(); [a, b].concat() }
+                    false => Vec::new(),
+                };
+                let again = inflate(&mut inflater, &earlier, &output[..bytes], step, room);
+                prop_assert_eq!(again.as_deref(), Ok(&message[..]));
+                history.append(&message);
+            }
+        }
+
+        #[test]
+        fn what_another_implementation_compresses_inflates(
+            message in prop::collection::vec(0..40u8, 0..5000),
+            level in 0..=10u8,
+        ) {
+            // Its streams end with a final block; the byte behind it is the empty one's.
+            let mut payload = miniz_oxide::deflate::compress_to_vec(&message, level);
+            payload.push(0);
+            prop_assert_eq!(inflated(&payload), Ok(message));
+        }
+
+        #[test]
+        fn no_payload_panics_or_passes_its_room(
+            payload in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = inflated(&payload);
+        }
+    }
+}
