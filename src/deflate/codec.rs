@@ -6,7 +6,7 @@ use zlib_rs::{
     Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Method, Status, Strategy,
 };
 
-use super::negotiate::Direction;
+use super::negotiate::{DEFLATE_BITS_MIN, Direction, WINDOW_BITS_MAX};
 
 /// Inflates messages, one after the other and whosever they are.
 ///
@@ -63,7 +63,7 @@ impl std::error::Error for CorruptData {}
 const ENDING: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
 
 impl Inflater {
-    /// Allocates a decompressor.
+    /// Allocates a decompressor, ready for a message that refers to nothing.
     pub fn new() -> Self {
         let zlib = Inflate::new(false, WINDOW_BITS_MAX);
         Self { zlib, ending_at: 0, is_behind_final_block: false, is_output_due: false }
@@ -157,7 +157,7 @@ impl fmt::Debug for Inflater {
 
 /// Compresses messages.
 ///
-/// It owns, roughly, `2^(window_bits + 2) + 2^(mem_level + 9)` bytes: 256 KiB with the defaults.
+/// It owns, roughly, `2^(window_bits + 2) + 2^(mem_level + 9)` bytes: 256 KiB with 15 and 8.
 pub struct Deflater {
     zlib: Deflate,
     context_takeover: bool,
@@ -171,7 +171,8 @@ impl Deflater {
     /// If one of them is out of its range, or the window below 9 bits: `zlib-rs` has none so small.
     pub fn new(direction: Direction, level: u8, mem_level: u8) -> Self {
         let Direction { window_bits, context_takeover } = direction;
-        assert!((9..=WINDOW_BITS_MAX).contains(&window_bits), "{window_bits} window bits");
+        let bits = DEFLATE_BITS_MIN..=WINDOW_BITS_MAX;
+        assert!(bits.contains(&window_bits), "{window_bits} window bits");
         assert!((1..=9).contains(&level), "level {level}");
         assert!((1..=9).contains(&mem_level), "memory level {mem_level}");
         let config = DeflateConfig {
@@ -233,9 +234,6 @@ const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
 /// More than a flush needs, so that none is torn in two.
 const ROOM_MIN: usize = 64;
 
-/// The largest window of deflate. Decompressors all have it: one is reset to nothing else.
-const WINDOW_BITS_MAX: u8 = 15;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -245,6 +243,9 @@ mod tests {
     const fn direction(window_bits: u8, context_takeover: bool) -> Direction {
         Direction { window_bits, context_takeover }
     }
+
+    /// RFC 7692 §7.2.3.1
+    const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
 
     /// Inflates one whole message, fed in pieces of `step` bytes into rooms of `room` bytes; with
     /// `earlier` as the history.
@@ -298,7 +299,7 @@ mod tests {
     #[test]
     fn examples_of_the_rfc_inflate() {
         let hello: [&[u8]; 4] = [
-            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00],
+            &HELLO,
             &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
             &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
             &[0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00],
@@ -323,7 +324,7 @@ mod tests {
         let mut deflater = Deflater::new(direction(15, true), 6, 8);
         let mut output = Vec::new();
         let first = deflater.compress(b"Hello", &mut output);
-        assert_eq!(output[..first], [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+        assert_eq!(output[..first], HELLO);
         let second = deflater.compress(b"Hello", &mut output);
         assert_eq!(output[..second], payload);
     }
@@ -365,8 +366,7 @@ mod tests {
         for payload in corrupt {
             assert_eq!(inflated(payload), Err(CorruptData), "{payload:02x?}");
             assert!(inflate(&mut inflater, b"", payload, 1, 7).is_err());
-            let good = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
-            assert_eq!(inflate(&mut inflater, b"", &good, 2, 2), Ok(b"Hello".to_vec()));
+            assert_eq!(inflate(&mut inflater, b"", &HELLO, 2, 2), Ok(b"Hello".to_vec()));
         }
     }
 
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_makes_streams_for_its_own_window() {
+    fn another_implementation_inflates_what_every_setting_makes() {
         let words = b"the quick brown fox jumps over the lazy dog ".repeat(2000);
         for window_bits in 9..=15 {
             for mem_level in 1..=9 {

@@ -280,10 +280,10 @@ const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
-/// The largest window of deflate (RFC 1951).
-const WINDOW_BITS_MAX: u8 = 15;
-/// The smallest that we compress with.
-const DEFLATE_BITS_MIN: u8 = 9;
+/// The largest window of deflate (RFC 1951). Decompressors all have it: one is reset to nothing else.
+pub(super) const WINDOW_BITS_MAX: u8 = 15;
+/// The smallest that we compress with: `zlib-rs` has none of 256 bytes.
+pub(super) const DEFLATE_BITS_MIN: u8 = 9;
 
 #[cfg(test)]
 mod tests {
