@@ -104,7 +104,8 @@ impl Bits {
         stream
     }
 
-    fn aligned(self) -> Self {
+    /// What follows begins with the next byte.
+    pub fn aligned(self) -> Self {
         Self { used: 0, ..self }
     }
 

@@ -192,6 +192,37 @@ fn control_frames_may_stand_between_compressed_fragments() {
     }
 }
 
+/// The same in pieces: a fragment that gives nothing yet leaves what stands behind it alone.
+#[test]
+fn control_frames_may_stand_between_compressed_fragments_while_streaming() {
+    for compression in both() {
+        for cut in 0..=HELLO.len() {
+            let frames = [
+                text(&HELLO[..cut]).open(),
+                Frame::ping("p"),
+                Frame::new(CONTINUATION, "").open(),
+                Frame::pong("q"),
+                Frame::new(CONTINUATION, &HELLO[cut..]),
+                Frame::close(3000, "why"),
+            ];
+            let mut server = streaming(compression.clone());
+            let (mut hello, mut controls) = (Vec::new(), Vec::new());
+            for seen in server.receive_frames(&frames) {
+                match seen {
+                    Seen::Chunk { payload, .. } => hello.extend(payload),
+                    other => controls.push(other),
+                }
+            }
+            assert_eq!(hello, b"Hello");
+            let ping = Seen::Ping(b"p".to_vec());
+            let pong = Seen::Pong(b"q".to_vec(), None);
+            assert_eq!(controls, [ping, pong, Seen::Close(Some((3000, "why".into())))]);
+            assert_eq!(server.write_frames(), [Frame::pong("p"), Frame::close(3000, "")]);
+            server.finish();
+        }
+    }
+}
+
 /// §6: "compressed and uncompressed messages" may follow each other; §7.2.2: only compressed ones
 /// enter the window.
 #[test]
