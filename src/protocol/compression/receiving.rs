@@ -92,7 +92,74 @@ impl Receiver {
         if ready.fin {
             return self.end_message(key, ready, pools, config);
         }
-        let is_ready = config.delivery == Delivery::Streaming && piece_bytes > 0;
-        Ok(if is_ready { Step::Ready } else { Step::Continue })
+        if config.delivery == Delivery::Streaming && piece_bytes > 0 {
+            return Ok(Step::Ready);
+        }
+        // A control frame may come next, and lies in the input.
+        ready.assembly = None;
+        Ok(Step::Continue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use crate::deflate::{Compression, CompressionMode};
+    use crate::http::Extensions;
+    use crate::limits::LoopLimits;
+    use crate::protocol::config::{Config, Delivery};
+    use crate::protocol::{Connection, Event, Pools};
+    use crate::wire::Role;
+
+    /// What a streaming server whose messages have at most `message_bytes_max` is told of `frames`,
+    /// each a first byte and a payload, and how: in one piece and byte by byte.
+    fn events(
+        mode: CompressionMode,
+        message_bytes_max: u64,
+        frames: &[(u8, &[u8])],
+    ) -> [Vec<String>; 2] {
+        let mut config = Config::new(Role::Server);
+        config.delivery = Delivery::Streaming;
+        config.limits.message_bytes_max = message_bytes_max;
+        config.compression = Compression::new(mode).unwrap().peer_window_bits(8).unwrap();
+        let offer = b"permessage-deflate; client_max_window_bits".as_slice();
+        let offers = Extensions::new([offer].into_iter()).map(Result::unwrap);
+        let agreement = config.compression.answer(offers).unwrap();
+        let mut input = Vec::new();
+        for (first, payload) in frames {
+            // Masked with zeros.
+            input.extend([*first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0]);
+            input.extend_from_slice(payload);
+        }
+        [usize::MAX, 1].map(|piece_bytes| {
+            let now = Instant::now();
+            let mut pools = Pools::new(&LoopLimits::default(), now, [0; 32]);
+            let connection = Connection::new(config.clone(), now, &pools);
+            let mut connection = connection.with_compression(&agreement);
+            let mut seen = Vec::new();
+            for piece in input.clone().chunks_mut(piece_bytes) {
+                let mut events = connection.handle_input(piece, now, &mut pools);
+                while let Some((event, _)) = events.next() {
+                    seen.extend(match event {
+                        Event::Chunk(chunk) => {
+                            chunk.payload.iter().map(|byte| byte.to_string()).collect()
+                        }
+                        other => vec![format!("{other:?}")],
+                    });
+                }
+            }
+            connection.finish(&mut pools);
+            seen
+        })
+    }
+
+    // RFC 6455 §5.4, §5.5.3
+    #[test]
+    fn a_ping_behind_a_fragment_that_gives_nothing_keeps_its_payload() {
+        let frames: [(u8, &[u8]); 2] = [(0x42, &[0, 0, 0, 0xff, 0xff]), (0x89, b"p")];
+        let [whole, torn] = events(CompressionMode::Shared, 100, &frames);
+        assert_eq!(whole, ["Ping([112])"]);
+        assert_eq!(torn, whole);
     }
 }
