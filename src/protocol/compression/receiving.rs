@@ -162,4 +162,16 @@ mod tests {
         assert_eq!(whole, ["Ping([112])"]);
         assert_eq!(torn, whole);
     }
+
+    #[test]
+    fn a_message_that_is_corrupt_behind_its_limit_is_too_long_in_any_pieces() {
+        // "ab" and a code that means nothing (RFC 1951 §3.2.6), in one block.
+        let payload = [0x4a, 0x4c, 0x1a, 0x03];
+        let [whole, torn] = events(CompressionMode::Shared, 1, &[(0xc2, &payload)]);
+        assert_eq!(whole, ["97", "Failed(Protocol(MessageTooLarge { limit_bytes: 1 }))"]);
+        assert_eq!(torn, whole);
+        let [whole, torn] = events(CompressionMode::Shared, 2, &[(0xc2, &payload)]);
+        assert_eq!(whole, ["97", "98", "Failed(Protocol(CorruptCompression))"]);
+        assert_eq!(torn, whole);
+    }
 }
