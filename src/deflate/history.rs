@@ -37,6 +37,11 @@ impl History {
         (older, newer)
     }
 
+    /// How much it remembers at most.
+    pub const fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Remembers nothing any more; the memory stays.
     pub fn clear(&mut self) {
         self.bytes.clear();

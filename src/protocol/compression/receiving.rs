@@ -174,4 +174,17 @@ mod tests {
         assert_eq!(whole, ["97", "98", "Failed(Protocol(CorruptCompression))"]);
         assert_eq!(torn, whole);
     }
+
+    // RFC 7692 §7.1.2.2, §7.2.3.4
+    #[test]
+    fn behind_a_final_block_the_window_is_what_was_agreed_on_in_any_pieces() {
+        let mode = CompressionMode::Dedicated { window_bits: 15, mem_level: 8 };
+        // 300 bytes in a final block, then a match at a distance of as many and an empty block.
+        let stored = [&[1, 44, 1, !44, !1][..], &[7; 300], &[0x02, 0x86, 0x15, 0]].concat();
+        let frames: Vec<_> = stored.chunks(104).map(|piece| (0, piece)).collect();
+        let frames = [&[(0x42, frames[0].1)], &frames[1..], &[(0x80, &[][..])]].concat();
+        let [whole, torn] = events(mode, 1000, &frames);
+        assert_eq!((whole.len(), whole.last()), (301, torn.last()));
+        assert_eq!(torn, whole);
+    }
 }
