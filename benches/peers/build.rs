@@ -1,7 +1,7 @@
-//! Compiles uWebSockets, if it is asked for, into one object that its binary is linked with.
+//! Compiles uWebSockets and zlib, if asked for, into one object that its binary is linked with.
 //!
-//! The sources come with a crate that `Cargo.toml` names and never builds; cargo tells where it has
-//! unpacked it. The flags are those of uWebSockets' own build, without TLS and compression.
+//! The sources come with crates that `Cargo.toml` names and never builds; cargo tells where it has
+//! unpacked them. The flags are those of uWebSockets' own build, without TLS.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -12,23 +12,47 @@ fn main() {
 #[cfg(feature = "uwebsockets")]
 mod uwebsockets {
     use std::env;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
-    use cargo_metadata::{CargoOpt, MetadataCommand};
+    use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
     const BRIDGE: &str = "src/bin/uwebsockets.cpp";
     const SOCKETS: [&str; 5] =
         ["bsd.c", "context.c", "loop.c", "socket.c", "eventing/epoll_kqueue.c"];
+    /// Without its one-shot functions and those for files, which nobody calls.
+    const ZLIB: [&str; 8] = [
+        "adler32.c",
+        "crc32.c",
+        "deflate.c",
+        "inffast.c",
+        "inflate.c",
+        "inftrees.c",
+        "trees.c",
+        "zutil.c",
+    ];
 
     pub(crate) fn compile() {
         println!("cargo::rerun-if-changed={BRIDGE}");
-        let root = sources();
-        let sockets = root.join("uSockets/src");
-        let mut objects = options(&sockets)
+        let packages = packages();
+        let root = directory(&packages, "libuwebsockets-sys").join("uWebSockets");
+        let (sockets, zlib) =
+            (root.join("uSockets/src"), directory(&packages, "libz-sys").join("src/zlib"));
+        let mut objects = options()
+            .define("LIBUS_NO_SSL", None)
+            .include(&sockets)
             .files(SOCKETS.iter().map(|file| sockets.join(file)))
             .compile_intermediates();
-        let mut bridge = options(&sockets);
-        bridge.cpp(true).std("c++20").include(root.join("src")).file(BRIDGE);
+        // What zlib's own configure finds out here.
+        let library = options()
+            .define("HAVE_UNISTD_H", None)
+            .define("HAVE_STDARG_H", None)
+            .define("_LARGEFILE64_SOURCE", "1")
+            .files(ZLIB.iter().map(|file| zlib.join(file)))
+            .compile_intermediates();
+        objects.extend(library);
+        let mut bridge = options();
+        bridge.cpp(true).std("c++20").define("LIBUS_NO_SSL", None).file(BRIDGE);
+        bridge.include(root.join("src")).include(&sockets).include(&zlib);
         objects.extend(bridge.compile_intermediates());
 
         // GCC's plugin optimises across the objects here; rustc's linker could not.
@@ -42,7 +66,7 @@ mod uwebsockets {
         println!("cargo::rustc-link-arg-bin=uwebsockets=-lstdc++");
     }
 
-    fn options(sockets: &std::path::Path) -> cc::Build {
+    fn options() -> cc::Build {
         let mut build = cc::Build::new();
         build
             .opt_level(3)
@@ -51,22 +75,22 @@ mod uwebsockets {
             // Not -fPIC, which is for shared libraries: it costs two fifths more instructions for
             // each small message than the executable of uWebSockets' own build has.
             .pic(false)
-            .flags(["-march=native", "-flto", "-fPIE"])
-            .define("LIBUS_NO_SSL", None)
-            .define("UWS_NO_ZLIB", None)
-            .include(sockets);
+            .flags(["-march=native", "-flto", "-fPIE"]);
         build
     }
 
-    fn sources() -> PathBuf {
-        let metadata = MetadataCommand::new()
+    fn packages() -> Metadata {
+        MetadataCommand::new()
             .features(CargoOpt::NoDefaultFeatures)
             .features(CargoOpt::SomeFeatures(vec!["uwebsockets".into()]))
             .other_options(["--locked".into()])
             .exec()
-            .expect("cargo knows its packages");
-        let carrier = metadata.packages.iter().find(|package| package.name == "libuwebsockets-sys");
-        let manifest = &carrier.expect("Cargo.toml names it").manifest_path;
-        manifest.with_file_name("uWebSockets").into_std_path_buf()
+            .expect("cargo knows its packages")
+    }
+
+    fn directory(packages: &Metadata, name: &str) -> PathBuf {
+        let carrier = packages.packages.iter().find(|package| package.name == name);
+        let manifest = carrier.expect("Cargo.toml names it").manifest_path.as_std_path();
+        manifest.parent().map(Path::to_owned).expect("a file stands in a directory")
     }
 }

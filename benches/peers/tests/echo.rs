@@ -1,133 +1,26 @@
 //! Every peer is a right echo server, so that what the race compares is the same work.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use support::{Protocol, Server, peers};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket, client::client_with_config};
 
-/// A peer that takes longer than this for anything is wrong.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-#[derive(Deserialize)]
-struct Race {
-    peer: Vec<Peer>,
-}
-
-/// One `[[peer]]` of peers.toml.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Peer {
-    name: String,
-    bin: String,
-    features: Vec<String>,
-    package: Option<String>,
-    version: Option<String>,
-    form: String,
-    protocol: Protocol,
-    #[expect(dead_code, reason = "that it can be read is the test")]
-    flushes: Flushes,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Protocol {
-    Websocket,
-    Raw,
-}
-
-#[derive(Deserialize)]
-enum Flushes {
-    #[serde(rename = "per message")]
-    PerMessage,
-    #[serde(rename = "per read")]
-    PerRead,
-}
-
-fn peers() -> Vec<Peer> {
-    let race: Race = toml::from_str(include_str!("../peers.toml")).expect("peers.toml is right");
-    assert!(!race.peer.is_empty());
-    race.peer
-}
-
-/// A free port on a loopback address of its own. On 127.0.0.1 a client's port or another peer could
-/// be given the same number before the peer listens.
-fn free_address() -> SocketAddr {
-    static COUNT: AtomicU8 = AtomicU8::new(0);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let host = Ipv4Addr::new(127, COUNT.fetch_add(1, Ordering::Relaxed), high, low.max(1));
-    let free = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr());
-    free.expect("a free port")
-}
-
-/// A peer's process, which ends with the value.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Starts it on an address of its own. Between finding a port and listening there somebody else
-    /// may take it; the peer then ends, and another port is found.
-    fn start(peer: &Peer) -> Self {
-        (0..3)
-            .find_map(|_| Self::start_at(peer, free_address()))
-            .unwrap_or_else(|| panic!("{} does not listen", peer.name))
-    }
-
-    fn start_at(peer: &Peer, address: SocketAddr) -> Option<Self> {
-        let bin = Path::new(env!("CARGO_BIN_EXE_raw-epoll")).with_file_name(&peer.bin);
-        let process = Command::new(bin)
-            .args(["--listen", &address.to_string()])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the peer can be started");
-        let mut server = Self { process, address };
-        let deadline = Instant::now() + PATIENCE;
-        let mut is_listening = false;
-        while !is_listening {
-            assert!(Instant::now() < deadline, "{} does not listen", peer.name);
-            thread::sleep(Duration::from_millis(5));
-            is_listening = TcpStream::connect(address).is_ok();
-            // Whoever listens there is not this peer if it has ended.
-            if server.process.try_wait().expect("a child can be asked").is_some() {
-                return None;
-            }
-        }
-        Some(server)
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("the peer accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream
-    }
-
-    fn upgrade(&self) -> WebSocket<TcpStream> {
-        let limits = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
-        let url = format!("ws://{}/", self.address);
-        let (socket, _response) =
-            client_with_config(url, self.connect(), Some(limits)).expect("the peer upgrades");
-        socket
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way it is reaped.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn upgrade(server: &Server) -> WebSocket<TcpStream> {
+    let limits = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
+    let url = format!("ws://{}/", server.address);
+    let (socket, _response) =
+        client_with_config(url, server.connect(), Some(limits)).expect("the peer upgrades");
+    socket
 }
 
 /// Runs `check` against each peer of one protocol, all at once, and names those that fail.
@@ -136,7 +29,7 @@ fn each(protocol: Protocol, check: impl Fn(&mut Server) + Copy + Send + 'static)
     let checks: Vec<_> = peers
         .map(|peer| {
             let name = peer.name.clone();
-            (name, thread::spawn(move || check(&mut Server::start(&peer))))
+            (name, thread::spawn(move || check(&mut Server::start(&peer, &[]))))
         })
         .collect();
     assert!(!checks.is_empty());
@@ -171,7 +64,7 @@ fn assert_echo(socket: &mut WebSocket<TcpStream>, sent: &Message) {
 #[test]
 fn messages_of_every_size_come_back_with_their_opcode() {
     each(Protocol::Websocket, |server| {
-        let mut socket = server.upgrade();
+        let mut socket = upgrade(server);
         for payload_bytes in [0, 20, 125, 126, 64 << 10, 1 << 20] {
             for message in [binary(payload_bytes), text(payload_bytes)] {
                 socket.send(message.clone()).expect("the peer reads");
@@ -184,7 +77,7 @@ fn messages_of_every_size_come_back_with_their_opcode() {
 #[test]
 fn messages_behind_one_another_come_back_in_order() {
     each(Protocol::Websocket, |server| {
-        let mut socket = server.upgrade();
+        let mut socket = upgrade(server);
         // Two, and then more than any batch, each time in one write.
         for count in [2, 100] {
             let messages: Vec<Message> = (0..count)
@@ -206,7 +99,7 @@ fn fragments_come_back_as_one_message() {
     use tungstenite::protocol::frame::Frame;
     use tungstenite::protocol::frame::coding::{Data, OpCode};
     each(Protocol::Websocket, |server| {
-        let mut socket = server.upgrade();
+        let mut socket = upgrade(server);
         let first = Frame::message("core", OpCode::Data(Data::Text), false);
         let last = Frame::message("wire", OpCode::Data(Data::Continue), true);
         socket.write(Message::Frame(first)).expect("there is room");
@@ -218,7 +111,7 @@ fn fragments_come_back_as_one_message() {
 #[test]
 fn a_ping_is_answered() {
     each(Protocol::Websocket, |server| {
-        let mut socket = server.upgrade();
+        let mut socket = upgrade(server);
         socket.send(Message::Ping("life".into())).expect("the peer reads");
         assert_echo(&mut socket, &Message::Pong("life".into()));
         socket.send(binary(20)).expect("the peer reads");
@@ -231,7 +124,7 @@ fn text_that_is_not_utf_8_is_not_echoed() {
     use tungstenite::protocol::frame::Frame;
     use tungstenite::protocol::frame::coding::{Data, OpCode};
     each(Protocol::Websocket, |server| {
-        let mut socket = server.upgrade();
+        let mut socket = upgrade(server);
         let broken = Frame::message(&b"\xff"[..], OpCode::Data(Data::Text), true);
         socket.send(Message::Frame(broken)).expect("the peer reads");
         // It may part with or without a Close.
@@ -242,7 +135,7 @@ fn text_that_is_not_utf_8_is_not_echoed() {
 #[test]
 fn the_largest_message_comes_back() {
     each(Protocol::Websocket, |server| {
-        let mut socket = server.upgrade();
+        let mut socket = upgrade(server);
         let largest = binary(corewire_peers::MESSAGE_BYTES_MAX);
         socket.send(largest.clone()).expect("the peer reads");
         assert_echo(&mut socket, &largest);
@@ -289,8 +182,7 @@ fn every_peer_ends_on_sigterm() {
 fn a_taken_port_is_an_error() -> io::Result<()> {
     for peer in peers() {
         let taken = TcpListener::bind("127.0.0.1:0")?;
-        let bin = Path::new(env!("CARGO_BIN_EXE_raw-epoll")).with_file_name(&peer.bin);
-        let mut process = Command::new(bin)
+        let mut process = Command::new(support::binary(&peer))
             .args(["--listen", &taken.local_addr()?.to_string()])
             .stderr(Stdio::null())
             .spawn()?;

@@ -151,9 +151,9 @@ fn plan(arguments: &Arguments) -> io::Result<Plan> {
 }
 
 fn announce(rows: &[&Row], peers: &[Peer], plan: &Plan) {
-    let expected = HumanDuration(schedule::expected(rows, peers.len(), plan));
+    let expected = HumanDuration(schedule::expected(rows, peers, plan));
     println!(
-        "{} rows × {} servers × {} × {} s: about {expected}",
+        "{} rows × up to {} servers × {} × {} s: about {expected}",
         rows.len(),
         peers.len(),
         plan.rounds,

@@ -35,6 +35,9 @@ pub struct Peer {
     pub protocol: Protocol,
     /// When it writes.
     pub flushes: Flushes,
+    /// Whether it takes `--compression`, and then compresses all messages as it says.
+    #[serde(default)]
+    pub compresses: bool,
 }
 
 /// As the generator's `--protocol`.

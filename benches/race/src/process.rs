@@ -143,16 +143,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `binary` on a free port of loopback; what it says goes to the file `log`.
+    /// Starts `binary` on a free port of loopback, with `arguments` besides; what it says goes to the
+    /// file `log`.
     ///
     /// # Errors
     /// It ended, or did not listen in time.
-    pub fn start(binary: &Path, log: &Path, interrupt: &Interrupt) -> io::Result<Server> {
+    pub fn start(
+        binary: &Path,
+        arguments: &[&str],
+        log: &Path,
+        interrupt: &Interrupt,
+    ) -> io::Result<Server> {
         // Free now, and nobody but us is likely to take it in the next millisecond.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let output = File::create(log)?;
         let mut command = Command::new(binary);
-        command.args(["--listen", &address.to_string()]);
+        command.args(["--listen", &address.to_string()]).args(arguments);
         command.stdout(output.try_clone()?).stderr(output);
         let process = Guarded::start(&mut command, SERVER_CORE)?;
         let mut server = Server { process, address, log: log.to_owned() };

@@ -46,12 +46,19 @@ pub struct Race<'a> {
     pub notes: Vec<String>,
 }
 
-impl Race<'_> {
+impl<'a> Race<'a> {
     /// Measurements, without those that a second attempt will bring.
     pub fn steps(&self) -> u64 {
-        let traced = self.rows.iter().filter(|row| schedule::is_traced(row.shape)).count();
-        let rounds = self.rows.len() * self.plan.rounds as usize;
-        ((rounds + traced) * self.peers.len()) as u64
+        let steps = |row: &&'static Row| {
+            let traced = u32::from(schedule::is_traced(row.shape));
+            u64::from(self.plan.rounds + traced) * self.takers(row).len() as u64
+        };
+        self.rows.iter().map(steps).sum()
+    }
+
+    /// Who runs in a row.
+    fn takers(&self, row: &Row) -> Vec<&'a Peer> {
+        self.peers.iter().filter(|peer| row.takes(peer)).collect()
     }
 
     /// All rounds, again those of rows whose rounds disagree, and then the system calls.
@@ -60,6 +67,11 @@ impl Race<'_> {
     /// Somebody asked us to stop. A server that fails is an [`Outcome::Failure`].
     pub fn run(&mut self) -> io::Result<()> {
         let rows = self.rows.clone();
+        for row in &rows {
+            if self.takers(row).is_empty() {
+                self.notes.push(format!("Not measured, since nobody compresses: {}.", row.title));
+            }
+        }
         // Rounds outside, rows inside: what disturbs the machine for a minute spoils one round of
         // some rows, and not all rounds of one.
         self.attempt(0, &rows)?;
@@ -67,8 +79,8 @@ impl Race<'_> {
             summary::conclusion(row, &self.measurements) == Conclusion::Inconclusive
         };
         let again: Vec<&'static Row> = rows.iter().copied().filter(is_wide).collect();
-        let more = again.len() * self.plan.rounds as usize * self.peers.len();
-        self.progress.inc_length(more as u64);
+        let runs: usize = again.iter().map(|row| self.takers(row).len()).sum();
+        self.progress.inc_length(u64::from(self.plan.rounds) * runs as u64);
         self.attempt(1, &again)?;
         match trace::obstacle() {
             Some(obstacle) => self.notes.push(obstacle),
@@ -80,9 +92,10 @@ impl Race<'_> {
     fn attempt(&mut self, attempt: u32, rows: &[&'static Row]) -> io::Result<()> {
         for round in 0..self.plan.rounds {
             for row in rows {
-                let order = schedule::order(self.peers.len(), round);
+                let peers = self.takers(row);
+                let order = schedule::order(peers.len(), round);
                 for (place, index) in order.into_iter().enumerate() {
-                    let peer = &self.peers[index];
+                    let peer = peers[index];
                     let again = if attempt > 0 { ", again" } else { "" };
                     let step = format!("round {}{again}", round + 1);
                     self.announce(&step, row, peer);
@@ -120,9 +133,11 @@ impl Race<'_> {
         }))
     }
 
-    fn start(&self, peer: &Peer) -> io::Result<Server> {
+    fn start(&self, row: &Row, peer: &Peer) -> io::Result<Server> {
         let binary = &self.artifacts.servers[&peer.bin];
-        Server::start(binary, &self.out.join("server.log"), self.interrupt)
+        let compression = row.shape.compression().map(|own| ["--compression", own.server]);
+        let arguments = compression.as_ref().map_or(&[][..], |words| words);
+        Server::start(binary, arguments, &self.out.join("server.log"), self.interrupt)
     }
 
     fn measure(
@@ -130,7 +145,7 @@ impl Race<'_> {
         row: &Row,
         peer: &Peer,
     ) -> io::Result<(Outcome, Vec<crate::disturbance::Disturber>)> {
-        let server = self.start(peer)?;
+        let server = self.start(row, peer)?;
         let (before, began) = (Snapshot::take()?, Instant::now());
         let pid = server.id().to_string();
         let (warm_up, seconds) = (self.plan.warm_up, self.plan.seconds);
@@ -139,6 +154,9 @@ impl Race<'_> {
         let figures = self
             .load(peer, &server, &arguments, warm_up + seconds)
             .map_err(|error| server.with_last_words(&error.to_string()))?;
+        if let Some(compression) = row.shape.compression() {
+            compression.check(&figures)?;
+        }
         let (elapsed, after) = (began.elapsed(), Snapshot::take()?);
         let measured = [std::process::id(), server.id()];
         let disturbers = before.disturbers(&after, elapsed, &measured);
@@ -164,7 +182,7 @@ impl Race<'_> {
     fn count_calls(&mut self) -> io::Result<()> {
         let rows = self.rows.clone();
         for row in rows.iter().filter(|row| schedule::is_traced(row.shape)) {
-            for peer in self.peers {
+            for peer in self.takers(row) {
                 self.announce("system calls", row, peer);
                 let counted = TRACED_SECONDS.map(|seconds| self.trace(row, peer, seconds));
                 let by_name = match counted {
@@ -191,7 +209,7 @@ impl Race<'_> {
     }
 
     fn trace(&self, row: &Row, peer: &Peer, seconds: f64) -> io::Result<trace::Count> {
-        let server = self.start(peer)?;
+        let server = self.start(row, peer)?;
         let count = trace::count(&server, &self.out.join("calls.txt"), || {
             // strace counts from the first message on, and so must we: no warm-up.
             let figures = self.load(peer, &server, &row.shape.arguments(0.0, seconds), seconds)?;

@@ -155,6 +155,9 @@ fn judgement(judged: &Judged) -> String {
 fn figures(row: &RowSummary) -> String {
     let mut header = vec!["server", "of uWebSockets", "of raw epoll", row.row.shape.cost_unit()];
     header.push(if row.is_echo() { "messages/s" } else { "handshakes/s" });
+    if row.is_compressed() {
+        header.extend(["payload MB/s", "B/answer"]);
+    }
     header.push("server busy");
     if row.is_echo() {
         header.extend(["p50 µs", "p99 µs", "p99.9 µs", "calls/message"]);
@@ -162,6 +165,9 @@ fn figures(row: &RowSummary) -> String {
     let cells = |peer: &PeerSummary| {
         let mut cells = vec![peer.name.clone(), ratio(peer.of_uwebsockets), ratio(peer.of_raw)];
         cells.extend([amount(peer.cost), amount(peer.rate)]);
+        if row.is_compressed() {
+            cells.extend([amount(peer.payload_rate), amount(peer.answer_bytes)]);
+        }
         let busy = peer.server_cpu_percent.map(|percent| format!("{percent:.0} %"));
         cells.push(busy.unwrap_or_else(|| ABSENT.to_owned()));
         if row.is_echo() {
@@ -180,6 +186,11 @@ const DISTURBERS_NAMED_MAX: usize = 5;
 
 fn remarks(row: &RowSummary) -> String {
     let mut text = String::new();
+    if !row.absent.is_empty() {
+        let names = row.absent.join(", ");
+        let _ =
+            writeln!(text, "\nNot in this row, for they are built without compression: {names}.");
+    }
     if row.attempts > 1 {
         let _ = writeln!(text, "\nMeasured twice, for the first rounds disagreed: {}.", row.word());
     }
@@ -264,13 +275,14 @@ pub mod tests {
     use crate::measurement::Outcome;
     use crate::summary::{self, tests};
 
-    /// A made-up race of three rows, and what is drawn from it.
+    /// A made-up race of four rows, and what is drawn from it.
     pub fn with_report(check: impl FnOnce(&Report<'_>)) {
-        let rows = ["20b-50", "20b-deep", "idle"].map(tests::row);
+        let rows = ["20b-50", "20b-deep", "idle", "deflate-shared"].map(tests::row);
         let peers = tests::peers();
         let mut measurements = tests::race(rows[0], 3, [1000.0, 1020.0, 1000.0, 1100.0, 1050.0]);
         measurements.extend(tests::race(rows[1], 3, [330.0, 340.0, 350.0, 5000.0, 500.0]));
         measurements.extend(tests::race(rows[2], 3, [40.0, 190.0, 257.0, 7000.0, 9000.0]));
+        measurements.extend(tests::race(rows[3], 3, [0.0, 9000.0, 10_000.0, 0.0, 0.0]));
         measurements[4].outcome = Outcome::Failure("it fell over".to_owned());
         let calls = [Calls {
             row: rows[0].id,
@@ -320,6 +332,14 @@ pub mod tests {
             let own = line("| corewire    | 1.020 [");
             assert!(own.contains(" 1,224 ") && own.contains(" 2.050 "), "{own}");
             line("Failed: batched: it fell over.");
+            let compressed = line("| 1 KiB JSON, shared compressor, 50 connections");
+            assert!(compressed.contains("0.900 [0.900, 0.900] ≤ 1.05: met |"), "{compressed}");
+            line(
+                "| server      |       of uWebSockets | of raw epoll | CPU ns/message | messages/s | payload MB/s | B/answer |",
+            );
+            line(
+                "Not in this row, for they are built without compression: raw epoll, slow, batched.",
+            );
         });
     }
 
@@ -327,7 +347,7 @@ pub mod tests {
     fn json_holds_every_round() {
         with_report(|report| {
             let json = serde_json::to_value(report).expect("it can be written");
-            assert_eq!(json["measurements"].as_array().map(Vec::len), Some(45));
+            assert_eq!(json["measurements"].as_array().map(Vec::len), Some(51));
             let first = &json["measurements"][0];
             assert_eq!(first["outcome"]["figures"]["server_cpu_ns_per_message"], 1000.0);
             assert_eq!(json["measurements"][4]["outcome"]["failure"], "it fell over");

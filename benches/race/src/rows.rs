@@ -1,8 +1,12 @@
 //! What is measured, and the bars that corewire is held to: data, not code.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io;
 
 use serde::Serialize;
+
+use crate::peers::Peer;
 
 /// One line of the race: every server is measured in this shape.
 #[derive(Debug, Serialize)]
@@ -28,8 +32,10 @@ pub enum Shape {
         in_flight: u32,
         /// As the generator's `--opcode`.
         opcode: &'static str,
-        /// Payload of a message.
+        /// Payload of a message, before it is compressed.
         payload_bytes: u32,
+        /// Only for servers that compress.
+        compression: Option<Compression>,
     },
     /// Connections that are held and do nothing.
     Idle {
@@ -43,6 +49,17 @@ pub enum Shape {
         /// Connections at once.
         at_once: u32,
     },
+}
+
+/// How messages are compressed, by everybody in the row.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Compression {
+    /// As the servers' `--compression`.
+    pub server: &'static str,
+    /// As the generator's.
+    pub offer: &'static str,
+    /// Window of the server's compressor; the generator's is always the largest.
+    pub window_bits: u32,
 }
 
 /// A bound on corewire's result. Ratios are medians of the ratios within each round.
@@ -141,6 +158,21 @@ pub const ROWS: &[Row] = &[
         125,
         &[Bar::OfUwebsockets(0.66)],
     ),
+    compressed(
+        "deflate-shared",
+        "1 KiB JSON, shared compressor, 50 connections",
+        Compression { server: "shared", offer: "shared", window_bits: 15 },
+    ),
+    compressed(
+        "deflate-dedicated",
+        "1 KiB JSON, dedicated compressors 15:8, 50 connections",
+        Compression { server: "dedicated:15:8", offer: "dedicated", window_bits: 15 },
+    ),
+    compressed(
+        "deflate-dedicated-small",
+        "1 KiB JSON, dedicated compressors 9:1, 50 connections",
+        Compression { server: "dedicated:9:1", offer: "dedicated", window_bits: 9 },
+    ),
     Row {
         id: "idle",
         title: "Memory of an idle connection, of 10,000",
@@ -162,12 +194,13 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// What `--quick` measures: one row of each way through the generator that takes no time.
-pub const QUICK: &str = "20b-50,20b-deep,16kib-text,handshakes";
+pub const QUICK: &str = "20b-50,20b-deep,16kib-text,deflate-shared,handshakes";
 
 const BINARY: &str = "binary";
 const TEXT: &str = "text";
 const SMALL: &[Bar] = &[Bar::OfUwebsockets(1.03), Bar::OfRaw(1.06)];
 const MEDIUM: &[Bar] = &[Bar::OfUwebsockets(1.02), Bar::OfRaw(1.06)];
+const COMPRESSED: &[Bar] = &[Bar::OfUwebsockets(1.05)];
 const MEMORY: &[Bar] = &[Bar::OfUwebsockets(0.70), Bar::Cost(180.0)];
 
 const fn echo(
@@ -178,7 +211,20 @@ const fn echo(
     payload_bytes: u32,
     bars: &'static [Bar],
 ) -> Row {
-    Row { id, title, shape: Shape::Echo { connections, in_flight, opcode, payload_bytes }, bars }
+    let compression = None;
+    let shape = Shape::Echo { connections, in_flight, opcode, payload_bytes, compression };
+    Row { id, title, shape, bars }
+}
+
+const fn compressed(id: &'static str, title: &'static str, compression: Compression) -> Row {
+    let shape = Shape::Echo {
+        connections: 50,
+        in_flight: 1,
+        opcode: TEXT,
+        payload_bytes: 1 << 10,
+        compression: Some(compression),
+    };
+    Row { id, title, shape, bars: COMPRESSED }
 }
 
 impl Row {
@@ -186,7 +232,30 @@ impl Row {
     pub fn all_bars(&self) -> impl Iterator<Item = Bar> {
         self.bars.iter().chain(EVERY_ROW).copied()
     }
+
+    /// Whether a server races in it.
+    pub fn takes(&self, peer: &Peer) -> bool {
+        self.shape.compression().is_none() || peer.compresses
+    }
 }
+
+impl Compression {
+    /// Whether a server has agreed on what the row is about.
+    ///
+    /// # Errors
+    /// It compresses with another window, or lets the generator do so.
+    pub fn check(self, figures: &BTreeMap<String, f64>) -> io::Result<()> {
+        let bits = |field| figures.get(field).copied();
+        let agreed = [bits("server_window_bits"), bits("client_window_bits")];
+        let expected = [Some(f64::from(self.window_bits)), Some(CLIENT_WINDOW_BITS)];
+        if agreed == expected {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("windows of {expected:?} bits, but agreed on {agreed:?}")))
+    }
+}
+
+const CLIENT_WINDOW_BITS: f64 = 15.0;
 
 impl Shape {
     /// Connections that are open at the same time.
@@ -194,6 +263,14 @@ impl Shape {
         match self {
             Shape::Echo { connections, .. } | Shape::Idle { connections, .. } => connections,
             Shape::Handshakes { at_once } => at_once,
+        }
+    }
+
+    /// How its messages are compressed, if they are.
+    pub fn compression(self) -> Option<Compression> {
+        match self {
+            Shape::Echo { compression, .. } => compression,
+            Shape::Idle { .. } | Shape::Handshakes { .. } => None,
         }
     }
 
@@ -230,10 +307,13 @@ impl Shape {
         let duration = [option("warm-up", &warm_up), option("duration", &seconds)];
         let mut options = Vec::new();
         match self {
-            Shape::Echo { connections, in_flight, opcode, payload_bytes } => {
+            Shape::Echo { connections, in_flight, opcode, payload_bytes, compression } => {
                 options.push(option("connections", &connections));
                 options.push(option("in-flight", &in_flight));
-                options.push(option("opcode", &opcode));
+                options.push(match compression {
+                    None => option("opcode", &opcode),
+                    Some(compression) => option("compression", &compression.offer),
+                });
                 options.push(option("bytes", &payload_bytes));
                 options.extend(duration);
             }
@@ -284,7 +364,7 @@ mod tests {
 
     #[test]
     fn every_row_that_is_named_elsewhere_is_there() {
-        assert_eq!(selected(QUICK).map(|rows| rows.len()), Some(4));
+        assert_eq!(selected(QUICK).map(|rows| rows.len()), Some(5));
         for id in TOGETHER.rows {
             assert_eq!(selected(id), Some(vec![*id]));
         }
@@ -294,6 +374,20 @@ mod tests {
     fn the_ids_of_rows_differ() {
         let ids: std::collections::BTreeSet<&str> = ROWS.iter().map(|row| row.id).collect();
         assert_eq!(ids.len(), ROWS.len());
+    }
+
+    #[test]
+    fn all_compress_with_the_same_windows() {
+        let figures = |server, client| {
+            let fields = [("server_window_bits", server), ("client_window_bits", client)];
+            BTreeMap::from(fields.map(|(name, bits)| (name.to_owned(), bits)))
+        };
+        let compression =
+            Compression { server: "dedicated:9:1", offer: "dedicated", window_bits: 9 };
+        assert!(compression.check(&figures(9.0, 15.0)).is_ok());
+        assert!(compression.check(&figures(15.0, 15.0)).is_err());
+        assert!(compression.check(&figures(9.0, 9.0)).is_err());
+        assert!(compression.check(&BTreeMap::new()).is_err());
     }
 
     #[test]
@@ -308,6 +402,13 @@ mod tests {
             Some(
                 "--connections 50 --in-flight 1 --opcode text --bytes 16384 --warm-up 0.5 \
                  --duration 2"
+            )
+        );
+        assert_eq!(
+            text("deflate-dedicated").as_deref(),
+            Some(
+                "--connections 50 --in-flight 1 --compression dedicated --bytes 1024 \
+                 --warm-up 0.5 --duration 2"
             )
         );
         assert_eq!(text("idle-after").as_deref(), Some("--idle 10000 --one-message 4096"));

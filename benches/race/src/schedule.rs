@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::peers::Peer;
 use crate::rows::{Row, Shape};
 
 /// How long and how often is measured.
@@ -40,7 +41,7 @@ pub fn is_traced(shape: Shape) -> bool {
 }
 
 /// How long the rounds take, without those rows that will be measured again.
-pub fn expected(rows: &[&Row], peers: usize, plan: &Plan) -> Duration {
+pub fn expected(rows: &[&Row], peers: &[Peer], plan: &Plan) -> Duration {
     // Guesses: starting and stopping a server, opening a connection, the same under strace, and the
     // generator's pauses before it reads the memory.
     let (start, connection, traced_connection, pause) = (0.15, 80e-6, 1e-3, 0.5);
@@ -57,16 +58,17 @@ pub fn expected(rows: &[&Row], peers: usize, plan: &Plan) -> Duration {
         } else {
             0.0
         };
-        (once + start) * f64::from(plan.rounds) + traced
+        let of_a_peer = (once + start) * f64::from(plan.rounds) + traced;
+        of_a_peer * peers.iter().filter(|peer| row.takes(peer)).count() as f64
     };
-    let of_a_peer: f64 = rows.iter().map(seconds).sum();
-    Duration::from_secs_f64(of_a_peer * peers as f64)
+    Duration::from_secs_f64(rows.iter().map(seconds).sum())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rows::ROWS;
+    use crate::summary::tests::{peers, row};
 
     #[test]
     fn in_each_round_everybody_runs_once() {
@@ -87,13 +89,25 @@ mod tests {
 
     #[test]
     fn time_grows_with_rounds_rows_and_peers() {
-        let rows: Vec<&Row> = ROWS.iter().collect();
+        let rows: Vec<&Row> = ROWS.iter().filter(|row| row.shape.compression().is_none()).collect();
         let plan = Plan { rounds: 1, seconds: 2.0, warm_up: 0.5 };
-        let one = expected(&rows, 1, &plan);
+        let peers = peers();
+        let one = expected(&rows, &peers[..1], &plan);
         assert!(one > Duration::from_secs_f64(2.5 * 15.0));
-        assert_eq!(expected(&rows, 2, &plan), one * 2);
-        assert!(expected(&rows, 1, &Plan { rounds: 2, ..plan }) > one);
-        assert!(expected(&rows[..1], 1, &plan) < one);
-        assert_eq!(expected(&[], 1, &plan), Duration::ZERO);
+        let two = expected(&rows, &peers[..2], &plan);
+        assert!(two.abs_diff(one * 2) < Duration::from_millis(1));
+        assert!(expected(&rows, &peers[..1], &Plan { rounds: 2, ..plan }) > one);
+        assert!(expected(&rows[..1], &peers[..1], &plan) < one);
+        assert_eq!(expected(&[], &peers, &plan), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_does_not_compress_takes_no_time_in_a_row_that_does() {
+        let plan = Plan { rounds: 1, seconds: 2.0, warm_up: 0.5 };
+        let peers = peers();
+        let (two, all) = (&peers[1..3], &peers[..]);
+        let row = [row("deflate-shared")];
+        assert_eq!(expected(&row, two, &plan), expected(&row, all, &plan));
+        assert!(expected(&row, two, &plan) > Duration::from_secs(5));
     }
 }

@@ -24,6 +24,8 @@ pub struct RowSummary {
     pub conclusion: Conclusion,
     /// In the order of the list.
     pub peers: Vec<PeerSummary>,
+    /// Names of those who race, but not in this row.
+    pub absent: Vec<String>,
     /// Corewire's bars.
     pub judged: Vec<Judged>,
     /// Who else used the machine, most first.
@@ -62,6 +64,10 @@ pub struct PeerSummary {
     pub round_trips: [Option<f64>; 3],
     /// System calls for each message.
     pub calls: Option<f64>,
+    /// Megabytes of payload a second in each direction, where payloads are compressed.
+    pub payload_rate: Option<f64>,
+    /// Bytes of an answer on the wire with its header, where payloads are compressed.
+    pub answer_bytes: Option<f64>,
 }
 
 /// What a bar says about corewire.
@@ -220,6 +226,8 @@ impl<'a> Run<'a> {
             round_trips: ["round_trip_p50_us", "round_trip_p99_us", "round_trip_p999_us"]
                 .map(median),
             calls: calls.map(|calls| calls.per_message),
+            payload_rate: median("payload_megabytes_per_second"),
+            answer_bytes: median("answer_bytes_per_message"),
         }
     }
 
@@ -289,11 +297,14 @@ pub fn rows(
 ) -> Vec<RowSummary> {
     let summary = |row: &&'static Row| {
         let run = Run::last(row, measurements)?;
+        let (takers, absent): (Vec<&Peer>, Vec<&Peer>) =
+            peers.iter().partition(|peer| row.takes(peer));
         Some(RowSummary {
             row,
             attempts: 1 + run.measurements.first()?.attempt,
             conclusion: run.conclusion(),
-            peers: peers.iter().map(|peer| run.peer(peer, calls)).collect(),
+            peers: takers.iter().map(|peer| run.peer(peer, calls)).collect(),
+            absent: absent.into_iter().map(|peer| peer.name.clone()).collect(),
             judged: row.all_bars().map(|bar| run.judge(bar, peers)).collect(),
             disturbers: run.disturbers(),
             failures: run.failures(peers),
@@ -322,6 +333,11 @@ impl RowSummary {
             (Conclusion::Conclusive, verdict) => verdict.word(),
             (Conclusion::Inconclusive, _) => "inconclusive",
         }
+    }
+
+    /// Whether payloads are compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.row.shape.compression().is_some()
     }
 
     /// Whether rates and round trips are those of messages.

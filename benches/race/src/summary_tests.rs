@@ -16,6 +16,7 @@ pub fn peer(name: &str, bin: &str, protocol: Protocol, flushes: Flushes) -> Peer
         form: "https://example.org/echo".to_owned(),
         protocol,
         flushes,
+        compresses: [OWN, UWEBSOCKETS].contains(&bin),
     }
 }
 
@@ -35,12 +36,15 @@ pub fn row(id: &str) -> &'static Row {
     ROWS.iter().find(|row| row.id == id).expect("a row of this id")
 }
 
-/// Rounds in which everybody gets slower, each by the same factor; costs in the order of [`peers`].
+/// Rounds in which everybody gets slower, each by the same factor; costs in the order of [`peers`],
+/// also of those who do not race in this row.
 pub fn race(row: &'static Row, rounds: u32, costs: [f64; 5]) -> Vec<Measurement> {
     let mut measurements = Vec::new();
     for round in 0..rounds {
         let drift = 1.0 + f64::from(round) * 0.2;
-        for (place, (peer, cost)) in peers().iter().zip(costs).enumerate() {
+        let peers = peers();
+        let takers = peers.iter().zip(costs).filter(|(peer, _)| row.takes(peer));
+        for (place, (peer, cost)) in takers.enumerate() {
             let cost = cost * drift;
             let figures = BTreeMap::from([
                 (row.shape.cost_field().to_owned(), cost),
@@ -49,6 +53,8 @@ pub fn race(row: &'static Row, rounds: u32, costs: [f64; 5]) -> Vec<Measurement>
                 ("round_trip_p50_us".to_owned(), 10.0),
                 ("round_trip_p99_us".to_owned(), 20.0),
                 ("round_trip_p999_us".to_owned(), 30.0),
+                ("payload_megabytes_per_second".to_owned(), 1024e3 / cost),
+                ("answer_bytes_per_message".to_owned(), 433.5),
             ]);
             measurements.push(Measurement {
                 row: row.id,
@@ -153,6 +159,20 @@ fn who_did_not_race_is_no_bar() {
     assert_eq!(verdicts(&summary), [Verdict::Unmeasured, Verdict::Met, Verdict::Unmeasured]);
     assert_eq!(summary.word(), "met");
     assert!(rows(&[row("1kib")], &peers(), &measurements, &[]).is_empty());
+}
+
+#[test]
+fn who_does_not_compress_is_absent_and_no_failure() {
+    let row = row("deflate-shared");
+    let summary = summarise(row, &race(row, 3, [0.0, 9000.0, 10_000.0, 0.0, 0.0]));
+    let names: Vec<&str> = summary.peers.iter().map(|peer| &*peer.bin).collect();
+    assert_eq!(names, [OWN, UWEBSOCKETS]);
+    assert_eq!(summary.absent, ["raw epoll", "slow", "batched"]);
+    assert!(summary.failures.is_empty());
+    assert_eq!(verdicts(&summary), [Verdict::Met, Verdict::Unmeasured]);
+    assert_eq!(summary.word(), "met");
+    assert_eq!(summary.peers[0].answer_bytes, Some(433.5));
+    assert!(summary.peers[0].payload_rate > summary.peers[1].payload_rate);
 }
 
 #[test]

@@ -5,6 +5,29 @@ use std::fmt;
 use crate::Protocol;
 use crate::frame::{self, DataOpcode};
 
+/// The reading side of one connection.
+pub trait Answers {
+    /// What all connections have in common about their answers.
+    type Expected;
+
+    /// Counts and checks the answers in `input`.
+    ///
+    /// # Errors
+    /// See [`Mismatch`].
+    fn handle_input(
+        &mut self,
+        expected: &Self::Expected,
+        input: &[u8],
+    ) -> Result<Arrived, Mismatch>;
+
+    /// Whether nothing but counting is left, so that a measurement may begin.
+    fn is_checked(&self) -> bool;
+
+    /// Bytes of all answers that have ended, with their headers; `None` where they are all of one
+    /// length.
+    fn frame_bytes(&self) -> Option<u64>;
+}
+
 /// What every answer must look like.
 pub struct Expected {
     /// Bytes in front of each payload; empty where nothing stands on top of TCP.
@@ -36,8 +59,10 @@ impl Expected {
 pub enum Mismatch {
     /// A data frame with another header: its opcode, length or form is wrong.
     Header,
-    /// The first payload came back changed.
+    /// A payload came back changed.
     Payload,
+    /// A message came back uncompressed.
+    Uncompressed,
     /// The server began the closing handshake, with this close code if it gave one.
     Close(Option<u16>),
 }
@@ -47,6 +72,7 @@ impl fmt::Display for Mismatch {
         match self {
             Mismatch::Header => write!(formatter, "an answer has another header than expected"),
             Mismatch::Payload => write!(formatter, "a payload came back changed"),
+            Mismatch::Uncompressed => write!(formatter, "an answer came back uncompressed"),
             Mismatch::Close(code) => write!(formatter, "the server closed, close code {code:?}"),
         }
     }
@@ -70,28 +96,17 @@ enum Place {
 
 const FRAME_BOUNDARY: Place = Place::Header { bytes: [0; 10], have: 0 };
 
-/// The reading side of one connection.
-pub struct Answers {
+/// Answers that are all the same but for their payloads.
+pub struct Uniform {
     place: Place,
     /// Bytes of the first payload that were compared; it is complete before the fast path begins.
     compared: usize,
 }
 
-impl Answers {
-    /// A stream of which nothing has arrived.
-    pub fn new() -> Answers {
-        Answers { place: FRAME_BOUNDARY, compared: 0 }
-    }
+impl Answers for Uniform {
+    type Expected = Expected;
 
-    /// Counts and checks the answers in `input`.
-    ///
-    /// # Errors
-    /// See [`Mismatch`].
-    pub fn handle_input(
-        &mut self,
-        expected: &Expected,
-        mut input: &[u8],
-    ) -> Result<Arrived, Mismatch> {
+    fn handle_input(&mut self, expected: &Expected, mut input: &[u8]) -> Result<Arrived, Mismatch> {
         let mut arrived = Arrived::default();
         loop {
             if self.compared == expected.first_payload.len()
@@ -104,6 +119,22 @@ impl Answers {
             }
             input = self.step(expected, input, &mut arrived)?;
         }
+    }
+
+    fn is_checked(&self) -> bool {
+        // Every header is, and the one payload is the first.
+        true
+    }
+
+    fn frame_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl Uniform {
+    /// A stream of which nothing has arrived.
+    pub fn new() -> Uniform {
+        Uniform { place: FRAME_BOUNDARY, compared: 0 }
     }
 
     /// Moves on by one part of a frame, as far as `input` has it.
@@ -175,18 +206,27 @@ impl Answers {
         if *missing > 0 {
             return Ok(rest);
         }
-        match *opcode {
-            0x8 => {
-                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                return Err(Mismatch::Close(code));
-            }
-            0x9 => arrived.pings.push(std::mem::take(payload)),
-            0xA => {}
-            _ => return Err(Mismatch::Header),
-        }
+        control(*opcode, std::mem::take(payload), arrived)?;
         self.place = FRAME_BOUNDARY;
         Ok(rest)
     }
+}
+
+/// A whole control frame has arrived.
+///
+/// # Errors
+/// It is a Close, or no control frame that RFC 6455 knows.
+pub fn control(opcode: u8, payload: Vec<u8>, arrived: &mut Arrived) -> Result<(), Mismatch> {
+    match opcode {
+        0x8 => {
+            let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+            return Err(Mismatch::Close(code));
+        }
+        0x9 => arrived.pings.push(payload),
+        0xA => {}
+        _ => return Err(Mismatch::Header),
+    }
+    Ok(())
 }
 
 /// Skips the answers that lie whole in `input`: at small sizes this is nearly all the work there is.
@@ -216,7 +256,7 @@ mod tests {
         stream: &[u8],
         piece_bytes: usize,
     ) -> Result<Arrived, Mismatch> {
-        let mut answers = Answers::new();
+        let mut answers = Uniform::new();
         let mut all = Arrived::default();
         for piece in stream.chunks(piece_bytes) {
             let arrived = answers.handle_input(expected, piece)?;

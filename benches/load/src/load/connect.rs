@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::Protocol;
+use crate::deflate::{Agreement, Compression};
 
 /// Connections from one source address to one server: Linux's ephemeral ports are 28,232.
 const CONNECTIONS_PER_SOURCE: usize = 20_000;
@@ -23,18 +24,48 @@ const SEC_WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// # Errors
 /// What the sockets say, and any answer but a correct 101.
 pub fn open(server: SocketAddr, protocol: Protocol, count: usize) -> io::Result<Vec<TcpStream>> {
-    (0..count)
-        .map(|index| {
-            let stream = connect_from(source(server, index), server)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-            // Raw servers too: who does not wait for the server overruns its queue of connections
-            // to accept, and the kernel lets the next attempt wait for a second.
-            shake_hands(&stream, server, protocol)?;
-            stream.set_nonblocking(true)?;
-            Ok(stream)
-        })
-        .collect()
+    let request = request(server);
+    (0..count).map(|index| Ok(open_one(server, index, protocol, &request)?.0)).collect()
+}
+
+/// Opens `count` connections, at least one, with permessage-deflate.
+///
+/// # Errors
+/// As [`open`], and a server that does not agree, or not always on the same.
+pub fn open_compressed(
+    server: SocketAddr,
+    compression: Compression,
+    count: usize,
+) -> io::Result<(Vec<TcpStream>, Agreement)> {
+    let request = request_with(server, compression);
+    let mut agreed = None;
+    let mut streams = Vec::with_capacity(count);
+    for index in 0..count.max(1) {
+        let (stream, answer) = open_one(server, index, Protocol::Websocket, &request)?;
+        let agreement = compression.agreement(&answer)?;
+        if *agreed.get_or_insert(agreement) != agreement {
+            return Err(io::Error::other("the server agreed on different compressions"));
+        }
+        streams.push(stream);
+    }
+    let agreement = agreed.ok_or_else(|| io::Error::other("no connection"))?;
+    Ok((streams, agreement))
+}
+
+fn open_one(
+    server: SocketAddr,
+    index: usize,
+    protocol: Protocol,
+    request: &str,
+) -> io::Result<(TcpStream, Vec<u8>)> {
+    let stream = connect_from(source(server, index), server)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    // Raw servers too: who does not wait for the server overruns its queue of connections to
+    // accept, and the kernel lets the next attempt wait for a second.
+    let answer = shake_hands(&stream, protocol, request)?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, answer))
 }
 
 /// Opens one connection without a handshake, whose end is a reset: it leaves no TIME_WAIT behind,
@@ -80,11 +111,16 @@ pub fn request(server: SocketAddr) -> String {
     )
 }
 
+fn request_with(server: SocketAddr, compression: Compression) -> String {
+    let request = request(server);
+    let fields = request.trim_end();
+    format!("{fields}\r\nSec-WebSocket-Extensions: {}\r\n\r\n", compression.offer())
+}
+
 /// What ends a head, ours and the server's.
 pub const HEAD_END: &[u8] = b"\r\n\r\n";
 
-fn shake_hands(mut stream: &TcpStream, server: SocketAddr, protocol: Protocol) -> io::Result<()> {
-    let request = request(server);
+fn shake_hands(mut stream: &TcpStream, protocol: Protocol, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
@@ -96,7 +132,8 @@ fn shake_hands(mut stream: &TcpStream, server: SocketAddr, protocol: Protocol) -
         }
         answer.extend_from_slice(&piece[..received]);
     }
-    check_answer(protocol, &request, &answer)
+    check_answer(protocol, request, &answer)?;
+    Ok(answer)
 }
 
 /// Whether a whole head is what the server must say to our request.
@@ -142,6 +179,15 @@ mod tests {
     fn a_raw_server_sends_the_request_back() {
         assert!(check_answer(Protocol::Raw, "GET /", b"GET /").is_ok());
         assert!(check_answer(Protocol::Raw, "GET /", b"HTTP/1.1 101").is_err());
+    }
+
+    #[test]
+    fn an_offer_is_one_more_field_of_the_request() {
+        let server = SocketAddr::from(([127, 0, 0, 1], 9001));
+        let (plain, offer) = (request(server), request_with(server, Compression::Dedicated));
+        let fields = plain.strip_suffix("\r\n").expect("an empty line");
+        let own = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+        assert_eq!(offer.strip_prefix(fields), Some(own));
     }
 
     #[test]

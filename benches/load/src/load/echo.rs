@@ -12,8 +12,10 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::Timespec;
 
 use crate::Protocol;
-use crate::answers::{Answers, Expected};
+use crate::answers::{Answers, Expected, Uniform};
+use crate::compressed::{Compressed, Messages};
 use crate::connect;
+use crate::deflate::{Agreement, Compression};
 use crate::frame::{self, DataOpcode};
 
 /// What is sent, how often at once, and for how long.
@@ -24,10 +26,12 @@ pub struct Shape {
     pub connections: usize,
     /// Messages under way on each connection; at least 1.
     pub in_flight: usize,
-    /// Opcode of every message.
+    /// Opcode of every message that is not compressed.
     pub opcode: DataOpcode,
-    /// Payload of every message.
+    /// Payload of every message, before it is compressed.
     pub payload_bytes: usize,
+    /// Whether messages are compressed, and how; over WebSocket only.
+    pub compression: Option<Compression>,
     /// Time before counting begins.
     pub warm_up: Duration,
     /// Time that is counted.
@@ -44,6 +48,32 @@ pub struct Outcome {
     own_cpu: u64,
     /// Nanoseconds from the write that carried a message to the read that ended its answer.
     round_trips: Histogram<u64>,
+    /// Of all frames that were answered, where they differ in length.
+    answer_bytes: Option<u64>,
+    compressed: Option<Sizes>,
+}
+
+/// What compression made of the messages.
+struct Sizes {
+    agreement: Agreement,
+    payload_bytes: usize,
+    /// Of a frame, on average over all messages.
+    request_bytes: f64,
+}
+
+impl Sizes {
+    fn fields(&self, messages: f64, elapsed: Duration) -> [(&'static str, f64); 5] {
+        let tenths = |value: f64| (value * 10.0).round() / 10.0;
+        let bytes_per_microsecond =
+            messages * self.payload_bytes as f64 / (elapsed.as_secs_f64() * 1e6);
+        [
+            ("payload_bytes_per_message", self.payload_bytes as f64),
+            ("payload_megabytes_per_second", tenths(bytes_per_microsecond)),
+            ("request_bytes_per_message", tenths(self.request_bytes)),
+            ("server_window_bits", f64::from(self.agreement.server_bits)),
+            ("client_window_bits", f64::from(self.agreement.client_bits)),
+        ]
+    }
 }
 
 impl Outcome {
@@ -66,39 +96,71 @@ impl Outcome {
         fields.push(("round_trip_p50_us", microseconds(0.5)));
         fields.push(("round_trip_p99_us", microseconds(0.99)));
         fields.push(("round_trip_p999_us", microseconds(0.999)));
+        if let Some(bytes) = self.answer_bytes {
+            fields.push(("answer_bytes_per_message", tenths(bytes as f64 / messages)));
+        }
+        fields
+            .extend(self.compressed.iter().flat_map(|sizes| sizes.fields(messages, self.elapsed)));
         fields
     }
 }
 
 /// Every connection's messages, and what must come back.
-struct Script {
+struct Script<E> {
     /// Masked frames one behind the other, each with a payload and a masking key of its own: the
     /// same message again and again would teach the server's branch predictor its text.
     requests: Vec<u8>,
-    request_bytes: usize,
-    expected: Expected,
+    /// Where each of them begins, and where the last one ends.
+    starts: Vec<usize>,
+    expected: E,
 }
 
-impl Script {
-    fn new(shape: &Shape) -> Script {
-        let variety = (VARIETY_BYTES / shape.payload_bytes.max(1)).clamp(1, VARIETY_MAX);
-        let count = shape.in_flight.max(variety);
-        let payload = |seed| shape.opcode.payload(shape.payload_bytes, seed as u64);
-        let requests: Vec<u8> =
-            (0..count).flat_map(|n| frame::masked_message(shape.opcode, &payload(n))).collect();
-        let request_bytes = requests.len() / count;
-        let payload = payload(0);
-        let request = &requests[..request_bytes];
-        let expected = Expected::echo(shape.protocol, shape.opcode, &payload, request);
-        Script { requests, request_bytes, expected }
+impl<E> Script<E> {
+    fn new(requests: &[Vec<u8>], expected: E) -> Script<E> {
+        let mut starts = vec![0];
+        starts.extend(requests.iter().scan(0, |end, request| {
+            *end += request.len();
+            Some(*end)
+        }));
+        Script { requests: requests.concat(), starts, expected }
+    }
+
+    fn count(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Bytes of so many messages from one of them on, taken as a circle; at most all of them.
+    fn bytes(&self, first: usize, messages: usize) -> usize {
+        let end = first + messages;
+        match end.checked_sub(self.count()) {
+            None => self.starts[end] - self.starts[first],
+            Some(rest) => self.requests.len() - self.starts[first] + self.starts[rest],
+        }
+    }
+
+    fn is_frame_boundary(&self, position: usize) -> bool {
+        self.starts.binary_search(&position).is_ok()
     }
 }
 
-struct Connection {
+/// Messages that are not compressed.
+fn uniform(shape: &Shape) -> Script<Expected> {
+    let variety = (VARIETY_BYTES / shape.payload_bytes.max(1)).clamp(1, VARIETY_MAX);
+    let count = shape.in_flight.max(variety);
+    let payload = |seed| shape.opcode.payload(shape.payload_bytes, seed as u64);
+    let requests: Vec<Vec<u8>> =
+        (0..count).map(|n| frame::masked_message(shape.opcode, &payload(n))).collect();
+    let expected = Expected::echo(shape.protocol, shape.opcode, &payload(0), &requests[0]);
+    Script::new(&requests, expected)
+}
+
+struct Connection<A> {
     stream: TcpStream,
-    answers: Answers,
+    answers: A,
     /// Where in the script's requests, taken as a circle, the next byte to send stands.
     position: usize,
+    /// The next message that will be due.
+    next: usize,
     /// Bytes of messages that are due but not yet taken by the kernel.
     unsent: usize,
     /// When messages were handed over, and how many of each batch are still unanswered.
@@ -107,16 +169,22 @@ struct Connection {
     pongs: Vec<u8>,
 }
 
-impl Connection {
-    fn send(&mut self, script: &Script, messages: usize, now: Instant) -> io::Result<()> {
+impl<A: Answers> Connection<A> {
+    fn send(
+        &mut self,
+        script: &Script<A::Expected>,
+        messages: usize,
+        now: Instant,
+    ) -> io::Result<()> {
         self.batches.push_back((now, messages));
-        self.unsent += messages * script.request_bytes;
+        self.unsent += script.bytes(self.next, messages);
+        self.next = (self.next + messages) % script.count();
         self.flush(script)
     }
 
-    fn flush(&mut self, script: &Script) -> io::Result<()> {
+    fn flush(&mut self, script: &Script<A::Expected>) -> io::Result<()> {
         loop {
-            if !self.pongs.is_empty() && self.position.is_multiple_of(script.request_bytes) {
+            if !self.pongs.is_empty() && script.is_frame_boundary(self.position) {
                 // Rare and tiny: worth no queue of its own.
                 write_all_spinning(&mut self.stream, &self.pongs)?;
                 self.pongs.clear();
@@ -139,7 +207,7 @@ impl Connection {
     /// Reads until the socket is drained, answers each batch, and returns the answers counted.
     fn receive(
         &mut self,
-        script: &Script,
+        script: &Script<A::Expected>,
         buffer: &mut [u8],
         round_trips: &mut Histogram<u64>,
     ) -> io::Result<usize> {
@@ -210,6 +278,9 @@ fn write_all_spinning(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()
 /// Without any answer for so long, the run is given up.
 const STALL: Duration = Duration::from_secs(10);
 
+/// How much longer a warm-up becomes at once, until all is checked that must be.
+const CHECK: Duration = Duration::from_millis(10);
+
 /// Different messages that are sent by turns, fewer if they are large: together they stay in the
 /// cache of the generator's core.
 const VARIETY_MAX: usize = 64;
@@ -223,23 +294,44 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// # Errors
 /// What the sockets say, an answer that is no echo, or ten seconds without any answer.
 pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Outcome> {
-    let script = Script::new(shape);
+    let Some(compression) = shape.compression else {
+        let streams = connect::open(server, shape.protocol, shape.connections)?;
+        return load(streams, Uniform::new, &uniform(shape), shape, pid);
+    };
+    let (streams, agreement) = connect::open_compressed(server, compression, shape.connections)?;
+    let messages = Messages::new(agreement, shape.payload_bytes, shape.in_flight)?;
+    let requests = messages.requests.clone();
+    let script = Script::new(&requests, messages);
+    let outcome = load(streams, || Compressed::new(agreement), &script, shape, pid)?;
+    let request_bytes = script.requests.len() as f64 / script.count() as f64;
+    let sizes = Sizes { agreement, payload_bytes: shape.payload_bytes, request_bytes };
+    Ok(Outcome { compressed: Some(sizes), ..outcome })
+}
+
+fn load<A: Answers>(
+    streams: Vec<TcpStream>,
+    answers: impl Fn() -> A,
+    script: &Script<A::Expected>,
+    shape: &Shape,
+    pid: Option<u32>,
+) -> io::Result<Outcome> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-    let mut connections = Vec::with_capacity(shape.connections);
-    for stream in connect::open(server, shape.protocol, shape.connections)? {
+    let mut connections = Vec::with_capacity(streams.len());
+    for stream in streams {
         epoll::add(&epoll, &stream, EventData::new_u64(connections.len() as u64), interest)?;
         connections.push(Connection {
             stream,
-            answers: Answers::new(),
+            answers: answers(),
             position: 0,
+            next: 0,
             unsent: 0,
             batches: VecDeque::with_capacity(shape.in_flight),
             pongs: Vec::new(),
         });
     }
     for connection in &mut connections {
-        connection.send(&script, shape.in_flight, Instant::now())?;
+        connection.send(script, shape.in_flight, Instant::now())?;
     }
 
     let mut turn = Turn {
@@ -249,12 +341,19 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Ou
         round_trips: Histogram::new_with_max(STALL.as_nanos() as u64, 3)
             .map_err(|error| io::Error::other(error.to_string()))?,
     };
-    turn.run_for(shape.warm_up, &script, &mut connections)?;
+    turn.run_for(shape.warm_up, script, &mut connections)?;
+    while !connections.iter().all(|connection| connection.answers.is_checked()) {
+        turn.run_for(CHECK, script, &mut connections)?;
+    }
     turn.round_trips.reset();
     let server_cpu = || pid.map(machine::cpu_nanoseconds).transpose();
     let own_cpu = || machine::cpu_nanoseconds(std::process::id());
+    let answer_bytes = |connections: &[Connection<A>]| {
+        connections.iter().map(|connection| connection.answers.frame_bytes()).sum::<Option<u64>>()
+    };
+    let bytes_before = answer_bytes(&connections);
     let (server_before, own_before, begin) = (server_cpu()?, own_cpu()?, Instant::now());
-    let messages = turn.run_for(shape.duration, &script, &mut connections)?;
+    let messages = turn.run_for(shape.duration, script, &mut connections)?;
     let elapsed = begin.elapsed();
     if messages == 0 {
         return Err(io::Error::other("no message was answered in the time that was counted"));
@@ -265,6 +364,10 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Ou
         server_cpu: server_cpu()?.zip(server_before).map(|(after, before)| after - before),
         own_cpu: own_cpu()? - own_before,
         round_trips: turn.round_trips,
+        answer_bytes: answer_bytes(&connections)
+            .zip(bytes_before)
+            .map(|(after, before)| after - before),
+        compressed: None,
     })
 }
 
@@ -277,11 +380,11 @@ struct Turn {
 
 impl Turn {
     /// Spins for `duration` and returns how many messages were answered.
-    fn run_for(
+    fn run_for<A: Answers>(
         &mut self,
         duration: Duration,
-        script: &Script,
-        connections: &mut [Connection],
+        script: &Script<A::Expected>,
+        connections: &mut [Connection<A>],
     ) -> io::Result<u64> {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut messages = 0;
@@ -312,5 +415,24 @@ impl Turn {
             }
         }
         Ok(messages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_a_circle_of_any_lengths() {
+        let requests = [vec![0; 3], vec![0; 5], vec![0; 2]];
+        let script = Script::new(&requests, ());
+        assert_eq!((script.count(), script.requests.len()), (3, 10));
+        assert_eq!(script.bytes(0, 3), 10);
+        assert_eq!(script.bytes(1, 1), 5);
+        assert_eq!(script.bytes(2, 1), 2);
+        assert_eq!(script.bytes(2, 2), 5);
+        assert_eq!(script.bytes(1, 3), 10);
+        let boundaries: Vec<usize> = (0..10).filter(|at| script.is_frame_boundary(*at)).collect();
+        assert_eq!(boundaries, [0, 3, 8]);
     }
 }

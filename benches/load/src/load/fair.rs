@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use socket2::SockRef;
 
 use crate::Protocol;
-use crate::answers::{Answers, Expected};
+use crate::answers::{Answers, Expected, Uniform};
 use crate::connect;
 use crate::frame::{self, DataOpcode};
 
@@ -71,7 +71,7 @@ impl Outcome {
 /// One connection and the messages that it repeats.
 struct Echo {
     stream: TcpStream,
-    answers: Answers,
+    answers: Uniform,
     expected: Expected,
     /// Whole masked frames, sent as a circle.
     requests: Vec<u8>,
@@ -89,7 +89,7 @@ impl Echo {
         let header = frame::answer_header(opcode, payload.len());
         Echo {
             stream,
-            answers: Answers::new(),
+            answers: Uniform::new(),
             expected: Expected { header, first_payload: payload },
             request_bytes: requests.len() / messages,
             requests,

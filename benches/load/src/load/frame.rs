@@ -52,12 +52,21 @@ impl DataOpcode {
 const ASCII: &[char] = &['a', 'e', 'i', 'n', 'r', 's', 't', ' '];
 const BEYOND_ASCII: &[char] = &['\u{e9}', '\u{f6}', '\u{fc}', '\u{f1}', '\u{20ac}'];
 
+/// The first byte of a text message in one frame that permessage-deflate has compressed: RSV1 says
+/// so (RFC 7692 §6).
+pub const COMPRESSED_TEXT: u8 = FIN | 0x40 | 0x1;
+
 const FIN: u8 = 0x80;
 const MASK: u8 = 0x80;
 
 /// One whole message in one frame, masked with a random masking key.
 pub fn masked_message(opcode: DataOpcode, payload: &[u8]) -> Vec<u8> {
     masked(FIN | opcode.number(), payload)
+}
+
+/// A text message that permessage-deflate has compressed, in one masked frame.
+pub fn masked_compressed(message: &[u8]) -> Vec<u8> {
+    masked(COMPRESSED_TEXT, message)
 }
 
 /// A Pong with the payload of the Ping it answers.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use corewire_load::machine;
 
 use crate::Protocol;
-use crate::answers::{Answers, Expected};
+use crate::answers::{Answers, Expected, Uniform};
+use crate::compressed::{Compressed, Messages};
 use crate::connect;
+use crate::deflate::Compression;
 use crate::frame::{self, DataOpcode};
 
 /// Resident memory of the server, in bytes, at the three moments that count.
@@ -45,11 +47,30 @@ impl Outcome {
     }
 }
 
+/// What each connection echoes before the memory is read once more.
+pub enum Activity {
+    /// Nothing: it is not read once more.
+    None,
+    /// One message of random bytes.
+    Message {
+        /// Its size.
+        payload_bytes: usize,
+    },
+    /// With permessage-deflate, which is agreed on from the beginning: one of each message that the
+    /// closed loop would send, so that whatever window there is has filled.
+    Compressed {
+        /// Who takes over.
+        compression: Compression,
+        /// Before they are compressed.
+        payload_bytes: usize,
+    },
+}
+
 /// The server's last handshake ends a little after we have seen its answer.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Opens `connections`, looks at the server's memory, lets each echo one message if asked, looks
-/// again, and closes them all.
+/// Opens `connections`, looks at the server's memory, lets each echo what is asked, looks again, and
+/// closes them all.
 ///
 /// # Errors
 /// What the sockets and /proc say, and an answer that is no echo.
@@ -57,25 +78,45 @@ pub fn run(
     server: SocketAddr,
     protocol: Protocol,
     connections: usize,
-    message_bytes: Option<usize>,
+    activity: &Activity,
     pid: u32,
 ) -> io::Result<Outcome> {
     let before = machine::resident_bytes(pid)?;
     let cpu_before = machine::cpu_nanoseconds(pid)?;
     let begin = Instant::now();
-    let streams = connect::open(server, protocol, connections.max(1))?;
+    let count = connections.max(1);
+    let (streams, messages) = match activity {
+        Activity::Compressed { compression, payload_bytes } => {
+            let (streams, agreement) = connect::open_compressed(server, *compression, count)?;
+            (streams, Some(Messages::new(agreement, *payload_bytes, 1)?))
+        }
+        Activity::None | Activity::Message { .. } => {
+            (connect::open(server, protocol, count)?, None)
+        }
+    };
     let open_elapsed = begin.elapsed();
     sleep(SETTLE);
     let open_cpu_nanoseconds = machine::cpu_nanoseconds(pid)? - cpu_before;
     let opened = machine::resident_bytes(pid)?;
-    let mut after_message = None;
-    if let Some(payload_bytes) = message_bytes {
+    if let Some(messages) = &messages {
         for stream in &streams {
-            echo_one(stream, protocol, payload_bytes)?;
+            let answers = Compressed::new(messages.agreement);
+            echo(stream, &messages.requests, answers, messages)?;
         }
-        sleep(SETTLE);
-        after_message = Some(machine::resident_bytes(pid)?);
+    } else if let Activity::Message { payload_bytes } = activity {
+        let payload = DataOpcode::Binary.payload(*payload_bytes, 0);
+        let request = [frame::masked_message(DataOpcode::Binary, &payload)];
+        let expected = Expected::echo(protocol, DataOpcode::Binary, &payload, &request[0]);
+        for stream in &streams {
+            echo(stream, &request, Uniform::new(), &expected)?;
+        }
     }
+    let after_message = if let Activity::None = activity {
+        None
+    } else {
+        sleep(SETTLE);
+        Some(machine::resident_bytes(pid)?)
+    };
     let connections = streams.len();
     Ok(Outcome { connections, before, opened, after_message, open_elapsed, open_cpu_nanoseconds })
 }
@@ -83,33 +124,39 @@ pub fn run(
 /// How long the server may take for one message.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn echo_one(mut stream: &TcpStream, protocol: Protocol, payload_bytes: usize) -> io::Result<()> {
-    let payload = DataOpcode::Binary.payload(payload_bytes, 0);
-    let request = frame::masked_message(DataOpcode::Binary, &payload);
-    let expected = Expected::echo(protocol, DataOpcode::Binary, &payload, &request);
-    let mut answers = Answers::new();
-    let mut unsent = &request[..];
+/// Sends each request once the answer to the one before is there.
+fn echo<A: Answers>(
+    mut stream: &TcpStream,
+    requests: &[Vec<u8>],
+    mut answers: A,
+    expected: &A::Expected,
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if !unsent.is_empty() {
-            unsent = &unsent[if_ready(stream.write(unsent))?..];
-        }
-        let received = match stream.read(&mut buffer) {
-            Ok(0) => return Err(io::Error::other("the server closed a connection")),
-            result => if_ready(result)?,
-        };
-        let arrived = answers
-            .handle_input(&expected, &buffer[..received])
-            .map_err(|mismatch| io::Error::other(mismatch.to_string()))?;
-        for ping in &arrived.pings {
-            stream.write_all(&frame::masked_pong(ping))?;
-        }
-        if arrived.answers > 0 {
-            return Ok(());
+    for request in requests {
+        let mut unsent = &request[..];
+        let deadline = Instant::now() + PATIENCE;
+        let mut answered = 0;
+        while answered == 0 {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server stopped answering"));
+            }
+            if !unsent.is_empty() {
+                unsent = &unsent[if_ready(stream.write(unsent))?..];
+            }
+            let received = match stream.read(&mut buffer) {
+                Ok(0) => return Err(io::Error::other("the server closed a connection")),
+                result => if_ready(result)?,
+            };
+            let arrived = answers
+                .handle_input(expected, &buffer[..received])
+                .map_err(|mismatch| io::Error::other(mismatch.to_string()))?;
+            for ping in &arrived.pings {
+                stream.write_all(&frame::masked_pong(ping))?;
+            }
+            answered = arrived.answers;
         }
     }
-    Err(io::Error::other("the server stopped answering"))
+    Ok(())
 }
 
 fn if_ready(result: io::Result<usize>) -> io::Result<usize> {

@@ -3,15 +3,18 @@
 //! The closed loop keeps a fixed number of messages in flight on each connection and never sleeps,
 //! so that the server is the bottleneck and its CPU time per message means something. It checks
 //! what comes back: every header and length, and the whole payload of each connection's first
-//! message.
+//! message; of compressed ones the first answer to each message.
 
 mod answers;
+mod compressed;
 mod connect;
+mod deflate;
 mod echo;
 mod fair;
 mod frame;
 mod handshakes;
 mod idle;
+mod json;
 
 use std::fmt::Write as _;
 use std::io;
@@ -22,6 +25,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use corewire_load::machine;
 
+use crate::deflate::Compression;
 use crate::frame::DataOpcode;
 
 /// Loads an echo server over WebSocket or plain TCP and prints what a message cost.
@@ -38,12 +42,15 @@ struct Arguments {
     /// Messages under way on each connection.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     in_flight: u32,
-    /// Payload of a message.
+    /// Payload of a message, before it is compressed.
     #[arg(long, default_value_t = 20)]
     bytes: usize,
     /// Text is mixed: 12 characters in 100 are not ASCII.
     #[arg(long, value_enum, default_value_t = DataOpcode::Binary)]
     opcode: DataOpcode,
+    /// Compressed text, JSON of --bytes: with permessage-deflate, without or with context takeover.
+    #[arg(long, value_enum, conflicts_with_all = ["fairness", "handshakes", "opcode", "one_message"])]
+    compression: Option<Compression>,
     /// Seconds to run before counting.
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
@@ -56,7 +63,8 @@ struct Arguments {
     /// Core to run on.
     #[arg(long)]
     pin: Option<usize>,
-    /// Instead of loading: open this many connections and hold them, to see what one of them takes.
+    /// Instead of loading: open this many connections and hold them, to see what one of them takes;
+    /// with --compression once more when each has echoed 64 messages or more.
     #[arg(long, value_name = "CONNECTIONS", requires = "pid")]
     idle: Option<usize>,
     /// While idle: let each connection echo one message of this size, then look again.
@@ -109,6 +117,9 @@ fn run(arguments: &Arguments) -> io::Result<String> {
     if let Some(core) = arguments.pin {
         machine::pin_to_core(core)?;
     }
+    if arguments.compression.is_some() && arguments.protocol == Protocol::Raw {
+        return Err(io::Error::other("only WebSocket has a compression"));
+    }
     let descriptors = machine::raise_descriptor_limit()?;
     let connections = arguments.idle.or(arguments.handshakes).unwrap_or(arguments.connections);
     // Standard streams, epoll and a file of /proc come on top.
@@ -118,8 +129,14 @@ fn run(arguments: &Arguments) -> io::Result<String> {
     }
     let fields = match (arguments.idle, arguments.fairness, arguments.handshakes, arguments.pid) {
         (Some(connections), _, _, Some(pid)) => {
-            let protocol = arguments.protocol;
-            idle::run(arguments.url, protocol, connections, arguments.one_message, pid)?.fields()
+            let activity = match (arguments.compression, arguments.one_message) {
+                (Some(compression), _) => {
+                    idle::Activity::Compressed { compression, payload_bytes: arguments.bytes }
+                }
+                (None, Some(payload_bytes)) => idle::Activity::Message { payload_bytes },
+                (None, None) => idle::Activity::None,
+            };
+            idle::run(arguments.url, arguments.protocol, connections, &activity, pid)?.fields()
         }
         (None, Some(rounds), _, Some(pid)) => {
             let shape = fair::Shape {
@@ -143,6 +160,7 @@ fn echo_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {
         in_flight: arguments.in_flight as usize,
         opcode: arguments.opcode,
         payload_bytes: arguments.bytes,
+        compression: arguments.compression,
         warm_up: seconds(arguments.warm_up)?,
         duration: seconds(arguments.duration)?,
     };
