@@ -73,8 +73,12 @@ async def websockets_connection(task):
             for pieces in FRAGMENTED:
                 await ws.send(pieces)
                 assert await ws.recv() == type(pieces[0])().join(pieces), "fragments"
-            await ws.send(JSON)
-            assert await ws.recv() == JSON, "after the fragments"
+            async def with_ping_between():
+                yield JSON
+                await (await ws.ping())
+                yield JSON
+            await ws.send(with_ping_between())
+            assert await ws.recv() == JSON * 2, "fragments with a ping between"
         key = "Sec-WebSocket-Extensions"
         return ws.request.headers[key], ws.response.headers.get(key)
 
