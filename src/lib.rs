@@ -79,8 +79,9 @@
 #![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![deny(clippy::unwrap_used)]
-// Without the loop nobody calls the seams that are made for it.
+// Without the loop, or without compression, nobody calls the seams that are made for it.
 #![cfg_attr(not(feature = "net"), allow(dead_code, unused_imports))]
+#![cfg_attr(all(feature = "net", not(feature = "deflate")), allow(dead_code))]
 
 #[cfg(all(feature = "net", not(unix)))]
 compile_error!(
@@ -90,12 +91,12 @@ compile_error!(
 #[cfg(all(feature = "net", not(target_pointer_width = "64")))]
 compile_error!("the feature `net` needs a 64-bit target: a connection's name is a poll's token");
 
-#[cfg(feature = "deflate")]
-pub mod deflate;
 pub mod limits;
 pub mod metrics;
 
 mod collections;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod handshake;
 mod http;
 mod protocol;
@@ -106,6 +107,8 @@ mod reactor;
 #[cfg(feature = "net")]
 mod server;
 
+#[cfg(feature = "deflate")]
+pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
     Accept, AllowList, HandshakeError, InvalidHeader, InvalidOrigin, Negotiated, Origins, Request,
     Response,
@@ -136,6 +139,8 @@ pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role}
 /// [`parse_response`](opening::parse_response), [`verify`](opening::verify). Behind it a
 /// [`Connection`] takes over.
 pub mod opening {
+    #[cfg(feature = "deflate")]
+    pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};
     pub use crate::handshake::{
         BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
         NegotiatedExtension, Persistence, SubprotocolNotOffered, Upgrade, inspect, verify,
@@ -166,6 +171,11 @@ pub mod fuzzing {
     /// Floor 1: the opening handshake.
     pub mod handshake {
         pub use crate::handshake::*;
+    }
+    /// Floor 1: compression.
+    #[cfg(feature = "deflate")]
+    pub mod deflate {
+        pub use crate::deflate::*;
     }
     /// Floor 2: one connection.
     pub mod protocol {

@@ -41,12 +41,34 @@ pub const READ_BYTES_MIN: usize = 16 * KIB;
 /// much (measured on loopback).
 pub const FINISHING_BYTES_MAX: usize = MIB;
 
+/// What a compressed byte counts against a turn's budget of bytes, besides what it inflates to: the
+/// worst that it can ask for is tables that give nothing. Guess: incompressible messages get a
+/// quarter of the budget.
+pub const INFLATE_INPUT_COST: usize = 4;
+
+/// What beginning to inflate counts against a turn's budget of bytes, for a message as for what
+/// stands behind a final block. Guess: resetting a decompressor and copying a window of 32 KiB
+/// takes as long as inflating so much.
+pub const INFLATE_BEGIN_COST: usize = 2 * KIB;
+
+/// Free decompressors kept for the next message, about 48 KiB each. More than one is needed only
+/// where messages arrive in pieces.
+pub const INFLATERS_RETAINED: usize = 16;
+
+/// Free compressors kept for the next message or connection.
+pub const DEFLATERS_RETAINED: usize = 16;
+
+/// The most of a place for compressed messages that is kept for the next. Guess: larger messages are
+/// so rare and take so long that an allocation is nothing to them.
+pub const DEFLATED_BYTES_RETAINED: usize = MIB;
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionLimits {
     /// Payload bytes of one message, whole or in fragments. Default 1 MiB: larger messages are
-    /// rare and each pins its size in memory. At the bound: fail with 1009, at the header.
+    /// rare and each pins its size in memory. At the bound: fail with 1009, at the header; where a
+    /// message is compressed, at the byte that it inflates to and that is too much.
     pub message_bytes_max: u64,
     /// Unsent bytes at which further messages are refused. A message is refused only when the
     /// queue already holds so much, so the overshoot is at most one message. Default 1 MiB.
@@ -139,6 +161,12 @@ pub struct LoopLimits {
     pub block_bytes_max: usize,
     /// Bytes of free blocks kept for the next message. Default 16 MiB.
     pub block_bytes_retained: usize,
+    /// Bytes of decompressors, each about 48 KiB for a compressed message under way, and of what
+    /// peers' messages may refer to, in use and kept. Default 1 GiB. At the bound: fail with 1013.
+    pub inflate_bytes_max: usize,
+    /// Bytes of compressors, in use and kept. Default 1 GiB. At the bound: messages are sent
+    /// uncompressed.
+    pub deflate_bytes_max: usize,
     /// Commands from other threads that may wait. Default 65,536. At the bound the sender gets
     /// its command back.
     pub mailbox_commands_max: usize,
@@ -172,6 +200,8 @@ impl Default for LoopLimits {
             segments_max: 4 << 20,
             block_bytes_max: 1024 * MIB,
             block_bytes_retained: 16 * MIB,
+            inflate_bytes_max: 1024 * MIB,
+            deflate_bytes_max: 1024 * MIB,
             mailbox_commands_max: 65_536,
             accept_pause: Duration::from_millis(100),
             accept_pause_max: Duration::from_secs(1),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use corewire::{Compression, CompressionMode};
 use tracing::Level;
 
 use crate::bench::BenchArgs;
@@ -72,7 +73,8 @@ Examples:
   corewire serve --listen 127.0.0.1:9001 --listen '[::1]:9001' --threads 2
   corewire serve --max-message 1MiB --max-connections-per-address 100
   corewire serve --origin https://example.com --origin https://www.example.com
-  corewire serve --ping-every 10s --dead-after 25s --log debug";
+  corewire serve --ping-every 10s --dead-after 25s --log debug
+  corewire serve --compression shared";
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -102,6 +104,11 @@ pub struct ServeArgs {
     /// Echo a message piece by piece as it arrives, instead of whole
     #[arg(long, help_heading = "Listening")]
     pub echo_streaming: bool,
+    /// Compress messages for clients that can: not at all; with one compressor per thread; or with
+    /// one per connection, of a window of 2^BITS bytes (9 to 15) and memory level MEM (1 to 9)
+    #[arg(long, value_name = "disabled|shared|dedicated[:BITS:MEM]", default_value = "disabled")]
+    #[arg(value_parser = compression, hide_possible_values = true, help_heading = "Listening")]
+    pub compression: Compression,
 
     /// The largest message; a larger one fails the connection with 1009
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
@@ -206,6 +213,25 @@ pub struct Destination {
     /// The Origin to claim, as a browser would
     #[arg(long, value_name = "URL")]
     pub origin: Option<String>,
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    let numbers = |text: &str| {
+        let (bits, mem) = text.split_once(':')?;
+        Some((bits.parse().ok()?, mem.parse().ok()?))
+    };
+    let mode = match text.split_once(':') {
+        None if text == "disabled" => CompressionMode::Disabled,
+        None if text == "shared" => CompressionMode::Shared,
+        None if text == "dedicated" => CompressionMode::Dedicated { window_bits: 15, mem_level: 8 },
+        Some(("dedicated", text)) => {
+            let (window_bits, mem_level) =
+                numbers(text).ok_or("dedicated takes two numbers, as in dedicated:12:5")?;
+            CompressionMode::Dedicated { window_bits, mem_level }
+        }
+        _ => return Err("it is disabled, shared or dedicated".into()),
+    };
+    Compression::new(mode).map_err(|error| error.to_string())
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

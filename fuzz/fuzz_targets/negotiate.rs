@@ -2,7 +2,7 @@
 //! can conclude. The first two bytes are the terms.
 #![no_main]
 
-use corewire::deflate::{Direction, EXTENSION_NAME, Offer, Terms};
+use corewire::fuzzing::deflate::{Direction, EXTENSION_NAME, Offer, Terms};
 use corewire::fuzzing::http::Extensions;
 use libfuzzer_sys::fuzz_target;
 
@@ -27,8 +27,10 @@ fuzz_target!(|input: &[u8]| {
     let said = line(agreement.params());
     let answer = Extensions::new([said.as_bytes()].into_iter()).next();
     let answer = answer.and_then(Result::ok).expect("an answer is well-formed");
+    let params: Vec<_> = answer.params().map(|param| (param.name, param.value)).collect();
+    let params = params.iter().map(|(name, value)| (*name, value.as_deref()));
     let open = Offer { server: Direction::UNRESTRICTED, client: Direction::UNRESTRICTED };
     // A hint of the client's own is not in the answer, so that more may hold for an open offer.
-    let concluded = open.conclude(&answer).ok();
+    let concluded = open.conclude(params).ok();
     assert_eq!(concluded.map(|concluded| concluded.server), Some(agreement.server));
 });

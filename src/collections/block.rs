@@ -73,6 +73,11 @@ impl Block {
         self.len += bytes;
     }
 
+    /// Forgets what was filled behind `bytes`.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.len = self.len.min(bytes);
+    }
+
     /// Forgets what was filled.
     #[inline]
     pub fn clear(&mut self) {

@@ -6,20 +6,18 @@ use zlib_rs::{
     Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Method, Status, Strategy,
 };
 
-use super::negotiate::{DEFLATE_BITS_MIN, Direction, WINDOW_BITS_MAX};
+use super::negotiate::{DEFLATE_BITS_MIN, WINDOW_BITS_MAX};
 
 /// Inflates messages, one after the other and whosever they are.
 ///
 /// [`Inflater::begin`], then [`Inflater::inflate`] with the payload in pieces, then
-/// [`Inflater::finish`]. It owns about 48 KiB, whatever the window's size.
+/// [`Inflater::finish`].
 pub struct Inflater {
     zlib: Inflate,
     /// How many bytes of [`ENDING`] were fed.
     ending_at: usize,
-    /// A final block has ended and nothing has come behind it.
-    is_behind_final_block: bool,
-    /// The output was full, so that there may be more of it.
-    is_output_due: bool,
+    /// Why it went no further the last time. `FinalBlock` holds until something comes behind it.
+    last: Stop,
 }
 
 /// What one call has done.
@@ -47,7 +45,10 @@ pub enum Stop {
 
 /// A payload that is no deflate stream, or a truncated one, or refers to what was before the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CorruptData;
+pub struct CorruptData {
+    /// Bytes written to the front of the output before.
+    pub produced: usize,
+}
 
 impl fmt::Display for CorruptData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,15 +64,18 @@ impl std::error::Error for CorruptData {}
 const ENDING: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
 
 impl Inflater {
+    /// What it owns, roughly: zlib's window and tables.
+    pub const PINNED_BYTES: usize = 48 * 1024;
+
     /// Allocates a decompressor, ready for a message that refers to nothing.
     pub fn new() -> Self {
         let zlib = Inflate::new(false, WINDOW_BITS_MAX);
-        Self { zlib, ending_at: 0, is_behind_final_block: false, is_output_due: false }
+        Self { zlib, ending_at: 0, last: Stop::InputUsed }
     }
 
     /// Begins a message that may refer to `history`, the oldest piece first.
     pub fn begin(&mut self, history: [&[u8]; 3]) {
-        self.is_behind_final_block = false;
+        self.last = Stop::InputUsed;
         self.resume(history);
     }
 
@@ -79,7 +83,6 @@ impl Inflater {
     pub fn resume(&mut self, history: [&[u8]; 3]) {
         self.zlib.reset(false);
         self.ending_at = 0;
-        self.is_output_due = false;
         for piece in history.into_iter().filter(|piece| !piece.is_empty()) {
             self.zlib.set_dictionary(piece).expect("a raw stream takes a dictionary at any time");
         }
@@ -93,24 +96,23 @@ impl Inflater {
         debug_assert!(!output.is_empty(), "without room nothing can be inflated");
         let (total_in, total_out) = (self.zlib.total_in(), self.zlib.total_out());
         let status = self.zlib.decompress(input, output, InflateFlush::SyncFlush);
-        let status = status.map_err(|_| CorruptData)?;
         let consumed = (self.zlib.total_in() - total_in) as usize;
         let produced = (self.zlib.total_out() - total_out) as usize;
-        self.is_behind_final_block = match status {
-            Status::StreamEnd => true,
-            Status::Ok | Status::BufError => self.is_behind_final_block && consumed == 0,
-        };
         let stop = match status {
-            Status::StreamEnd => Stop::FinalBlock,
-            Status::Ok | Status::BufError if produced == output.len() => Stop::OutputFull,
-            Status::Ok | Status::BufError => Stop::InputUsed,
+            Ok(Status::StreamEnd) => Stop::FinalBlock,
+            Ok(Status::Ok | Status::BufError) if produced == output.len() => Stop::OutputFull,
+            Ok(Status::Ok | Status::BufError) => Stop::InputUsed,
+            Err(_) => return Err(CorruptData { produced }),
         };
-        self.is_output_due = stop == Stop::OutputFull;
+        if self.last != Stop::FinalBlock || consumed > 0 {
+            self.last = stop;
+        }
         Ok(Progress { consumed, produced, stop })
     }
 
-    /// Inflates what is left when the last piece of the payload is used. Done unless the output is
-    /// full; then it is called again.
+    /// Inflates what is left when the last piece of the payload is used and all that it means was
+    /// written. Done unless the output is full; then it is called again. What it has written is
+    /// part of the message only if it ends without an error.
     ///
     /// A payload that ends right behind a final block is taken as it is, though the empty block
     /// that has to follow (RFC 7692 §7.2.3.4) is missing: some peers forget it.
@@ -118,26 +120,28 @@ impl Inflater {
     /// # Errors
     /// The payload is corrupt or truncated.
     pub fn finish(&mut self, output: &mut [u8]) -> Result<Progress, CorruptData> {
-        if self.is_behind_final_block {
+        if self.last == Stop::FinalBlock {
             return Ok(Progress { consumed: 0, produced: 0, stop: Stop::FinalBlock });
         }
-        if self.is_output_due && self.ending_at == 0 {
-            // The payload itself has more to give.
-            let progress = self.inflate(&[], output)?;
-            let stop = match progress.stop {
-                Stop::FinalBlock => Stop::FinalBlock,
-                Stop::OutputFull | Stop::InputUsed => Stop::OutputFull,
-            };
-            return Ok(Progress { stop, ..progress });
-        }
-        let progress = self.inflate(&ENDING[self.ending_at..], output)?;
+        debug_assert!(
+            self.last != Stop::OutputFull || self.ending_at > 0,
+            "the payload itself has more to give"
+        );
+        let progress = self
+            .inflate(&ENDING[self.ending_at..], output)
+            .map_err(|_| CorruptData { produced: 0 })?;
         self.ending_at += progress.consumed;
         let is_whole = match progress.stop {
             Stop::FinalBlock => self.ending_at == FLUSHED.len() || self.ending_at == ENDING.len(),
             Stop::OutputFull => true,
             Stop::InputUsed => false,
         };
-        if is_whole { Ok(Progress { consumed: 0, ..progress }) } else { Err(CorruptData) }
+        // What a truncated payload makes of the ending is no part of its message.
+        if is_whole {
+            Ok(Progress { consumed: 0, ..progress })
+        } else {
+            Err(CorruptData { produced: 0 })
+        }
     }
 }
 
@@ -155,22 +159,38 @@ impl fmt::Debug for Inflater {
     }
 }
 
-/// Compresses messages.
-///
-/// It owns, roughly, `2^(window_bits + 2) + 2^(mem_level + 9)` bytes: 256 KiB with 15 and 8.
+/// What a compressor is made with. Compressors of one shape do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The logarithm of the window's size in bytes, 9 to 15: `zlib-rs` has none so small as 8.
+    pub window_bits: u8,
+    /// How hard it looks for repetitions, 1 to 9.
+    pub level: u8,
+    /// How much memory finds them, 1 to 9.
+    pub mem_level: u8,
+}
+
+impl Shape {
+    /// What a compressor owns, roughly, by the arithmetic of zlib's manual: 256 KiB with 15 bits
+    /// and memory level 8.
+    pub const fn pinned_bytes(self) -> usize {
+        (1 << (self.window_bits + 2)) + (1 << (self.mem_level + 9))
+    }
+}
+
+/// Compresses messages. Each may refer to those before it, back to the last [`Deflater::reset`].
 pub struct Deflater {
     zlib: Deflate,
-    context_takeover: bool,
+    shape: Shape,
 }
 
 impl Deflater {
-    /// Allocates a compressor for messages in this direction. `level` says how hard it looks for
-    /// repetitions, `mem_level` how much memory finds them; both go from 1 to 9.
+    /// Allocates a compressor.
     ///
     /// # Panics
-    /// If one of them is out of its range, or the window below 9 bits: `zlib-rs` has none so small.
-    pub fn new(direction: Direction, level: u8, mem_level: u8) -> Self {
-        let Direction { window_bits, context_takeover } = direction;
+    /// If a part of `shape` is out of its range.
+    pub fn new(shape: Shape) -> Self {
+        let Shape { window_bits, level, mem_level } = shape;
         let bits = DEFLATE_BITS_MIN..=WINDOW_BITS_MAX;
         assert!(bits.contains(&window_bits), "{window_bits} window bits");
         assert!((1..=9).contains(&level), "level {level}");
@@ -182,15 +202,22 @@ impl Deflater {
             mem_level: mem_level.into(),
             strategy: Strategy::Default,
         };
-        Self { zlib: Deflate::new_with_config(config), context_takeover }
+        Self { zlib: Deflate::new_with_config(config), shape }
+    }
+
+    /// What it was made with.
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Forgets all messages.
+    pub fn reset(&mut self) {
+        self.zlib.reset();
     }
 
     /// Compresses a message into the front of `output`, which grows as needed and keeps its size;
     /// returns how many bytes it has. An empty message is one byte (RFC 7692 §7.2.3.6).
     pub fn compress(&mut self, payload: &[u8], output: &mut Vec<u8>) -> usize {
-        if !self.context_takeover {
-            self.zlib.reset();
-        }
         if payload.is_empty() {
             // Flushed twice in a row, zlib would write nothing the second time.
             output.resize(output.len().max(1), 0);
@@ -222,9 +249,7 @@ impl Deflater {
 
 impl fmt::Debug for Deflater {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deflater")
-            .field("context_takeover", &self.context_takeover)
-            .finish_non_exhaustive()
+        f.debug_struct("Deflater").field("shape", &self.shape).finish_non_exhaustive()
     }
 }
 
@@ -240,46 +265,60 @@ mod tests {
 
     use super::*;
 
-    const fn direction(window_bits: u8, context_takeover: bool) -> Direction {
-        Direction { window_bits, context_takeover }
+    fn deflater(window_bits: u8, level: u8, mem_level: u8) -> Deflater {
+        Deflater::new(Shape { window_bits, level, mem_level })
     }
 
     /// RFC 7692 §7.2.3.1
     const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
 
     /// Inflates one whole message, fed in pieces of `step` bytes into rooms of `room` bytes; with
-    /// `earlier` as the history.
+    /// `earlier` as the history. The error is what came before the corrupt part.
     fn inflate(
         inflater: &mut Inflater,
         earlier: &[u8],
         payload: &[u8],
         step: usize,
         room: usize,
-    ) -> Result<Vec<u8>, CorruptData> {
+    ) -> Result<Vec<u8>, Vec<u8>> {
         let mut message = Vec::new();
         let mut output = vec![0; room];
         inflater.begin([earlier, &[], &[]]);
         let mut rest = payload;
-        while !rest.is_empty() {
-            let progress = inflater.inflate(&rest[..rest.len().min(step)], &mut output)?;
+        let mut stop = Stop::InputUsed;
+        while !rest.is_empty() || stop == Stop::OutputFull {
+            let progress = inflater.inflate(&rest[..rest.len().min(step)], &mut output);
+            let produced = match progress {
+                Ok(Progress { produced, .. }) | Err(CorruptData { produced }) => produced,
+            };
+            message.extend_from_slice(&output[..produced]);
+            let Ok(progress) = progress else { return Err(message) };
             rest = &rest[progress.consumed..];
-            message.extend_from_slice(&output[..progress.produced]);
-            if progress.stop == Stop::FinalBlock {
+            stop = progress.stop;
+            if stop == Stop::FinalBlock {
                 inflater.resume([earlier, &message, &[]]);
             }
         }
+        let before_ending = message.len();
         loop {
-            let progress = inflater.finish(&mut output)?;
-            message.extend_from_slice(&output[..progress.produced]);
-            match progress.stop {
-                Stop::OutputFull => {}
-                Stop::FinalBlock => return Ok(message),
-                Stop::InputUsed => panic!("neither whole nor corrupt"),
+            match inflater.finish(&mut output) {
+                Ok(Progress { produced, stop, .. }) => {
+                    message.extend_from_slice(&output[..produced]);
+                    match stop {
+                        Stop::FinalBlock => return Ok(message),
+                        Stop::OutputFull => {}
+                        Stop::InputUsed => panic!("neither whole nor corrupt"),
+                    }
+                }
+                Err(CorruptData { .. }) => {
+                    message.truncate(before_ending);
+                    return Err(message);
+                }
             }
         }
     }
 
-    fn inflated(payload: &[u8]) -> Result<Vec<u8>, CorruptData> {
+    fn inflated(payload: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
         let result = inflate(&mut Inflater::new(), b"", payload, payload.len().max(1), 4096);
         for (step, room) in [(1, 1), (3, 2), (1, 4096)] {
             let torn = inflate(&mut Inflater::new(), b"", payload, step, room);
@@ -320,8 +359,8 @@ mod tests {
         let payload = [0xf2, 0x00, 0x11, 0x00, 0x00];
         let mut inflater = Inflater::new();
         assert_eq!(inflate(&mut inflater, b"Hello", &payload, 2, 3), Ok(b"Hello".to_vec()));
-        assert_eq!(inflate(&mut inflater, b"", &payload, 2, 3), Err(CorruptData));
-        let mut deflater = Deflater::new(direction(15, true), 6, 8);
+        assert_eq!(inflate(&mut inflater, b"", &payload, 2, 3), Err(b"H".to_vec()));
+        let mut deflater = deflater(15, 6, 8);
         let mut output = Vec::new();
         let first = deflater.compress(b"Hello", &mut output);
         assert_eq!(output[..first], HELLO);
@@ -364,7 +403,7 @@ mod tests {
         ];
         let mut inflater = Inflater::new();
         for payload in corrupt {
-            assert_eq!(inflated(payload), Err(CorruptData), "{payload:02x?}");
+            assert!(inflated(payload).is_err(), "{payload:02x?}");
             assert!(inflate(&mut inflater, b"", payload, 1, 7).is_err());
             assert_eq!(inflate(&mut inflater, b"", &HELLO, 2, 2), Ok(b"Hello".to_vec()));
         }
@@ -373,8 +412,7 @@ mod tests {
     #[test]
     fn a_bomb_stops_wherever_the_room_ends() {
         let mut output = Vec::new();
-        let bytes =
-            Deflater::new(direction(15, false), 9, 9).compress(&vec![0; 1 << 20], &mut output);
+        let bytes = deflater(15, 9, 9).compress(&vec![0; 1 << 20], &mut output);
         assert!(bytes < 2000, "{bytes} bytes");
         let mut inflater = Inflater::new();
         inflater.begin([&[]; 3]);
@@ -389,10 +427,11 @@ mod tests {
     fn messages_of_every_small_size_fill_every_small_output() {
         // A flush that ends exactly where the output does is followed by another empty block.
         let noise: Vec<u8> = (0..300u32).map(|i| ((i * i * 7919) >> 5) as u8).collect();
-        let mut deflater = Deflater::new(direction(9, false), 6, 1);
+        let mut deflater = deflater(9, 6, 1);
         for len in 0..noise.len() {
             for size in 0..8 {
                 let mut output = vec![0; len + size];
+                deflater.reset();
                 let bytes = deflater.compress(&noise[..len], &mut output);
                 assert_eq!(inflated_by_miniz(&output[..bytes]), &noise[..len]);
             }
@@ -405,8 +444,7 @@ mod tests {
         for window_bits in 9..=15 {
             for mem_level in 1..=9 {
                 for level in [1, 6, 9] {
-                    let mut deflater =
-                        Deflater::new(direction(window_bits, false), level, mem_level);
+                    let mut deflater = deflater(window_bits, level, mem_level);
                     let mut output = Vec::new();
                     let bytes = deflater.compress(&words, &mut output);
                     assert_eq!(inflated_by_miniz(&output[..bytes]), words);
@@ -427,7 +465,7 @@ mod tests {
             step in 1..400usize,
             room in 1..400usize,
         ) {
-            let mut deflater = Deflater::new(direction(window_bits, context_takeover), level, mem_level);
+            let mut deflater = deflater(window_bits, level, mem_level);
             let mut inflater = Inflater::new();
             let mut history = crate::deflate::History::new(window_bits);
             let mut output = Vec::new();
@@ -437,11 +475,11 @@ mod tests {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                     ((state >> 33) % u64::from(variety)) as u8
                 }).collect();
-                let bytes = deflater.compress(&message, &mut output);
                 let earlier = match context_takeover {
                     true => { let (a, b) = history.as_slices(); [a, b].concat() }
-                    false => Vec::new(),
+                    false => { deflater.reset(); Vec::new() }
                 };
+                let bytes = deflater.compress(&message, &mut output);
                 let again = inflate(&mut inflater, &earlier, &output[..bytes], step, room);
                 prop_assert_eq!(again.as_deref(), Ok(&message[..]));
                 history.append(&message);

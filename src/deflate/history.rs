@@ -37,6 +37,12 @@ impl History {
         (older, newer)
     }
 
+    /// Remembers nothing any more; the memory stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.start = 0;
+    }
+
     /// Memory that is held.
     pub fn pinned_bytes(&self) -> usize {
         self.bytes.capacity()

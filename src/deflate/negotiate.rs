@@ -149,12 +149,17 @@ impl Offer {
         .iter()
     }
 
-    /// What holds after the server's `answer` to this offer.
+    /// What holds after a server's answer to this offer, given by its parameters: name, and value
+    /// if there is one.
     ///
     /// # Errors
     /// The answer is malformed or is none to this offer.
-    pub fn conclude(&self, answer: &Extension<'_>) -> Result<Agreement, AnswerError> {
-        let params = Params::parse(answer)?;
+    pub fn conclude<'a>(
+        &self,
+        answer: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> Result<Agreement, AnswerError> {
+        let mut params = Params::default();
+        answer.into_iter().try_for_each(|(name, value)| params.set(name, value))?;
         let server_bits = params.server_max_window_bits.map_or(Ok(WINDOW_BITS_MAX), Bits::value)?;
         let client_bits =
             params.client_max_window_bits.map_or(Ok(self.client.window_bits), Bits::value)?;
@@ -179,6 +184,20 @@ impl Offer {
             },
             params,
         })
+    }
+}
+
+/// As it stands in `Sec-WebSocket-Extensions`.
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(EXTENSION_NAME)?;
+        for (name, value) in self.params() {
+            match value {
+                Some(value) => write!(f, "; {name}={value}")?,
+                None => write!(f, "; {name}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -229,16 +248,19 @@ impl Params {
     fn parse(extension: &Extension<'_>) -> Result<Self, AnswerError> {
         let mut params = Self::default();
         for param in extension.params() {
-            let value = param.value.as_deref();
-            match param.name {
-                SERVER_NO_CONTEXT_TAKEOVER => flag(&mut params.server_no_context_takeover, value),
-                CLIENT_NO_CONTEXT_TAKEOVER => flag(&mut params.client_no_context_takeover, value),
-                SERVER_MAX_WINDOW_BITS => bits(&mut params.server_max_window_bits, value),
-                CLIENT_MAX_WINDOW_BITS => bits(&mut params.client_max_window_bits, value),
-                _ => Err(AnswerError::UnknownParam),
-            }?;
+            params.set(param.name, param.value.as_deref())?;
         }
         Ok(params)
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), AnswerError> {
+        match name {
+            SERVER_NO_CONTEXT_TAKEOVER => flag(&mut self.server_no_context_takeover, value),
+            CLIENT_NO_CONTEXT_TAKEOVER => flag(&mut self.client_no_context_takeover, value),
+            SERVER_MAX_WINDOW_BITS => bits(&mut self.server_max_window_bits, value),
+            CLIENT_MAX_WINDOW_BITS => bits(&mut self.client_max_window_bits, value),
+            _ => Err(AnswerError::UnknownParam),
+        }
     }
 
     fn iter(self) -> impl Iterator<Item = (&'static str, Option<u8>)> {
@@ -281,9 +303,11 @@ const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
 /// The largest window of deflate (RFC 1951). Decompressors all have it: one is reset to nothing else.
-pub(super) const WINDOW_BITS_MAX: u8 = 15;
+pub(crate) const WINDOW_BITS_MAX: u8 = 15;
 /// The smallest that we compress with: `zlib-rs` has none of 256 bytes.
-pub(super) const DEFLATE_BITS_MIN: u8 = 9;
+pub(crate) const DEFLATE_BITS_MIN: u8 = 9;
+/// The smallest that RFC 7692 has (§7.1.2).
+pub(super) const INFLATE_BITS_MIN: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -299,6 +323,14 @@ mod tests {
             Some(value) => format!("{text}; {name}={value}"),
             None => format!("{text}; {name}"),
         })
+    }
+
+    /// What `offer` concludes from a line of an answer.
+    fn conclude(offer: Offer, answer: &str) -> Result<Agreement, AnswerError> {
+        let extensions = extensions(answer);
+        let params: Vec<_> =
+            extensions[0].params().map(|param| (param.name, param.value)).collect();
+        offer.conclude(params.iter().map(|(name, value)| (*name, value.as_deref())))
     }
 
     fn answer(terms: &Terms, offers: &str) -> Option<String> {
@@ -393,9 +425,7 @@ mod tests {
     fn client_fails_answers_that_do_not_fit_its_offer() {
         let conclude = |offer: Offer, params: &str| {
             let line = format!("permessage-deflate{params}");
-            offer
-                .conclude(&extensions(&line)[0])
-                .map(|agreement| (agreement.server, agreement.client))
+            conclude(offer, &line).map(|agreement| (agreement.server, agreement.client))
         };
         let open = Offer { server: Direction::UNRESTRICTED, client: Direction::UNRESTRICTED };
         let both = (Direction::UNRESTRICTED, Direction::UNRESTRICTED);
@@ -563,8 +593,7 @@ mod tests {
                         continue;
                     };
                     let said = text(agreement.params());
-                    let concluded = offer.conclude(&extensions(&said)[0]).unwrap();
-                    assert_eq!(concluded, agreement, "{line}: {said}");
+                    assert_eq!(conclude(offer, &said), Ok(agreement), "{line}: {said}");
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
+use super::compression::{InflatePool, Inflating};
 use super::event::Failure;
 use crate::collections::{Block, BlockPool, BlockPoolLimits};
 use crate::limits::{FRAGMENT_BYTES_MEAN_MIN, FRAGMENTS_MIN, LoopLimits};
@@ -13,10 +14,11 @@ use crate::wire::{Opcode, ProtocolError, Utf8Validator};
 /// it.
 #[derive(Debug)]
 pub struct ReceivePools {
-    assemblies: Slab<Assembly>,
+    pub(super) assemblies: Slab<Assembly>,
     /// What the last event lent, whichever connection it was of; it goes back before the next.
     lent: Option<AssemblyKey>,
     pub(crate) blocks: BlockPool,
+    pub(super) inflate: InflatePool,
 }
 
 /// The name of an assembly in its pool; one more than its index, so that `Option` is free.
@@ -27,12 +29,16 @@ pub(super) struct AssemblyKey(NonZeroU32);
 #[derive(Debug)]
 pub(super) struct Assembly {
     /// `None` until the first byte arrives, and always in streaming mode.
-    block: Option<Block>,
+    pub(super) block: Option<Block>,
+    /// Of a compressed message.
+    pub(super) inflating: Option<Box<Inflating>>,
     pub(super) opcode: Opcode,
     pub(super) utf8: Utf8Validator,
     /// Data frames begun.
     fragments: u32,
-    /// Payload bytes received.
+    /// Payload bytes of those frames.
+    frame_bytes: u64,
+    /// Payload bytes received; of a compressed message those that it inflated to.
     pub(super) received_bytes: u64,
     /// Bytes read straight into the block, not looked at yet.
     pub(super) placed_bytes: usize,
@@ -44,12 +50,15 @@ impl ReceivePools {
             pinned_bytes_max: limits.block_bytes_max,
             retained_bytes_max: limits.block_bytes_retained,
         });
-        Self { assemblies: Slab::new(), lent: None, blocks }
+        let inflate = InflatePool::new(limits);
+        Self { assemblies: Slab::new(), lent: None, blocks, inflate }
     }
 
     /// Bytes of memory, in use or kept for the next message.
     pub fn pinned_bytes(&self) -> usize {
-        self.blocks.pinned_bytes() + self.assemblies.capacity() * size_of::<Assembly>()
+        self.blocks.pinned_bytes()
+            + self.assemblies.capacity() * size_of::<Assembly>()
+            + self.inflate.pinned_bytes()
     }
 
     /// Messages under way.
@@ -57,12 +66,24 @@ impl ReceivePools {
         self.assemblies.len()
     }
 
+    /// Decompressors in use.
+    pub(crate) fn inflaters(&self) -> usize {
+        self.inflate.inflaters_in_use()
+    }
+
+    /// Windows of peers.
+    pub(crate) fn windows(&self) -> usize {
+        self.inflate.windows()
+    }
+
     pub(super) fn begin(&mut self, opcode: Opcode) -> AssemblyKey {
         let index = self.assemblies.insert(Assembly {
             block: None,
+            inflating: None,
             opcode,
             utf8: Utf8Validator::default(),
             fragments: 0,
+            frame_bytes: 0,
             received_bytes: 0,
             placed_bytes: 0,
         });
@@ -75,6 +96,9 @@ impl ReceivePools {
         let assembly = self.assemblies.remove(key.index());
         if let Some(block) = assembly.block {
             self.blocks.put_back(block);
+        }
+        if let Some(inflating) = assembly.inflating {
+            self.inflate.put_back(inflating);
         }
         assembly.received_bytes
     }
@@ -120,7 +144,7 @@ impl ReceivePools {
     }
 
     /// The block of `key` with room for `more` bytes.
-    fn reserve(
+    pub(super) fn reserve(
         &mut self,
         key: AssemblyKey,
         more: usize,
@@ -155,9 +179,16 @@ impl ReceivePools {
 }
 
 impl AssemblyKey {
-    const fn index(self) -> usize {
+    pub(super) const fn index(self) -> usize {
         self.0.get() as usize - 1
     }
+}
+
+/// The most that a message within the limit can take on the wire when it is compressed: what does
+/// not get shorter gets longer by the headers of blocks, of which a flush makes one for each
+/// fragment.
+const fn compressed_bytes_max(message_bytes_max: u64) -> u64 {
+    message_bytes_max.saturating_add(message_bytes_max / 64).saturating_add(1024)
 }
 
 impl Assembly {
@@ -168,14 +199,20 @@ impl Assembly {
         message_bytes_max: u64,
     ) -> Result<(), ProtocolError> {
         let count = self.fragments + 1;
-        let earned = self.received_bytes / FRAGMENT_BYTES_MEAN_MIN;
+        let earned = self.frame_bytes / FRAGMENT_BYTES_MEAN_MIN;
         if u64::from(count) > u64::from(FRAGMENTS_MIN) + earned {
             return Err(ProtocolError::TooManyFragments { count });
         }
-        if self.received_bytes.saturating_add(payload_bytes) > message_bytes_max {
+        let frame_bytes = self.frame_bytes.saturating_add(payload_bytes);
+        let frame_bytes_max = match self.inflating {
+            None => message_bytes_max,
+            Some(_) => compressed_bytes_max(message_bytes_max),
+        };
+        if frame_bytes > frame_bytes_max {
             return Err(ProtocolError::MessageTooLarge { limit_bytes: message_bytes_max });
         }
         self.fragments = count;
+        self.frame_bytes = frame_bytes;
         Ok(())
     }
 
@@ -190,6 +227,13 @@ impl Assembly {
         block.advance(bytes);
         let end = block.len();
         &mut block.as_mut_slice()[end - bytes..]
+    }
+
+    /// Forgets what was assembled behind `bytes`.
+    pub(super) fn truncate(&mut self, bytes: usize) {
+        if let Some(block) = &mut self.block {
+            block.truncate(bytes);
+        }
     }
 
     pub(super) fn payload_mut(&mut self) -> &mut [u8] {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "deflate")]
+use crate::deflate::Compression;
 use crate::limits::ConnectionLimits;
-use crate::wire::{HeaderRules, Role, Rsv1};
+use crate::wire::Role;
 
 /// The settings of a connection, shared by all of one kind.
 ///
@@ -32,6 +34,9 @@ pub struct Config {
     pub close_timeout: Duration,
     /// What happens to a connection whose queue is full. Default: it fails with 1013.
     pub on_overflow: OverflowPolicy,
+    /// Whether and how messages are compressed. Default: not at all.
+    #[cfg(feature = "deflate")]
+    pub compression: Compression,
 }
 
 /// How messages reach the application.
@@ -98,11 +103,8 @@ impl Config {
             heartbeat: Some(Heartbeat::default()),
             close_timeout: Duration::from_secs(5),
             on_overflow: OverflowPolicy::default(),
+            #[cfg(feature = "deflate")]
+            compression: Compression::default(),
         }
-    }
-
-    /// What a frame's header is held to.
-    pub(crate) const fn header_rules(&self) -> HeaderRules {
-        HeaderRules { role: self.role, rsv1: Rsv1::Forbidden }
     }
 }

@@ -65,7 +65,20 @@ impl Connection {
         let config = config.into();
         let now = pools.send.timeline.moment(now);
         let sender = Sender::new(Outbox::new(), &config, now);
-        Self { receiver: Receiver::new(), sender, config }
+        Self { receiver: Receiver::new(None), sender, config }
+    }
+
+    /// The same, when the handshake has agreed on compression: before anything is sent or handled.
+    /// [`Config::compression`] says what is compressed.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn with_compression(self, agreement: &crate::deflate::Agreement) -> Self {
+        let (deflate, inflate) = super::compression::keys(agreement, self.config.role);
+        Self {
+            receiver: Receiver::new(Some(inflate)),
+            sender: self.sender.with_deflate(Some(deflate)),
+            ..self
+        }
     }
 
     /// Handles bytes that arrived; they are unmasked in place and lent by the events.

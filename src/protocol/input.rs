@@ -10,6 +10,8 @@ use crate::wire::{Header, MaskingKey, Opcode, ProtocolError, Role, mask};
 pub struct Input<'i> {
     pub(super) bytes: &'i mut [u8],
     pub(super) at: usize,
+    /// Where handling is to rest. What is inflated moves it nearer.
+    rest_at: usize,
 }
 
 /// What a short message is held to.
@@ -36,7 +38,24 @@ impl Short {
 impl<'i> Input<'i> {
     /// All of `bytes`.
     pub fn new(bytes: &'i mut [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self::within(bytes, usize::MAX)
+    }
+
+    /// Of `bytes` as much as a budget allows, in which what they inflate to counts too. A message
+    /// that is not compressed is handled to its end.
+    pub(crate) fn within(bytes: &'i mut [u8], budget_bytes: usize) -> Self {
+        Self { bytes, at: 0, rest_at: budget_bytes }
+    }
+
+    /// How much of the budget is left.
+    #[inline]
+    pub(crate) const fn budget_bytes(&self) -> usize {
+        self.rest_at.saturating_sub(self.at)
+    }
+
+    /// Counts `cost` bytes besides those handled.
+    pub(super) const fn charge(&mut self, cost: usize) {
+        self.rest_at = self.rest_at.saturating_sub(cost);
     }
 
     /// How many bytes were handled.

@@ -1,7 +1,10 @@
 //! What is sent, and what becomes of it.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::compression::Variants;
 use crate::wire::{HEADER_BYTES_MAX, Header, Opcode, mask};
 
 /// What became of a send.
@@ -74,6 +77,8 @@ pub struct PreparedMessage {
     frame: Bytes,
     header_bytes: u8,
     opcode: Opcode,
+    /// `None` if it is never to be compressed.
+    variants: Option<Arc<Variants>>,
 }
 
 impl PreparedMessage {
@@ -89,7 +94,15 @@ impl PreparedMessage {
 
     fn encode(opcode: Opcode, payload: &[u8]) -> Self {
         let frame = encode_frame(&whole_header(opcode, payload.len()), payload);
-        Self { header_bytes: (frame.len() - payload.len()) as u8, frame, opcode }
+        let variants = Variants::shared();
+        Self { header_bytes: (frame.len() - payload.len()) as u8, frame, opcode, variants }
+    }
+
+    /// The same message, never to be compressed: because it is so already, or holds a secret
+    /// together with what somebody else chose.
+    #[must_use]
+    pub fn uncompressed(self) -> Self {
+        Self { variants: None, ..self }
     }
 
     /// The payload, without its header.
@@ -100,6 +113,11 @@ impl PreparedMessage {
     /// Text or binary.
     pub const fn opcode(&self) -> Opcode {
         self.opcode
+    }
+
+    /// The compressed frames, unless there shall be none.
+    pub(super) fn variants(&self) -> Option<&Variants> {
+        self.variants.as_deref()
     }
 
     /// The whole frame as a server sends it.

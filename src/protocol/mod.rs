@@ -11,6 +11,11 @@
 //! who bring their own I/O; the reactor keeps them in two tables.
 
 mod assembler;
+#[cfg(feature = "deflate")]
+mod compression;
+#[cfg(not(feature = "deflate"))]
+#[path = "no_compression.rs"]
+mod compression;
 mod config;
 mod connection;
 mod event;
@@ -18,14 +23,18 @@ mod input;
 mod masking_keys;
 mod message;
 mod pools;
+mod queueing;
 mod ready;
 mod receiver;
 mod sender;
+mod stage;
 mod state;
 mod timer;
 mod transmit;
 
 pub use assembler::ReceivePools;
+#[cfg(feature = "net")]
+pub(crate) use compression::{Agreement, keys as compression_keys};
 pub use config::{Config, Delivery, Heartbeat, OverflowPolicy};
 pub use connection::{Connection, Events};
 pub use event::{Chunk, Event, Failure};

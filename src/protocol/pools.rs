@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::assembler::ReceivePools;
+use super::compression::DeflatePool;
 use super::masking_keys::MaskingKeys;
 use super::timer::Timeline;
 use crate::collections::OutboxPool;
@@ -24,6 +25,7 @@ pub struct SendPools {
     pub(crate) outbox: OutboxPool,
     pub(crate) masking_keys: MaskingKeys,
     pub(crate) timeline: Timeline,
+    pub(super) deflate: DeflatePool,
 }
 
 /// What the connections of one loop hold of its [`Pools`]; all zero when they are idle or gone.
@@ -38,6 +40,12 @@ pub struct PoolsInUse {
     pub rings: usize,
     /// Entries of all send queues together.
     pub segments: usize,
+    /// Decompressors, one for each compressed message that has begun and not ended.
+    pub inflaters: usize,
+    /// What connections keep of their peers' messages because later ones may refer to it.
+    pub windows: usize,
+    /// Compressors of single connections.
+    pub deflaters: usize,
 }
 
 impl Pools {
@@ -52,13 +60,14 @@ impl Pools {
                     .with_rings_retained_max(limits.rings_retained),
                 masking_keys: MaskingKeys::new(seed),
                 timeline: Timeline::new(now),
+                deflate: DeflatePool::new(limits),
             },
         }
     }
 
     /// Bytes of memory that the pools hold, in use or kept for the next message.
     pub fn pinned_bytes(&self) -> usize {
-        self.receive.pinned_bytes() + self.send.outbox.pinned_bytes()
+        self.receive.pinned_bytes() + self.send.pinned_bytes()
     }
 
     /// What the connections hold at this moment.
@@ -68,6 +77,21 @@ impl Pools {
             blocks: self.receive.blocks.outstanding(),
             rings: self.send.outbox.rings_in_use(),
             segments: self.send.outbox.segments(),
+            inflaters: self.receive.inflaters(),
+            windows: self.receive.windows(),
+            deflaters: self.send.deflaters(),
         }
+    }
+}
+
+impl SendPools {
+    /// Bytes of memory that these hold, in use or kept for the next message.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        self.outbox.pinned_bytes() + self.deflate.pinned_bytes()
+    }
+
+    /// Compressors of single connections.
+    pub(crate) fn deflaters(&self) -> usize {
+        self.deflate.deflaters_in_use()
     }
 }

@@ -1,51 +1,40 @@
 //! The receiving half: bytes in, events out, payloads lent where they lie.
 
 use super::assembler::{AssemblyKey, ReceivePools};
+use super::compression::InflateKey;
 use super::config::{Config, Delivery};
 use super::event::{Chunk, Event, Failure};
 use super::input::{Input, ShortRules};
 use super::ready::{Ready, Source, Step};
+use super::stage::{Fault, Stage};
 use super::transmit::Transmit;
-use crate::limits::RECEIVE_INTO_BYTES_MIN;
-use crate::wire::{HEADER_BYTES_MAX, Header, MaskingKey, Opcode, ProtocolError, mask, parse_close};
+use crate::limits::{INFLATE_BEGIN_COST, RECEIVE_INTO_BYTES_MIN};
+use crate::wire::{
+    HEADER_BYTES_MAX, Header, HeaderRules, MaskingKey, Opcode, ProtocolError, Rsv1, mask,
+    parse_close,
+};
 
 /// The receiving half of a connection. It owns no buffer while it is between two frames.
 #[derive(Debug)]
 pub struct Receiver {
-    stage: Stage,
+    pub(super) stage: Stage,
     /// The message whose first frame has come and whose last has not.
-    message: Option<AssemblyKey>,
-}
-
-/// Which part of a frame comes next.
-#[derive(Debug)]
-enum Stage {
-    /// A header, of which `len` bytes came in an earlier input.
-    Header { torn: [u8; HEADER_BYTES_MAX], len: u8 },
-    /// `left` bytes of a data frame of `message`.
-    Data { left: u64, masking_key: MaskingKey, fin: bool },
-    /// `left` bytes of a torn control frame, the rest is in `held`.
-    Control { left: u8, opcode: Opcode, masking_key: MaskingKey, held: AssemblyKey },
-    /// The text up to here was lent in pieces, the next byte of it is wrong.
-    InvalidText,
-    /// The peer's Close was received or the connection failed: whatever follows is ignored.
-    Finished,
-}
-
-impl Stage {
-    const BETWEEN_FRAMES: Self = Self::Header { torn: [0; HEADER_BYTES_MAX], len: 0 };
+    pub(super) message: Option<AssemblyKey>,
+    /// How the peer compresses, if that was agreed on.
+    pub(super) inflate: Option<InflateKey>,
 }
 
 impl Default for Receiver {
     fn default() -> Self {
-        Self::new()
+        Self::new(None)
     }
 }
 
 impl Receiver {
-    /// Between two frames, before the first.
-    pub const fn new() -> Self {
-        Self { stage: Stage::BETWEEN_FRAMES, message: None }
+    /// Between two frames, before the first. `inflate` is how the peer compresses, if that was
+    /// agreed on.
+    pub const fn new(inflate: Option<InflateKey>) -> Self {
+        Self { stage: Stage::BETWEEN_FRAMES, message: None, inflate }
     }
 
     /// The next event in `input`, or `None` when the input is used up.
@@ -140,6 +129,9 @@ impl Receiver {
     pub fn release(&mut self, pools: &mut ReceivePools) -> u64 {
         pools.give_back_lent();
         self.finish(pools);
+        if let Some(key) = self.inflate.take() {
+            pools.inflate.release(key);
+        }
         self.message.take().map_or(0, |key| pools.end(key))
     }
 
@@ -174,8 +166,11 @@ impl Receiver {
                     None => Step::Starved,
                 },
                 Stage::Data { .. } => self.continue_data(ready, input, pools, config)?,
+                Stage::Compressed { .. } => {
+                    self.continue_compressed(ready, input, pools, config)?
+                }
                 Stage::Control { .. } => self.continue_control(ready, input, pools)?,
-                Stage::InvalidText => return Err(ProtocolError::InvalidUtf8.into()),
+                Stage::Wrong(fault) => return Err(fault.failure(config)),
                 Stage::Finished => {
                     input.at = input.bytes.len();
                     Step::Starved
@@ -194,7 +189,7 @@ impl Receiver {
         config: &Config,
     ) -> Result<Option<Header>, ProtocolError> {
         if matches!(self.stage, Stage::Header { len: 0, .. })
-            && let Some(parsed) = Header::parse(input.rest(), config.header_rules())?
+            && let Some(parsed) = Header::parse(input.rest(), self.header_rules(config))?
         {
             input.at += parsed.header_bytes;
             return Ok(Some(parsed.header));
@@ -208,13 +203,14 @@ impl Receiver {
         input: &mut Input<'_>,
         config: &Config,
     ) -> Result<Option<Header>, ProtocolError> {
+        let rules = self.header_rules(config);
         let Stage::Header { torn, len } = &mut self.stage else {
             unreachable!("called in the header stage only")
         };
         let held = usize::from(*len);
         let more = input.remaining().min(HEADER_BYTES_MAX - held);
         torn[held..held + more].copy_from_slice(&input.rest()[..more]);
-        if let Some(parsed) = Header::parse(&torn[..held + more], config.header_rules())? {
+        if let Some(parsed) = Header::parse(&torn[..held + more], rules)? {
             input.at += parsed.header_bytes - held;
             *len = 0;
             return Ok(Some(parsed.header));
@@ -222,6 +218,13 @@ impl Receiver {
         *len += more as u8;
         input.at += more;
         Ok(None)
+    }
+
+    /// What a frame's header is held to.
+    #[inline]
+    const fn header_rules(&self, config: &Config) -> HeaderRules {
+        let rsv1 = if self.inflate.is_some() { Rsv1::Negotiated } else { Rsv1::Forbidden };
+        HeaderRules { role: config.role, rsv1 }
     }
 
     #[inline]
@@ -259,16 +262,16 @@ impl Receiver {
                 return Err(ProtocolError::UnexpectedContinuation.into());
             }
             let limit_bytes = config.limits.message_bytes_max;
-            if header.payload_bytes > limit_bytes {
+            if header.payload_bytes > limit_bytes && !header.rsv1 {
                 return Err(ProtocolError::MessageTooLarge { limit_bytes }.into());
             }
-            if is_here && header.fin && config.delivery == Delivery::Whole {
+            if is_here && header.fin && !header.rsv1 && config.delivery == Delivery::Whole {
                 ready.range = input.take(payload_bytes);
                 input.unmask(&ready.range, masking_key);
                 return Ok(Step::Ready);
             }
         }
-        self.begin_data(header, pools, config)
+        self.begin_data(header, input, pools, config)
     }
 
     /// Begins a data frame that cannot be lent as it lies.
@@ -276,6 +279,7 @@ impl Receiver {
     fn begin_data(
         &mut self,
         header: &Header,
+        input: &mut Input<'_>,
         pools: &mut ReceivePools,
         config: &Config,
     ) -> Result<Step, Failure> {
@@ -286,14 +290,25 @@ impl Receiver {
                 return Err(ProtocolError::ExpectedContinuation { opcode }.into());
             }
             Some(key) => key,
-            None => *self.message.insert(pools.begin(opcode)),
+            None => {
+                let key = *self.message.insert(pools.begin(opcode));
+                // RFC 7692 §6: the first frame says it for the whole message.
+                if let Some(inflate) = self.inflate
+                    && header.rsv1
+                {
+                    input.charge(INFLATE_BEGIN_COST);
+                    pools.begin_inflating(key, inflate).map_err(|fault| fault.failure(config))?;
+                }
+                key
+            }
         };
-        let limit_bytes = config.limits.message_bytes_max;
-        pools.get_mut(key).begin_frame(header.payload_bytes, limit_bytes)?;
-        self.stage = Stage::Data {
-            left: header.payload_bytes,
-            masking_key: header.masking_key.unwrap_or(MaskingKey::IDENTITY),
-            fin: header.fin,
+        let assembly = pools.get_mut(key);
+        assembly.begin_frame(header.payload_bytes, config.limits.message_bytes_max)?;
+        let masking_key = header.masking_key.unwrap_or(MaskingKey::IDENTITY);
+        let (left, fin) = (header.payload_bytes, header.fin);
+        self.stage = match assembly.inflating {
+            None => Stage::Data { left, masking_key, fin },
+            Some(_) => Stage::Compressed { left, masking_key, fin },
         };
         Ok(Step::Continue)
     }
@@ -334,8 +349,8 @@ impl Receiver {
                 let before = assembly.utf8;
                 if assembly.utf8.validate(piece).is_err() {
                     ready.range.end = ready.range.start + before.valid_bytes(piece);
-                    ready.offset = offset;
-                    return self.refuse_text(ready, config);
+                    (ready.opcode, ready.offset) = (opcode, offset);
+                    return self.refuse(Fault::Text, ready.range.len(), ready, config);
                 }
             }
             if config.delivery == Delivery::Whole {
@@ -364,7 +379,7 @@ impl Receiver {
     }
 
     /// The last byte of a message is here.
-    fn end_message(
+    pub(super) fn end_message(
         &mut self,
         key: AssemblyKey,
         ready: &mut Ready,
@@ -372,7 +387,7 @@ impl Receiver {
         config: &Config,
     ) -> Result<Step, Failure> {
         if ready.opcode == Opcode::Text && pools.get_mut(key).utf8.finish().is_err() {
-            return self.refuse_text(ready, config);
+            return self.refuse(Fault::Text, ready.range.len(), ready, config);
         }
         self.message = None;
         pools.lend(key);
@@ -383,14 +398,20 @@ impl Receiver {
         Ok(Step::Ready)
     }
 
-    /// The text is wrong behind what is ready. When streaming, what is right is lent before the
-    /// failure: another split of the same bytes would have lent it too.
-    fn refuse_text(&mut self, ready: &mut Ready, config: &Config) -> Result<Step, Failure> {
-        if config.delivery == Delivery::Whole || ready.range.is_empty() {
-            return Err(ProtocolError::InvalidUtf8.into());
+    /// What comes behind `ready`, which has `piece_bytes`, is wrong. When streaming, what is right
+    /// is lent before the failure: another split of the same bytes would have lent it too.
+    pub(super) fn refuse(
+        &mut self,
+        fault: Fault,
+        piece_bytes: usize,
+        ready: &mut Ready,
+        config: &Config,
+    ) -> Result<Step, Failure> {
+        if config.delivery == Delivery::Whole || piece_bytes == 0 {
+            return Err(fault.failure(config));
         }
-        self.stage = Stage::InvalidText;
-        (ready.source, ready.opcode, ready.fin) = (Source::Piece, Opcode::Text, false);
+        self.stage = Stage::Wrong(fault);
+        (ready.source, ready.fin) = (Source::Piece, false);
         Ok(Step::Ready)
     }
 
@@ -493,7 +514,7 @@ mod tests {
             let config = Config::new(Role::Server);
             let pools = Pools::new(&LoopLimits::default(), Instant::now(), [0; 32]);
             let sender = Sender::new(Outbox::new(), &config, Moment::ORIGIN);
-            Self { receiver: Receiver::new(), sender, pools, config }
+            Self { receiver: Receiver::new(None), sender, pools, config }
         }
 
         /// The payload of the only event in `bytes`, if there is one.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::compression::{DeflateKey, Deflater};
 use super::config::Config;
 use super::event::Failure;
 use super::pools::SendPools;
@@ -21,8 +22,7 @@ pub struct Sender {
     pub(super) last_life: Moment,
     ping_due: Moment,
     heartbeat: HeartbeatState,
-    /// The collapsed pong that waits in the outbox; newer pings replace its payload.
-    pub(super) waiting_pong: Option<Box<SegmentKey>>,
+    pub(super) rare: Option<Box<Rare>>,
     /// Bytes at the front of the outbox that end something whose beginning the kernel has.
     front_left: u32,
     /// Unsent bytes of control frames, an upper bound: counted up to the next empty outbox.
@@ -30,6 +30,17 @@ pub struct Sender {
     front: Front,
     pub(super) flow: Flow,
     pub(super) in_parts: Parts,
+    /// How messages are compressed, if that was agreed on.
+    pub(super) deflate: Option<DeflateKey>,
+}
+
+/// What few connections have.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// The collapsed pong that waits in the outbox; newer pings replace its payload.
+    pub(super) waiting_pong: Option<SegmentKey>,
+    /// A compressor whose messages refer to earlier ones, from the first one on.
+    pub(super) deflater: Option<Deflater>,
 }
 
 /// The latest heartbeat ping, on its way and back.
@@ -87,12 +98,18 @@ impl Sender {
             last_life: now,
             ping_due: now.plus(interval),
             heartbeat: HeartbeatState::Idle,
-            waiting_pong: None,
+            rare: None,
             control_bytes: 0,
             front: Front::Other,
             flow: Flow::Free,
             in_parts: Parts::None,
+            deflate: None,
         }
+    }
+
+    /// The same for a connection that has agreed on compression.
+    pub fn with_deflate(self, deflate: Option<DeflateKey>) -> Self {
+        Self { deflate, ..self }
     }
 
     /// The unsent bytes.
@@ -144,6 +161,7 @@ impl Sender {
         let is_plain = self.state.is_open()
             && self.flow == Flow::Free
             && self.in_parts == Parts::None
+            && !self.compresses(config, payload.len())
             && config.role == Role::Server;
         let queued_max = config.limits.backpressure_bytes_max.min(CORK_BYTES_MAX);
         match Header::encode_short(opcode, payload.len()) {
@@ -152,6 +170,12 @@ impl Sender {
             }
             _ => false,
         }
+    }
+
+    /// Whether a message of so many bytes is to be compressed.
+    #[inline(always)]
+    pub(super) fn compresses(&self, config: &Config, payload_bytes: usize) -> bool {
+        self.deflate.is_some() && config.compresses(payload_bytes)
     }
 
     /// The first `bytes` unsent ones were written. With everything written, output flows again.
@@ -200,11 +224,22 @@ impl Sender {
         self.flow = Flow::Free;
         self.front_left = 0;
         self.control_bytes = 0;
-        self.waiting_pong = None;
+        if self.rare.is_some() {
+            self.forget_waiting_pong();
+        }
         if let StateRef::Closing(closing) = self.state.get()
             && closing.phase == ClosingPhase::Flushing
         {
             self.state = State::closed(closing.ending.clone());
+        }
+    }
+
+    /// The pong that waited was written, or must keep its payload from now on.
+    #[cold]
+    fn forget_waiting_pong(&mut self) {
+        match &mut self.rare {
+            Some(rare) if rare.deflater.is_some() => rare.waiting_pong = None,
+            _ => self.rare = None,
         }
     }
 
@@ -303,7 +338,7 @@ impl Sender {
     /// The heartbeat's ping is the last thing in the outbox. What stands in front of it must keep
     /// its length from now on, so a pong that waits there is replaced no more.
     pub(super) fn handle_ping_queued(&mut self) {
-        self.waiting_pong = None;
+        self.forget_waiting_pong();
         let behind = self.outbox.queued_bytes() as u32;
         self.heartbeat = HeartbeatState::Queued { behind };
     }
@@ -369,6 +404,9 @@ impl Sender {
     pub(crate) fn finish(mut self, incomplete_bytes: u64, pools: &mut SendPools) -> CloseSummary {
         let unsent = self.unsent(pools);
         self.outbox.clear(&mut pools.outbox);
+        if let Some(deflater) = self.rare.and_then(|rare| rare.deflater) {
+            pools.deflate.put_back(deflater);
+        }
         let ending = self
             .state
             .into_ending()

@@ -16,10 +16,10 @@ use super::state::{
 };
 use super::timer::Moment;
 use crate::collections::PoolExhausted;
-use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
+use crate::limits::SHARE_BYTES_MIN;
 use crate::wire::{
-    CloseCode, CloseFrame, ControlPayload, HEADER_BYTES_MAX, Header, InvalidClose, MaskingKey,
-    Opcode, Role, encode_close, mask,
+    CloseCode, CloseFrame, ControlPayload, HEADER_BYTES_MAX, Header, InvalidClose, Opcode, Role,
+    encode_close,
 };
 
 /// Where output can be offered before the caller's own write: the seam to the I/O floor.
@@ -62,9 +62,21 @@ impl<'a> Transmit<'a> {
         self.send_slice(Opcode::Binary, payload)
     }
 
-    /// Sends a binary message that the queue may keep by reference.
+    /// Sends a text message uncompressed although compression was agreed on: because it is
+    /// compressed already, or holds a secret together with what somebody else chose.
+    pub fn send_text_uncompressed(&mut self, payload: &str) -> SendOutcome {
+        self.send_frame(&whole_header(Opcode::Text, payload.len()), payload.as_bytes())
+    }
+
+    /// As [`Transmit::send_text_uncompressed`], for a binary message.
+    pub fn send_binary_uncompressed(&mut self, payload: &[u8]) -> SendOutcome {
+        self.send_frame(&whole_header(Opcode::Binary, payload.len()), payload)
+    }
+
+    /// Sends a binary message that the queue may keep by reference, unless it is compressed.
     pub fn send_bytes(&mut self, payload: Bytes) -> SendOutcome {
-        if payload.len() < SHARE_BYTES_MIN || self.config.role == Role::Client {
+        let is_compressed = self.sender.compresses(self.config, payload.len());
+        if payload.len() < SHARE_BYTES_MIN || is_compressed || self.config.role == Role::Client {
             return self.send_slice(Opcode::Binary, &payload);
         }
         let header = whole_header(Opcode::Binary, payload.len());
@@ -77,22 +89,31 @@ impl<'a> Transmit<'a> {
         })
     }
 
-    /// Sends a message that was encoded once for many receivers.
+    /// Sends a message that was encoded once for many receivers. Where messages are compressed, it
+    /// is so once for all receivers without context takeover, and for each with it.
     pub fn send_prepared(&mut self, message: &PreparedMessage) -> SendOutcome {
         let payload = message.payload();
-        let by_reference = payload.len() >= SHARE_BYTES_MIN || self.sender.flow == Flow::Refused;
-        if !by_reference || self.config.role == Role::Client {
-            return self.send_slice(message.opcode(), payload);
+        if let Some(key) = self.sender.deflate
+            && let Some(variants) = message.variants()
+            && self.config.compresses(payload.len())
+        {
+            if key.has_context_takeover() || self.config.role == Role::Client {
+                return self.send_compressed(key, message.opcode(), payload);
+            }
+            return self.send_with(payload.len(), |transmit| {
+                let frame = transmit.prepared_frame(key, message, variants);
+                transmit.push_prepared(frame)
+            });
         }
-        self.send_with(payload.len(), |transmit| {
-            let Transmit { sender, pools, .. } = transmit;
-            sender.outbox.push_shared(&mut pools.outbox, message.frame().clone())
-        })
+        if self.config.role == Role::Client {
+            return self.send_frame(&whole_header(message.opcode(), payload.len()), payload);
+        }
+        self.send_with(payload.len(), |transmit| transmit.push_prepared(message.frame().clone()))
     }
 
     /// Sends one part of a message (RFC 6455 §5.4), as a frame of its own. `opcode` is that of the
     /// message, `Text` or `Binary`, for every part. The parts of a text message together must be
-    /// valid UTF-8; that is the caller's to see to.
+    /// valid UTF-8; that is the caller's to see to. Parts are never compressed.
     pub fn send_part(&mut self, opcode: Opcode, payload: &[u8], part: Part) -> SendOutcome {
         if !self.sender.is_open() {
             return SendOutcome::Dropped(DropReason::Closing);
@@ -303,25 +324,27 @@ impl<'a> Transmit<'a> {
         if self.sender.cork_short(self.pools, self.config, opcode, payload) {
             return SendOutcome::Sent;
         }
-        self.send_frame(&whole_header(opcode, payload.len()), payload)
+        self.send_other(opcode, payload)
+    }
+
+    /// Sends a message that is not short or meets something that is to be looked after.
+    #[inline(never)]
+    fn send_other(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
+        match self.sender.deflate {
+            Some(key) if self.config.compresses(payload.len()) => {
+                self.send_compressed(key, opcode, payload)
+            }
+            _ => self.send_frame(&whole_header(opcode, payload.len()), payload),
+        }
     }
 
     fn send_frame(&mut self, header: &Header, payload: &[u8]) -> SendOutcome {
-        self.send_with(payload.len(), |transmit| {
-            let offer_at_once = payload.len() >= COPY_BYTES_MAX
-                && transmit.config.role == Role::Server
-                && transmit.sender.flow == Flow::Free;
-            if offer_at_once {
-                transmit.offer_frame(header, payload)
-            } else {
-                transmit.push_frame(header, payload)
-            }
-        })
+        self.send_with(payload.len(), |transmit| transmit.offer_or_push(header, payload))
     }
 
     /// Checks that a message may be sent, has `push` queue it and says what became of it.
     #[inline]
-    fn send_with(
+    pub(super) fn send_with(
         &mut self,
         payload_bytes: usize,
         push: impl FnOnce(&mut Self) -> Result<(), PoolExhausted>,
@@ -372,65 +395,6 @@ impl<'a> Transmit<'a> {
         SendOutcome::Dropped(DropReason::PoolExhausted)
     }
 
-    /// Queues a frame behind what is corked; a client's is masked in its place (RFC 6455 §5.3).
-    #[inline]
-    fn push_frame(&mut self, header: &Header, payload: &[u8]) -> Result<(), PoolExhausted> {
-        let mut head = [0; HEADER_BYTES_MAX];
-        let outbox = &mut self.sender.outbox;
-        match self.config.role {
-            Role::Server => {
-                let head_bytes = header.encode(&mut head);
-                outbox.push(&mut self.pools.outbox, &head[..head_bytes], payload)
-            }
-            Role::Client => {
-                let mut key = self.pools.masking_keys.next_key();
-                let header = Header { masking_key: Some(key), ..*header };
-                let head_bytes = header.encode(&mut head);
-                outbox.push_mapped(&mut self.pools.outbox, &head[..head_bytes], payload, |piece| {
-                    mask_piece(piece, &mut key);
-                })
-            }
-        }
-    }
-
-    /// Offers a large frame from the caller's memory, behind what is corked, in one write; what
-    /// the kernel refuses is copied.
-    fn offer_frame(&mut self, header: &Header, payload: &[u8]) -> Result<(), PoolExhausted> {
-        let mut head = [0; HEADER_BYTES_MAX];
-        let head_bytes = header.encode(&mut head);
-        let head = &head[..head_bytes];
-        let corked = self.sender.queued_bytes();
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = self.sender.outbox.lend(&self.pools.outbox, &mut slices[..SLICES_MAX - 2]);
-        if slices[..count].iter().map(|slice| slice.len()).sum::<usize>() < corked {
-            return self.push_frame(header, payload);
-        }
-        slices[count] = IoSlice::new(head);
-        slices[count + 1] = IoSlice::new(payload);
-        let Some(taken) = self.sink.offer(&slices[..count + 2]) else {
-            return self.push_frame(header, payload);
-        };
-        self.sender.handle_transmitted(taken.min(corked), self.pools, self.now);
-        let taken = taken.saturating_sub(corked);
-        if taken == 0 {
-            let pushed = self.push_frame(header, payload);
-            self.sender.handle_refused();
-            return pushed;
-        }
-        let left = head_bytes + payload.len() - taken;
-        if left == 0 {
-            return Ok(());
-        }
-        let head = &head[taken.min(head_bytes)..];
-        let payload = &payload[taken.saturating_sub(head_bytes)..];
-        let pushed = self.sender.outbox.push(&mut self.pools.outbox, head, payload);
-        match pushed {
-            Ok(()) => self.sender.handle_torn_message(left),
-            Err(PoolExhausted) => self.sender.end_torn(Failure::PoolExhausted),
-        }
-        pushed
-    }
-
     fn push_control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), PoolExhausted> {
         let before = self.sender.queued_bytes();
         self.push_frame(&whole_header(opcode, payload.len()), payload)?;
@@ -446,14 +410,14 @@ impl<'a> Transmit<'a> {
             header.masking_key = Some(self.pools.masking_keys.next_key());
         }
         let frame = encode_frame(&header, payload);
-        let Sender { outbox, waiting_pong, .. } = &mut *self.sender;
-        if let Some(key) = waiting_pong
-            && outbox.replace(&mut self.pools.outbox, **key, frame.clone())
+        let Sender { outbox, rare, .. } = &mut *self.sender;
+        if let Some(key) = rare.as_ref().and_then(|rare| rare.waiting_pong)
+            && outbox.replace(&mut self.pools.outbox, key, frame.clone())
         {
             return Ok(());
         }
         let key = outbox.push_replaceable(&mut self.pools.outbox, frame)?;
-        *waiting_pong = Some(Box::new(key));
+        rare.get_or_insert_default().waiting_pong = Some(key);
         Ok(())
     }
 
@@ -481,13 +445,8 @@ impl<'a> Transmit<'a> {
     }
 }
 
-fn mask_piece(piece: &mut [u8], key: &mut MaskingKey) {
-    mask::apply(piece, *key);
-    *key = key.rotated(piece.len());
-}
-
 /// Slices of one offer. Linux takes 1,024; sixteen rings hold a whole turn's bytes.
-const SLICES_MAX: usize = 18;
+pub(super) const SLICES_MAX: usize = 18;
 
 /// The most that one queue may hold: its counters are 32 bits wide.
 const QUEUE_BYTES_MAX: usize = u32::MAX as usize - (1 << 20);

@@ -116,6 +116,12 @@ impl<D> Context<'_, D> {
         self.send(Message::Binary(payload))
     }
 
+    /// Sends a message to the current connection, uncompressed in any case. See
+    /// [`Peer::send_uncompressed`].
+    pub fn send_uncompressed(&mut self, message: Message<'_>) -> SendOutcome {
+        self.here().send_uncompressed(message)
+    }
+
     /// Begins the closing handshake of the current connection.
     ///
     /// # Errors
@@ -159,7 +165,17 @@ impl<D> Peer<'_, D> {
         self.send(Message::Binary(payload))
     }
 
-    /// Sends a binary message that the queue may keep by reference.
+    /// Sends a message uncompressed although compression was agreed on: because it is compressed
+    /// already, or because it holds a secret together with what somebody else chose. The length of
+    /// what both compress to would tell of the secret (CRIME, BREACH).
+    pub fn send_uncompressed(&mut self, message: Message<'_>) -> SendOutcome {
+        self.send_with(|transmit| match message {
+            Message::Text(text) => transmit.send_text_uncompressed(text),
+            Message::Binary(bytes) => transmit.send_binary_uncompressed(bytes),
+        })
+    }
+
+    /// Sends a binary message that the queue may keep by reference, unless it is compressed.
     pub fn send_bytes(&mut self, payload: Bytes) -> SendOutcome {
         self.send_with(|transmit| transmit.send_bytes(payload))
     }

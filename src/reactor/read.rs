@@ -306,9 +306,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !matches!(self.receivers[key.index as usize].inbound, Inbound::Open(_)) {
             return self.handle_other_bytes(key, bytes, budget);
         }
-        let consumed = self.handle_frames(key, bytes, budget);
-        budget.bytes = budget.bytes.saturating_sub(consumed);
-        consumed
+        self.handle_frames(key, bytes, budget)
     }
 
     /// Of these, those before a connection opens or after it has closed. Never inlined: the 4 KiB
@@ -347,7 +345,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Dispatches the events in `bytes`; says how many bytes are done with.
     fn handle_frames(&mut self, key: Key, bytes: &mut [u8], budget: &mut Budget) -> usize {
-        let mut input = Input::new(bytes);
+        let mut input = Input::within(bytes, budget.bytes);
         while self.handle_short(key, &mut input, budget) == Pace::GoOn {
             let Self { handler, shared, net, panics, receivers, receive_pools, .. } = self;
             let Inbound::Open(receiver) = &mut receivers[key.index as usize].inbound else { break };
@@ -358,12 +356,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             let mut ctx = Context { shared, writer: net, current: key };
             dispatch(handler, &mut ctx, *panics, event);
             budget.messages -= 1;
-            let is_spent = budget.messages == 0 || input.consumed() >= budget.bytes;
+            let is_spent = budget.messages == 0 || input.budget_bytes() == 0;
             if is_spent || self.is_to_rest(key) {
                 break;
             }
         }
         self.receive_pools.give_back_lent();
+        budget.bytes = input.budget_bytes();
         input.consumed()
     }
 
@@ -380,7 +379,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let high_water_bytes = config.limits.high_water_bytes;
         let Some(rules) = receiver.short_rules(config) else { return Pace::GoOn };
         while shared.is_flowing(key, high_water_bytes) {
-            if budget.messages == 0 || input.consumed() >= budget.bytes {
+            if budget.messages == 0 || input.budget_bytes() == 0 {
                 return Pace::Rest;
             }
             let Some(short) = input.next_short(rules) else {

@@ -270,6 +270,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             blocks: self.receive_pools.blocks.outstanding(),
             rings: self.shared.pools.outbox.rings_in_use(),
             segments: self.shared.pools.outbox.segments(),
+            inflaters: self.receive_pools.inflaters(),
+            windows: self.receive_pools.windows(),
+            deflaters: self.shared.pools.deflaters(),
             pinned_bytes: self.pinned_bytes(),
             retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }
@@ -279,7 +282,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn pinned_bytes(&self) -> usize {
         let outbox = &self.shared.pools.outbox;
         self.receive_pools.pinned_bytes()
-            + outbox.pinned_bytes()
+            + self.shared.pools.pinned_bytes()
             + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
             + self.shared.slots.pinned_bytes()
             + self.wheel.pinned_bytes()
@@ -413,7 +416,13 @@ pub struct Usage {
     pub rings: usize,
     /// Queue entries in use.
     pub segments: usize,
-    /// Bytes of slots, timers, blocks and send queues, in use or kept; what is queued by reference
+    /// Decompressors in use, one for each compressed message under way.
+    pub inflaters: usize,
+    /// What connections keep of their peers' messages because later ones may refer to it.
+    pub windows: usize,
+    /// Compressors of single connections.
+    pub deflaters: usize,
+    /// Bytes of slots, timers, blocks, send queues, compressors and windows, in use or kept; what is queued by reference
     /// counts once for each connection.
     pub pinned_bytes: usize,
     /// Of these, free blocks that are kept for the next message.

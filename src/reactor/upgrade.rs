@@ -12,7 +12,7 @@ use crate::handshake::{
     Upgrade, inspect, write_accept,
 };
 use crate::http::{FieldStorage, HeadScanner, parse_request};
-use crate::protocol::{Receiver, Sender};
+use crate::protocol::{Agreement, Receiver, Sender, compression_keys};
 
 /// What an overloaded or parting server tells clients to wait. Guess: long enough to spread a
 /// stampede, short enough to be there when room returns.
@@ -20,7 +20,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// What a request has led to; its answer stands in the scratch buffer.
 enum Outcome<D> {
-    Upgraded { negotiated: Negotiated, data: D },
+    Upgraded { negotiated: Negotiated, compression: Option<Agreement>, data: D },
     Answered(Persistence),
 }
 
@@ -50,7 +50,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Err(error) => (bytes.len(), self.refuse(HandshakeError::Head(error))),
         };
         match outcome {
-            Outcome::Upgraded { negotiated, data } => self.open(key, negotiated, data),
+            Outcome::Upgraded { negotiated, compression, data } => {
+                self.open(key, negotiated, compression, data);
+            }
             Outcome::Answered(persistence) => self.send_answer(key, listener, persistence),
         }
         Some(head_bytes)
@@ -147,7 +149,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return self.refuse(HandshakeError::Overloaded { retry_after_seconds });
         }
         match self.ask(key, listener, request) {
-            Some(Verdict::Accept { accept, data }) => self.accept(upgrade, &accept, data),
+            Some(Verdict::Accept { accept, data }) => self.accept(listener, upgrade, accept, data),
             Some(Verdict::Reject(response) | Verdict::Respond(response)) => {
                 self.shared.counters.handshakes_refused += 1;
                 self.respond(&response, request, Persistence::Close)
@@ -159,12 +161,24 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     fn accept(
         &mut self,
+        listener: usize,
         upgrade: &Upgrade<'_>,
-        accept: &Accept,
+        mut accept: Accept,
         data: H::Data,
     ) -> Outcome<H::Data> {
-        match write_accept(upgrade, accept, &mut self.scratch) {
-            Ok(negotiated) => Outcome::Upgraded { negotiated, data },
+        let compression =
+            self.shared.listeners[listener].settings.config.agree(upgrade.extensions());
+        if let Some(agreement) = &compression {
+            accept = accept.extension(agreement.into());
+        }
+        match write_accept(upgrade, &accept, &mut self.scratch) {
+            Ok(mut negotiated) => {
+                if compression.is_some() {
+                    // Its two halves know it: it needs no place among what few have agreed on.
+                    negotiated.extensions.pop();
+                }
+                Outcome::Upgraded { negotiated, compression, data }
+            }
             Err(_) => self.refuse(HandshakeError::InvalidAnswer),
         }
     }
@@ -248,19 +262,27 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// The handshake is over: the WebSocket opens behind its answer.
-    fn open(&mut self, key: Key, negotiated: Negotiated, data: H::Data) {
+    fn open(
+        &mut self,
+        key: Key,
+        negotiated: Negotiated,
+        compression: Option<Agreement>,
+        data: H::Data,
+    ) {
         self.push_scratch(key);
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let Phase::Http(outbox) = &mut slot.phase else { return };
         let outbox: Outbox = std::mem::take(outbox);
         let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
-        let sender = Sender::new(outbox, config, self.shared.moment);
+        let (deflate, inflate) =
+            compression.map(|agreement| compression_keys(&agreement, config.role)).unzip();
+        let sender = Sender::new(outbox, config, self.shared.moment).with_deflate(deflate);
         slot.phase = Phase::Open { sender, data };
         if negotiated != Negotiated::default() {
             self.shared.negotiated.insert(key.index, negotiated);
         }
         let address = slot.peer.socket_addr().ip();
-        self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new());
+        self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));
         self.shared.counters.handshakes_completed += 1;
         self.admission.arrive(address, &self.limits);
         // The heartbeat may be due before the handshake's deadline would have been.

@@ -54,6 +54,8 @@ pub enum ProtocolError {
     },
     /// A text message is not UTF-8 (§8.1).
     InvalidUtf8,
+    /// A compressed message does not inflate (RFC 7692 §7.2.2).
+    CorruptCompression,
     /// The payload of a Close is one byte, half a close code (§5.5.1).
     TruncatedCloseCode,
     /// The close code must not be sent in a frame (§7.4).
@@ -81,7 +83,9 @@ impl ProtocolError {
             | Self::ExpectedContinuation { .. }
             | Self::TruncatedCloseCode
             | Self::InvalidCloseCode { .. } => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 | Self::InvalidCloseReason => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::CorruptCompression | Self::InvalidCloseReason => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::MessageTooLarge { .. } => CloseCode::MESSAGE_TOO_BIG,
             Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
         }
@@ -110,6 +114,7 @@ impl fmt::Display for ProtocolError {
                 write!(f, "a message is cut in too many fragments ({count})")
             }
             Self::InvalidUtf8 => f.write_str("a text message is not UTF-8"),
+            Self::CorruptCompression => f.write_str("a compressed message does not inflate"),
             Self::TruncatedCloseCode => f.write_str("a close frame carries half a close code"),
             Self::InvalidCloseCode { code } => {
                 write!(f, "close code {code} must not be sent in a frame")

@@ -97,6 +97,7 @@ fn describe(args: &ServeArgs) -> Result<ServerBuilder, Failure> {
                 limits.high_water_bytes.min(limits.backpressure_bytes_max / 4);
             limits.low_water_bytes = limits.low_water_bytes.min(limits.high_water_bytes / 4);
             config.close_timeout = args.close_timeout;
+            config.compression = args.compression.clone();
             let (ping_every, dead_after) = (args.ping_every, args.dead_after);
             config.heartbeat = (!args.no_heartbeat).then_some(Heartbeat { ping_every, dead_after });
             if args.echo_streaming {

@@ -1,0 +1,197 @@
+//! Messages compressed as they are sent (RFC 7692 §7.2.1).
+
+use std::mem;
+use std::num::NonZeroU8;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::deflate::{DEFLATE_BITS_MIN, Deflater, Direction, Shape, WINDOW_BITS_MAX};
+use crate::limits::{DEFLATED_BYTES_RETAINED, DEFLATERS_RETAINED, LoopLimits};
+use crate::protocol::message::{PreparedMessage, SendOutcome, encode_frame, whole_header};
+use crate::protocol::sender::Rare;
+use crate::protocol::transmit::Transmit;
+use crate::wire::{Header, Opcode};
+
+/// How a sending half compresses: the bits of its window, and whether that outlives a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeflateKey(NonZeroU8);
+
+const CONTEXT_TAKEOVER: u8 = 0x80;
+
+impl DeflateKey {
+    pub(super) fn new(ours: Direction) -> Self {
+        let takeover = if ours.context_takeover { CONTEXT_TAKEOVER } else { 0 };
+        Self(NonZeroU8::new(ours.window_bits | takeover).expect("no window has 0 bits"))
+    }
+
+    fn window_bits(self) -> u8 {
+        self.0.get() & !CONTEXT_TAKEOVER
+    }
+
+    pub(in crate::protocol) fn has_context_takeover(self) -> bool {
+        self.0.get() & CONTEXT_TAKEOVER != 0
+    }
+}
+
+/// The compressors of a loop.
+#[derive(Debug)]
+pub(in crate::protocol) struct DeflatePool {
+    /// Those that no connection owns, of any shape.
+    free: Vec<Deflater>,
+    in_use: usize,
+    /// Of all compressors.
+    deflater_bytes: usize,
+    pinned_bytes_max: usize,
+    /// Where messages are compressed to.
+    output: Vec<u8>,
+}
+
+impl DeflatePool {
+    pub(in crate::protocol) fn new(limits: &LoopLimits) -> Self {
+        Self {
+            free: Vec::new(),
+            in_use: 0,
+            deflater_bytes: 0,
+            pinned_bytes_max: limits.deflate_bytes_max,
+            output: Vec::new(),
+        }
+    }
+
+    pub(in crate::protocol) fn pinned_bytes(&self) -> usize {
+        self.deflater_bytes + self.output.capacity()
+    }
+
+    /// Compressors that connections own.
+    pub(in crate::protocol) fn deflaters_in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// A compressor that refers to nothing yet, `None` if there is no memory for it.
+    fn take(&mut self, shape: Shape) -> Option<Deflater> {
+        let deflater = match self.free.iter().rposition(|free| free.shape() == shape) {
+            Some(index) => {
+                let mut deflater = self.free.swap_remove(index);
+                deflater.reset();
+                deflater
+            }
+            None => {
+                let bytes_max = self.pinned_bytes_max.checked_sub(shape.pinned_bytes())?;
+                while self.deflater_bytes > bytes_max {
+                    self.deflater_bytes -= self.free.pop()?.shape().pinned_bytes();
+                }
+                self.deflater_bytes += shape.pinned_bytes();
+                Deflater::new(shape)
+            }
+        };
+        self.in_use += 1;
+        Some(deflater)
+    }
+
+    pub(in crate::protocol) fn put_back(&mut self, deflater: Deflater) {
+        self.in_use -= 1;
+        if self.free.len() < DEFLATERS_RETAINED {
+            self.free.push(deflater);
+        } else {
+            self.deflater_bytes -= deflater.shape().pinned_bytes();
+        }
+    }
+
+    /// Compresses a message that refers to nothing; how many bytes of `output` it has.
+    fn compress(&mut self, shape: Shape, payload: &[u8], output: &mut Vec<u8>) -> Option<usize> {
+        let mut deflater = self.take(shape)?;
+        let bytes = deflater.compress(payload, output);
+        self.put_back(deflater);
+        Some(bytes)
+    }
+
+    fn keep_output(&mut self, mut output: Vec<u8>) {
+        if output.capacity() > DEFLATED_BYTES_RETAINED {
+            output = Vec::new();
+        }
+        self.output = output;
+    }
+}
+
+impl Transmit<'_> {
+    /// Sends a message that is worth compressing.
+    #[inline(never)]
+    pub(in crate::protocol) fn send_compressed(
+        &mut self,
+        key: DeflateKey,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> SendOutcome {
+        self.send_with(payload.len(), |transmit| {
+            let mut output = mem::take(&mut transmit.pools.deflate.output);
+            let pushed = match transmit.compress(key, payload, &mut output) {
+                Some(bytes) => {
+                    let header = Header { rsv1: true, ..whole_header(opcode, bytes) };
+                    transmit.offer_or_push(&header, &output[..bytes])
+                }
+                None => transmit.offer_or_push(&whole_header(opcode, payload.len()), payload),
+            };
+            transmit.pools.deflate.keep_output(output);
+            pushed
+        })
+    }
+
+    /// Compresses a message that is taken; how many bytes of `output` it has. `None` if it goes as
+    /// it is: without memory for a compressor, or where that is shorter and nothing will refer to
+    /// it.
+    fn compress(&mut self, key: DeflateKey, payload: &[u8], output: &mut Vec<u8>) -> Option<usize> {
+        let shape = self.config.compression.shape(key.window_bits());
+        let pool = &mut self.pools.deflate;
+        if !key.has_context_takeover() {
+            let bytes = pool.compress(shape, payload, output)?;
+            return (bytes < payload.len()).then_some(bytes);
+        }
+        let Rare { deflater, .. } = &mut **self.sender.rare.get_or_insert_default();
+        if deflater.is_none() {
+            *deflater = Some(pool.take(shape)?);
+        }
+        deflater.as_mut().map(|deflater| deflater.compress(payload, output))
+    }
+
+    /// The frame of a prepared message for a connection without context takeover.
+    pub(in crate::protocol) fn prepared_frame(
+        &mut self,
+        key: DeflateKey,
+        message: &PreparedMessage,
+        variants: &Variants,
+    ) -> Bytes {
+        let shape = self.config.compression.shape(key.window_bits());
+        let variant = &variants.0[usize::from(shape.window_bits - DEFLATE_BITS_MIN)];
+        if let Some(frame) = variant.get() {
+            return frame.clone();
+        }
+        let pool = &mut self.pools.deflate;
+        let mut output = mem::take(&mut pool.output);
+        let frame = match pool.compress(shape, message.payload(), &mut output) {
+            Some(bytes) if bytes < message.payload().len() => {
+                let header = Header { rsv1: true, ..whole_header(message.opcode(), bytes) };
+                encode_frame(&header, &output[..bytes])
+            }
+            _ => message.frame().clone(),
+        };
+        pool.keep_output(output);
+        // Two loops may make it at once: neither waits, and the first one's stays.
+        let _ = variant.set(frame.clone());
+        frame
+    }
+}
+
+/// The compressed frames of a prepared message, by the bits of the window. Each is made by the loop
+/// that first needs it.
+#[derive(Debug, Default)]
+pub(in crate::protocol) struct Variants([OnceLock<Bytes>; WINDOWS]);
+
+/// How many windows there are.
+const WINDOWS: usize = (WINDOW_BITS_MAX - DEFLATE_BITS_MIN + 1) as usize;
+
+impl Variants {
+    /// None yet, for a message and all that are cloned from it.
+    pub(in crate::protocol) fn shared() -> Option<Arc<Self>> {
+        Some(Arc::default())
+    }
+}

@@ -1,0 +1,358 @@
+//! Compressed messages inflated as they arrive (RFC 7692 §7.2.2).
+//!
+//! ```text
+//! input ──unmasked──► a piece ──► Inflater ──► the message's block ──► validated, then lent
+//!                                  ▲ begins with
+//!                               History, what earlier messages have left
+//! ```
+//!
+//! A decompressor belongs to a message while that is under way, and to the loop otherwise; with
+//! context takeover a connection owns its peer's window and nothing else.
+
+use std::num::NonZeroU32;
+
+use slab::Slab;
+
+use crate::deflate::{CorruptData, Direction, History, Inflater, Progress, Stop, WINDOW_BITS_MAX};
+use crate::limits::{INFLATE_BEGIN_COST, INFLATE_INPUT_COST, INFLATERS_RETAINED, LoopLimits};
+use crate::protocol::assembler::{Assembly, AssemblyKey, ReceivePools};
+use crate::protocol::config::{Config, Delivery};
+use crate::protocol::stage::Fault;
+
+/// How a connection's peer compresses, and where its window is: without context takeover there is
+/// none, with it there is one from the first message on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InflateKey(NonZeroU32);
+
+/// What a peer's messages may refer to.
+enum Window {
+    /// Nothing but themselves.
+    None,
+    /// Earlier messages, of which there are none yet.
+    Unmade { bits: u8 },
+    /// Those whose end is in the pool.
+    At(usize),
+}
+
+impl InflateKey {
+    pub(super) fn new(peer: Direction) -> Self {
+        Self::named(if peer.context_takeover { UNMADE + u32::from(peer.window_bits) } else { NONE })
+    }
+
+    fn at(index: usize) -> Self {
+        let name = u32::try_from(index + 1).expect("fewer windows than connections, a u32");
+        debug_assert!(name < UNMADE, "more windows than there can be sockets");
+        Self::named(name)
+    }
+
+    fn named(name: u32) -> Self {
+        Self(NonZeroU32::new(name).expect("no name is zero"))
+    }
+
+    fn window(self) -> Window {
+        match self.0.get() {
+            NONE => Window::None,
+            name @ UNMADE.. => Window::Unmade { bits: (name - UNMADE) as u8 },
+            name => Window::At(name as usize - 1),
+        }
+    }
+}
+
+// Names above those of the windows in the pool.
+const NONE: u32 = u32::MAX;
+const UNMADE: u32 = u32::MAX - 16;
+
+/// The decompressors of a loop, and the windows of all peers that have one.
+#[derive(Debug)]
+pub(in crate::protocol) struct InflatePool {
+    #[expect(clippy::vec_box, reason = "boxed as messages hold them: none is moved")]
+    free: Vec<Box<Inflating>>,
+    in_use: usize,
+    windows: Slab<History>,
+    /// Of all histories, those of messages under way included.
+    history_bytes: usize,
+    pinned_bytes_max: usize,
+}
+
+/// What inflates one message.
+#[derive(Debug)]
+pub(in crate::protocol) struct Inflating {
+    inflater: Inflater,
+    /// What a message that is lent in pieces may refer to, if its peer has no window.
+    history: History,
+    /// Bytes of the message's block that are part of a history.
+    remembered_bytes: usize,
+}
+
+/// What a step has done; what it gave stands at the end of the message's block.
+pub(in crate::protocol) struct Inflated {
+    /// Bytes of the piece that are done with.
+    pub(in crate::protocol) consumed: usize,
+    /// What that counts against the turn's bytes.
+    pub(in crate::protocol) cost: usize,
+    /// What is wrong behind them.
+    pub(in crate::protocol) end: Result<(), Fault>,
+}
+
+impl InflatePool {
+    pub(in crate::protocol) fn new(limits: &LoopLimits) -> Self {
+        Self {
+            free: Vec::new(),
+            in_use: 0,
+            windows: Slab::new(),
+            history_bytes: 0,
+            pinned_bytes_max: limits.inflate_bytes_max,
+        }
+    }
+
+    pub(in crate::protocol) fn pinned_bytes(&self) -> usize {
+        (self.free.len() + self.in_use) * Inflater::PINNED_BYTES + self.history_bytes
+    }
+
+    /// Messages being inflated.
+    pub(in crate::protocol) fn inflaters_in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// Windows of peers.
+    pub(in crate::protocol) fn windows(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// The connection is over.
+    pub(in crate::protocol) fn release(&mut self, key: InflateKey) {
+        if let Window::At(index) = key.window() {
+            self.history_bytes -= self.windows.remove(index).pinned_bytes();
+        }
+    }
+
+    fn take(&mut self) -> Option<Box<Inflating>> {
+        let inflating = match self.free.pop() {
+            Some(inflating) => inflating,
+            None if self.pinned_bytes() + Inflater::PINNED_BYTES > self.pinned_bytes_max => {
+                return None;
+            }
+            None => Box::new(Inflating {
+                inflater: Inflater::new(),
+                history: History::new(WINDOW_BITS_MAX),
+                remembered_bytes: 0,
+            }),
+        };
+        self.in_use += 1;
+        Some(inflating)
+    }
+
+    pub(in crate::protocol) fn put_back(&mut self, mut inflating: Box<Inflating>) {
+        self.in_use -= 1;
+        if self.free.len() < INFLATERS_RETAINED {
+            inflating.history.clear();
+            inflating.remembered_bytes = 0;
+            self.free.push(inflating);
+        } else {
+            self.history_bytes -= inflating.history.pinned_bytes();
+        }
+    }
+
+    /// Has `inflating` begin with all that the peer may refer to, at last `block`, the message so
+    /// far. `begin` says how.
+    fn begin(
+        &self,
+        inflating: &mut Inflating,
+        peer: InflateKey,
+        block: &[u8],
+        begin: fn(&mut Inflater, [&[u8]; 3]),
+    ) {
+        let (older, newer) = match peer.window() {
+            Window::None => inflating.history.as_slices(),
+            Window::Unmade { .. } => (&[][..], &[][..]),
+            Window::At(index) => self.windows[index].as_slices(),
+        };
+        begin(&mut inflating.inflater, [older, newer, &block[inflating.remembered_bytes..]]);
+    }
+
+    /// Keeps the end of `block` for what may refer to it: later messages, or later pieces of one
+    /// that is lent in pieces.
+    fn remember(
+        &mut self,
+        inflating: &mut Inflating,
+        peer: &mut InflateKey,
+        block: &[u8],
+    ) -> Result<(), Fault> {
+        let bytes = &block[inflating.remembered_bytes..];
+        inflating.remembered_bytes = block.len();
+        if let Window::Unmade { bits } = peer.window()
+            && !bytes.is_empty()
+        {
+            *peer = InflateKey::at(self.windows.insert(History::new(bits)));
+        }
+        let history = match peer.window() {
+            Window::At(index) => &mut self.windows[index],
+            Window::None | Window::Unmade { .. } => &mut inflating.history,
+        };
+        let before = history.pinned_bytes();
+        history.append(bytes);
+        self.history_bytes += history.pinned_bytes() - before;
+        if self.pinned_bytes() > self.pinned_bytes_max { Err(Fault::Pool) } else { Ok(()) }
+    }
+}
+
+impl ReceivePools {
+    /// The message that has begun is compressed.
+    pub(in crate::protocol) fn begin_inflating(
+        &mut self,
+        key: AssemblyKey,
+        peer: InflateKey,
+    ) -> Result<(), Fault> {
+        let mut inflating = self.inflate.take().ok_or(Fault::Pool)?;
+        self.inflate.begin(&mut inflating, peer, &[], Inflater::begin);
+        self.get_mut(key).inflating = Some(inflating);
+        Ok(())
+    }
+
+    /// Inflates `piece` behind what is in the message's block, until that has cost `allowance`;
+    /// never past the limit of messages. It stops with input left or with nothing left to say.
+    pub(in crate::protocol) fn inflate(
+        &mut self,
+        key: AssemblyKey,
+        peer: &mut InflateKey,
+        piece: &[u8],
+        config: &Config,
+        allowance: usize,
+    ) -> Inflated {
+        let allowance = match config.delivery {
+            Delivery::Whole => allowance,
+            Delivery::Streaming => {
+                self.forget_piece(key);
+                allowance.min(CHUNK_BYTES)
+            }
+        };
+        let mut step = Inflated { consumed: 0, cost: 0, end: Ok(()) };
+        let mut stop = Stop::InputUsed;
+        while step.end.is_ok() {
+            let rest = &piece[step.consumed..];
+            let goes_on = match rest {
+                [] => stop == Stop::OutputFull,
+                _ => step.cost < allowance,
+            };
+            if !goes_on {
+                break;
+            }
+            match self.feed(key, config, rest.len(), |inflater, room| inflater.inflate(rest, room))
+            {
+                Err(fault) => step.end = Err(fault),
+                Ok(progress) => {
+                    stop = progress.stop;
+                    step.consumed += progress.consumed;
+                    step.cost += progress.produced + progress.consumed * INFLATE_INPUT_COST;
+                    if stop == Stop::FinalBlock {
+                        step.cost += INFLATE_BEGIN_COST;
+                        self.resume(key, *peer);
+                    }
+                }
+            }
+        }
+        if step.end.is_ok() && config.delivery == Delivery::Streaming {
+            step.end = self.remember(key, peer);
+        }
+        step
+    }
+
+    /// The last byte of the message is inflated: so is what its sender took away from the end.
+    pub(in crate::protocol) fn finish_inflating(
+        &mut self,
+        key: AssemblyKey,
+        peer: &mut InflateKey,
+        config: &Config,
+    ) -> Result<(), Fault> {
+        let received_bytes = self.get(key).received_bytes;
+        let block_bytes = self.get(key).payload().len();
+        loop {
+            match self.feed(key, config, 0, Inflater::finish) {
+                Ok(Progress { stop: Stop::FinalBlock, .. }) => break,
+                Ok(_) => {}
+                Err(fault) => {
+                    // What a truncated message makes of that is no part of it.
+                    let assembly = self.get_mut(key);
+                    assembly.received_bytes = received_bytes;
+                    assembly.truncate(block_bytes);
+                    return Err(fault);
+                }
+            }
+        }
+        match peer.window() {
+            Window::None => Ok(()),
+            Window::Unmade { .. } | Window::At(_) => self.remember(key, peer),
+        }
+    }
+
+    /// Gives `feed` the message's decompressor and room for what comes out.
+    fn feed(
+        &mut self,
+        key: AssemblyKey,
+        config: &Config,
+        fed_bytes: usize,
+        feed: impl FnOnce(&mut Inflater, &mut [u8]) -> Result<Progress, CorruptData>,
+    ) -> Result<Progress, Fault> {
+        let left = config.limits.message_bytes_max - self.get(key).received_bytes;
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        if left == 0 {
+            // The message is as long as it may be: whatever it still gives is too much.
+            let progress = feed(self.inflater(key), &mut [0]).map_err(|_| Fault::Compression)?;
+            return if progress.produced == 0 { Ok(progress) } else { Err(Fault::Limit) };
+        }
+        let room = (4 * fed_bytes).clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX).min(left);
+        self.reserve(key, room, room).map_err(|_| Fault::Pool)?;
+        let assembly = self.get_mut(key);
+        let (Some(block), Some(inflating)) = (&mut assembly.block, &mut assembly.inflating) else {
+            unreachable!("a compressed message has a decompressor and now a block")
+        };
+        let spare = block.spare();
+        let room = spare.len().min(left).min(ROOM_BYTES_MAX);
+        let progress = feed(&mut inflating.inflater, &mut spare[..room]);
+        let produced = match progress {
+            Ok(Progress { produced, .. }) | Err(CorruptData { produced }) => produced,
+        };
+        block.advance(produced);
+        assembly.received_bytes += produced as u64;
+        progress.map_err(|_| Fault::Compression)
+    }
+
+    fn inflater(&mut self, key: AssemblyKey) -> &mut Inflater {
+        let inflating = self.get_mut(key).inflating.as_mut();
+        &mut inflating.expect("a compressed message has a decompressor").inflater
+    }
+
+    /// Goes on behind a final block.
+    fn resume(&mut self, key: AssemblyKey, peer: InflateKey) {
+        let Self { assemblies, inflate, .. } = self;
+        let Assembly { block, inflating, .. } = &mut assemblies[key.index()];
+        if let (Some(inflating), Some(block)) = (inflating, block) {
+            inflate.begin(inflating, peer, block.as_slice(), Inflater::resume);
+        }
+    }
+
+    fn remember(&mut self, key: AssemblyKey, peer: &mut InflateKey) -> Result<(), Fault> {
+        let Self { assemblies, inflate, .. } = self;
+        let Assembly { block, inflating, .. } = &mut assemblies[key.index()];
+        match (inflating, block) {
+            (Some(inflating), Some(block)) => inflate.remember(inflating, peer, block.as_slice()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The piece was lent: the next takes its place.
+    fn forget_piece(&mut self, key: AssemblyKey) {
+        let assembly = self.get_mut(key);
+        assembly.truncate(0);
+        if let Some(inflating) = &mut assembly.inflating {
+            inflating.remembered_bytes = 0;
+        }
+    }
+}
+
+/// The least room that is offered to a decompressor: a match and more.
+const ROOM_BYTES_MIN: usize = 512;
+/// The most, so that budgets are looked at in between.
+const ROOM_BYTES_MAX: usize = 16 * 1024;
+/// About so much of a message that is lent in pieces makes one.
+const CHUNK_BYTES: usize = 16 * 1024;

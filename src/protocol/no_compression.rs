@@ -1,0 +1,165 @@
+//! What stands in for `compression` without the feature `deflate`: no connection ever agrees on it,
+//! which these types that have no values tell the compiler.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::assembler::{AssemblyKey, ReceivePools};
+use super::config::Config;
+use super::event::Failure;
+use super::input::Input;
+use super::message::{PreparedMessage, SendOutcome};
+use super::ready::{Ready, Step};
+use super::receiver::Receiver;
+use super::stage::Fault;
+use super::transmit::Transmit;
+use crate::handshake::NegotiatedExtension;
+use crate::http::Extension;
+use crate::limits::LoopLimits;
+use crate::wire::{Opcode, Role};
+
+/// What nobody has agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Agreement {}
+
+#[derive(Clone, Copy, Debug)]
+pub enum DeflateKey {}
+
+#[derive(Clone, Copy, Debug)]
+pub enum InflateKey {}
+
+#[derive(Debug)]
+pub(super) enum Deflater {}
+
+#[derive(Debug)]
+pub(super) enum Inflating {}
+
+#[derive(Debug)]
+pub(super) struct InflatePool;
+
+#[derive(Debug)]
+pub(super) struct DeflatePool;
+
+#[derive(Debug)]
+pub(super) enum Variants {}
+
+impl Config {
+    pub(crate) fn agree<'a>(
+        &self,
+        _: impl IntoIterator<Item = Extension<'a>>,
+    ) -> Option<Agreement> {
+        None
+    }
+
+    pub(super) fn compresses(&self, _: usize) -> bool {
+        false
+    }
+}
+
+pub(crate) fn keys(agreement: &Agreement, _: Role) -> (DeflateKey, InflateKey) {
+    match *agreement {}
+}
+
+impl From<&Agreement> for NegotiatedExtension {
+    fn from(agreement: &Agreement) -> Self {
+        match *agreement {}
+    }
+}
+
+impl InflatePool {
+    pub(super) fn new(_: &LoopLimits) -> Self {
+        Self
+    }
+
+    pub(super) fn pinned_bytes(&self) -> usize {
+        0
+    }
+
+    pub(super) fn inflaters_in_use(&self) -> usize {
+        0
+    }
+
+    pub(super) fn windows(&self) -> usize {
+        0
+    }
+
+    pub(super) fn release(&mut self, key: InflateKey) {
+        match key {}
+    }
+
+    #[expect(clippy::boxed_local, reason = "as with the feature")]
+    pub(super) fn put_back(&mut self, inflating: Box<Inflating>) {
+        match *inflating {}
+    }
+}
+
+impl ReceivePools {
+    pub(super) fn begin_inflating(
+        &mut self,
+        _: AssemblyKey,
+        peer: InflateKey,
+    ) -> Result<(), Fault> {
+        match peer {}
+    }
+}
+
+impl Receiver {
+    pub(super) fn continue_compressed(
+        &mut self,
+        _: &mut Ready,
+        _: &mut Input<'_>,
+        _: &mut ReceivePools,
+        _: &Config,
+    ) -> Result<Step, Failure> {
+        match self.inflate {
+            Some(peer) => match peer {},
+            None => unreachable!("nobody has agreed on compression"),
+        }
+    }
+}
+
+impl DeflatePool {
+    pub(super) fn new(_: &LoopLimits) -> Self {
+        Self
+    }
+
+    pub(super) fn pinned_bytes(&self) -> usize {
+        0
+    }
+
+    pub(super) fn deflaters_in_use(&self) -> usize {
+        0
+    }
+
+    pub(super) fn put_back(&mut self, deflater: Deflater) {
+        match deflater {}
+    }
+}
+
+impl Transmit<'_> {
+    pub(super) fn send_compressed(&mut self, key: DeflateKey, _: Opcode, _: &[u8]) -> SendOutcome {
+        match key {}
+    }
+
+    pub(super) fn prepared_frame(
+        &mut self,
+        key: DeflateKey,
+        _: &PreparedMessage,
+        _: &Variants,
+    ) -> Bytes {
+        match key {}
+    }
+}
+
+impl Variants {
+    pub(super) fn shared() -> Option<Arc<Self>> {
+        None
+    }
+}
+
+impl DeflateKey {
+    pub(super) fn has_context_takeover(self) -> bool {
+        match self {}
+    }
+}
