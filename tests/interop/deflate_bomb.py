@@ -16,6 +16,7 @@ import zlib
 from websockets.asyncio.client import connect
 
 INFLATED = 256 << 20
+LIMIT = 1 << 20
 ROUNDS = 20
 # Four messages up to the limit, in blocks that may be twice as large, what a decompressor and the
 # sockets' bytes take, and as much again for the allocator.
@@ -29,7 +30,8 @@ REQUEST = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 )
-FIN, RSV1, TEXT, BINARY = 0x80, 0x40, 1, 2
+FIN, RSV1, OPCODE = 0x80, 0x40, 0x0f
+TEXT, BINARY, CLOSE = 1, 2, 8
 
 
 def bomb():
@@ -67,6 +69,13 @@ def ways(payload):
     }
 
 
+async def next_frame(reader):
+    first, size = await reader.readexactly(2)
+    if size > 125:
+        size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")
+    return first, await reader.readexactly(size)
+
+
 async def attack(address, writes):
     """The code in the Close frame with which the server answers."""
     reader, writer = await asyncio.open_connection(*address.rsplit(":", 1))
@@ -81,9 +90,12 @@ async def attack(address, writes):
             await asyncio.sleep(0)
 
     sending = asyncio.create_task(send())
-    opcode, length = await reader.readexactly(2)
-    assert opcode == 0x88, f"a frame that begins with {opcode:#x}"
-    code = int.from_bytes((await reader.readexactly(length))[:2], "big")
+    echoed = 0
+    # Piece by piece, a server echoes as far as its limit allows.
+    while (answer := await next_frame(reader))[0] & OPCODE != CLOSE:
+        echoed += len(answer[1])
+    assert echoed <= LIMIT, f"{echoed} bytes came back"
+    code = int.from_bytes(answer[1][:2], "big")
     # The server may well hang up before it has got everything.
     await asyncio.gather(sending, return_exceptions=True)
     writer.close()

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import sys
+import zlib
 
 import aiohttp
 from websockets.asyncio.client import connect
@@ -40,10 +41,16 @@ def watch_frames(ws):
 
 
 def check_frames(ws, seen, messages):
-    """The server compresses what is long enough, and repeats itself only where it may look back."""
+    """The server compresses what is worth it, and looks back where it may, and only there."""
     extension, = ws.protocol.extensions
-    sizes = [len(message.encode() if isinstance(message, str) else message) for message in messages]
-    assert [rsv1 for _, rsv1 in seen] == [size >= THRESHOLD for size in sizes], "RSV1"
+    for (length, rsv1), message in zip(seen, messages, strict=True):
+        plain = message.encode() if isinstance(message, str) else message
+        assert rsv1 or length == len(plain), f"{length} bytes for {len(plain)}"
+        is_long = len(plain) >= THRESHOLD
+        assert is_long or not rsv1, f"{len(plain)} bytes were compressed"
+        # What is random may be sent either way.
+        is_worth_it = is_long and len(zlib.compress(plain)) < 0.8 * len(plain)
+        assert rsv1 or not is_worth_it, f"{len(plain)} bytes were not compressed"
     first, second = (length for length, _ in seen[messages.index(JSON):][:2])
     assert first < len(JSON.encode()) * 0.8, f"a text of {len(JSON)} bytes in {first}"
     if extension.remote_no_context_takeover:
