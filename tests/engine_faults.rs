@@ -4,6 +4,9 @@
 
 #[path = "engine_faults/capacity.rs"]
 mod capacity;
+#[cfg(feature = "deflate")]
+#[path = "engine_faults/compression.rs"]
+mod compression;
 #[path = "engine_faults/ends.rs"]
 mod ends;
 #[path = "engine_faults/errors.rs"]
@@ -19,6 +22,9 @@ mod leaks;
 #[path = "engine_faults/time.rs"]
 mod time;
 
+#[cfg(feature = "deflate")]
+#[path = "support/deflate.rs"]
+mod deflate;
 #[path = "support/sim_bed.rs"]
 mod sim_bed;
 #[path = "support/sim_errno.rs"]

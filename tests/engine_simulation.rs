@@ -8,11 +8,16 @@
 
 #[path = "engine_simulation/actor.rs"]
 mod actor;
+#[path = "engine_simulation/compressing.rs"]
+mod compressing;
 #[path = "engine_simulation/crowd.rs"]
 mod crowd;
 #[path = "engine_simulation/dice.rs"]
 mod dice;
 
+#[cfg(feature = "deflate")]
+#[path = "support/deflate.rs"]
+mod deflate;
 #[path = "support/sim_errno.rs"]
 mod sim_errno;
 #[path = "support/sim_link.rs"]
@@ -34,9 +39,11 @@ use corewire::{
 };
 
 use actor::{Actor, Script};
+use compressing::{Compressing, Inflating};
 use crowd::{Crowd, Ledger, Record, SharedLedger};
 use dice::Dice;
 use sim_net::{Sim, SimNet};
+use sim_peer::Frame;
 use sim_world::Faults;
 
 const SEEDS: u64 = 2_000;
@@ -61,12 +68,20 @@ impl Simulation {
         let (net, sim) = SimNet::new(seed, receive_buffer_bytes);
         sim.0.borrow_mut().faults = faults(&mut dice);
         sim.0.borrow_mut().poll_cost = Duration::from_micros(20);
+        // A message may be inflated over many turns of a small budget, which nobody is told of.
+        sim.0.borrow_mut().idle_polls_max = 400;
         let config = connection_config(&mut dice);
         let queued_bytes_max = config.limits.backpressure_bytes_max
             + MESSAGE_BYTES_MAX
             + config.limits.control_bytes_max
             + 1000;
         let peers = 1 + dice.below(8);
+        let scripts: Vec<Script> = (0..peers)
+            .map(|_| {
+                let compressing = Compressing::with(&config, &mut dice);
+                Script::write(&mut dice, compressing)
+            })
+            .collect();
         let ledger = Ledger::new(peers, queued_bytes_max);
         let crowd = Crowd::new(ledger.clone(), sim.clone());
         let mut reactor = Reactor::new(net, crowd, loop_config(&mut dice));
@@ -74,7 +89,7 @@ impl Simulation {
         let settings = ListenerSettings::new(config);
         let address = reactor.listen(any, &ListenOptions::default(), settings);
         let address = address.expect("nothing else listens");
-        let coming = (0..peers as u16).map(|number| (number, Script::write(&mut dice))).collect();
+        let coming = (0..).zip(scripts).collect();
         Self { reactor, sim, address, ledger, actors: Vec::new(), coming, dice }
     }
 
@@ -170,7 +185,7 @@ impl Simulation {
                 let handed_over = actor.peer.handed_over();
                 let frames = behind_handshake(&handed_over).expect("it is open");
                 let (frames, used) = sim_peer::frames(frames);
-                let arrived = sim_peer::messages(&frames).len();
+                let arrived = messages(&frames).len();
                 assert_eq!(arrived, record.taken.len(), "{number}: output waits for ever");
                 assert_eq!(used, frames_bytes(&handed_over), "{number}: a frame stays torn");
             }
@@ -229,7 +244,7 @@ fn judge_peer(number: usize, record: &Record, handed_over: &[u8]) {
         return;
     };
     let (frames, used) = sim_peer::frames(frames);
-    let arrived = sim_peer::messages(&frames);
+    let arrived = messages(&frames);
     let Some(summary) = record.closes.first() else {
         assert_eq!(used, 0, "{number}: frames without a connection");
         return;
@@ -247,6 +262,12 @@ fn judge_peer(number: usize, record: &Record, handed_over: &[u8]) {
             assert!(record.expected.is_empty(), "{number}: messages were not delivered");
         }
     }
+}
+
+/// The whole messages among frames, with their opcodes.
+fn messages(frames: &[Frame]) -> Vec<(u8, Vec<u8>)> {
+    let mut inflating = Inflating::default();
+    sim_peer::messages_inflated(frames, |payload| inflating.inflate(payload))
 }
 
 /// What follows the 101; `None` if none was sent whole.
@@ -287,6 +308,7 @@ fn connection_config(dice: &mut Dice) -> Config {
     config.limits.high_water_bytes = dice.one_of(&[500, 4_000, 30_000]);
     config.limits.low_water_bytes = dice.one_of(&[0, 100, 400]);
     config.limits.control_bytes_max = dice.one_of(&[200, 2_000]);
+    Compressing::configure(&mut config, dice);
     if dice.chance(25) {
         config.delivery = Delivery::Streaming;
     }

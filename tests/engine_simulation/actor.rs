@@ -1,5 +1,6 @@
 //! Scripted peers: what they say, how fast, and how they leave.
 
+use crate::compressing::Compressing;
 use crate::crowd::Whole;
 use crate::dice::Dice;
 use crate::sim_net::SimPeer;
@@ -46,13 +47,15 @@ pub struct Script {
     /// Where each of them ends.
     ends: Vec<usize>,
     pub leaving: Leaving,
+    compressing: Compressing,
 }
 
 /// The letters of what a handler is asked to do; most ask for an echo.
-const LETTERS: &[u8] = b"eeeeeeeeeeeeebbbpptttosssgzrrrckax";
+const LETTERS: &[u8] = b"eeeeeeeeeeeeeuubbbpptttosssgzrrrckax";
 
 impl Script {
-    pub fn write(dice: &mut Dice) -> Self {
+    /// What a peer says to a server that compresses, or does not, as `compressing` says.
+    pub fn write(dice: &mut Dice, compressing: Compressing) -> Self {
         let leaving = dice.one_of(&[
             Leaving::Politely,
             Leaving::Politely,
@@ -63,8 +66,13 @@ impl Script {
             Leaving::Vanished,
             Leaving::Wrong,
         ]);
-        let mut script =
-            Self { bytes: Vec::new(), messages: Vec::new(), ends: Vec::new(), leaving };
+        let mut script = Self {
+            bytes: Vec::new(),
+            messages: Vec::new(),
+            ends: Vec::new(),
+            leaving,
+            compressing,
+        };
         for _ in 0..dice.below(3) {
             script.bytes.extend(plain_request(dice.one_of(&["/plain", "/plain", "/large"])));
         }
@@ -73,7 +81,7 @@ impl Script {
             1 => return script.ending_in(&upgrade_request("/refuse", "")),
             2 => return script.ending_in(&upgrade_request("/", "Content-Length: 10\r\n")),
             3 => return script.ending_in(&upgrade_request("/", "")[..40]),
-            _ => script.bytes.extend(upgrade_request("/", "")),
+            _ => script.bytes.extend(upgrade_request("/", script.compressing.offer())),
         }
         let is_flooder = dice.chance(15);
         let count = if is_flooder { 200 } else { dice.below(20) };
@@ -108,10 +116,13 @@ impl Script {
         if dice.chance(3) {
             payload.clear();
         }
+        let compressed = if dice.chance(60) { self.compressing.compress(&payload) } else { None };
+        let rsv1 = if compressed.is_some() { 0x40 } else { 0 };
+        let on_the_wire = compressed.as_deref().unwrap_or(&payload);
         if dice.chance(25) {
-            self.add_fragments(dice, opcode, &payload);
+            self.add_fragments(dice, rsv1 | opcode, on_the_wire);
         } else {
-            self.bytes.extend(message(opcode, &payload));
+            self.bytes.extend(masked(0x80 | rsv1 | opcode, on_the_wire));
         }
         self.ends.push(self.bytes.len());
         if dice.chance(10) {

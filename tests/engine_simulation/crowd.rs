@@ -126,6 +126,10 @@ impl Crowd {
                 let outcome = to.send_prepared(&PreparedMessage::binary(payload));
                 self.take(number, outcome, binary);
             }
+            b'u' if *opcode == BINARY => {
+                let outcome = to.send_uncompressed(Message::Binary(payload));
+                self.take(number, outcome, binary);
+            }
             _ if *opcode == TEXT => {
                 let text = std::str::from_utf8(payload).expect("peers write ASCII");
                 let outcome = to.send_text(text);

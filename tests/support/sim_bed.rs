@@ -262,14 +262,26 @@ impl Bed {
         peer
     }
 
+    /// A peer whose opening handshake is over and had further header lines, and the answer's head.
+    pub fn open_with(&mut self, lines: &str) -> (SimPeer, String) {
+        let peer = self.sim.connect(self.address);
+        let head = self.upgrade_with(&peer, lines);
+        (peer, head)
+    }
+
     /// Takes a connected peer through the opening handshake.
     pub fn upgrade(&mut self, peer: &SimPeer) {
-        peer.write_all(&upgrade_request("/", ""));
+        self.upgrade_with(peer, "");
+    }
+
+    fn upgrade_with(&mut self, peer: &SimPeer, lines: &str) -> String {
+        peer.write_all(&upgrade_request("/", lines));
         self.turns(2);
         let answer = peer.read_all();
         let (head, rest) = split_head(&answer).expect("the handshake was answered");
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert!(rest.is_empty(), "nothing follows the answer unasked");
+        head.to_owned()
     }
 
     /// The name of the connection that opened last.

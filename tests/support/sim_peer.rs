@@ -5,6 +5,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub fin: bool,
+    /// RSV1 (RFC 7692 §6).
+    pub compressed: bool,
     pub opcode: u8,
     pub payload: Vec<u8>,
 }
@@ -18,7 +20,7 @@ pub const PONG: u8 = 10;
 
 impl Frame {
     pub fn new(opcode: u8, payload: &[u8]) -> Self {
-        Self { fin: true, opcode, payload: payload.to_vec() }
+        Self { fin: true, compressed: false, opcode, payload: payload.to_vec() }
     }
 
     /// The code of a Close.
@@ -118,9 +120,13 @@ pub fn frames(bytes: &[u8]) -> (Vec<Frame>, usize) {
     while let Some((frame, frame_bytes)) = frame(&bytes[at..]) {
         assert!(frames.iter().all(|frame| frame.opcode != CLOSE), "a frame behind a Close");
         match frame.opcode {
-            CONTINUATION => assert!(in_message, "a continuation without a message"),
+            CONTINUATION => {
+                assert!(in_message && !frame.compressed, "a continuation without a message")
+            }
             TEXT | BINARY => assert!(!in_message, "a message inside a message"),
-            CLOSE | PING | PONG => assert!(frame.fin && frame.payload.len() <= 125),
+            CLOSE | PING | PONG => {
+                assert!(frame.fin && !frame.compressed && frame.payload.len() <= 125);
+            }
             opcode => panic!("opcode {opcode}"),
         }
         if frame.opcode < CLOSE {
@@ -134,7 +140,7 @@ pub fn frames(bytes: &[u8]) -> (Vec<Frame>, usize) {
 
 fn frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     let [first, second] = *bytes.first_chunk()?;
-    assert_eq!((first & 0x70, second & 0x80), (0, 0), "reserved bits or a mask from a server");
+    assert_eq!((first & 0x30, second & 0x80), (0, 0), "reserved bits or a mask from a server");
     let (payload_bytes, header_bytes) = match second {
         126 => (usize::from(u16::from_be_bytes(*bytes[2..].first_chunk()?)), 4),
         127 => (u64::from_be_bytes(*bytes[2..].first_chunk()?) as usize, 10),
@@ -148,20 +154,38 @@ fn frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     assert_eq!(header_bytes, shortest, "a length not in its shortest form");
     let end = header_bytes + payload_bytes;
     let payload = bytes.get(header_bytes..end)?.to_vec();
-    Some((Frame { fin: first & 0x80 != 0, opcode: first & 0x0F, payload }, end))
+    let (fin, compressed) = (first & 0x80 != 0, first & 0x40 != 0);
+    Some((Frame { fin, compressed, opcode: first & 0x0F, payload }, end))
 }
 
 /// The whole messages among frames, with their opcodes.
+///
+/// # Panics
+/// If one is compressed.
 pub fn messages(frames: &[Frame]) -> Vec<(u8, Vec<u8>)> {
+    messages_inflated(frames, |_| panic!("a compressed message without an agreement"))
+}
+
+/// The same, those that are compressed given to `inflate` in their order.
+pub fn messages_inflated(
+    frames: &[Frame],
+    mut inflate: impl FnMut(&[u8]) -> Vec<u8>,
+) -> Vec<(u8, Vec<u8>)> {
     let mut messages = Vec::new();
-    let mut current: Option<(u8, Vec<u8>)> = None;
+    let mut current: Option<Frame> = None;
     for frame in frames.iter().filter(|frame| frame.opcode < CLOSE) {
-        match &mut current {
-            Some((_, payload)) => payload.extend(&frame.payload),
-            None => current = Some((frame.opcode, frame.payload.clone())),
-        }
-        if frame.fin {
-            messages.extend(current.take());
+        let message = match current.take() {
+            Some(begun) => {
+                Frame { payload: [begun.payload, frame.payload.clone()].concat(), ..begun }
+            }
+            None => frame.clone(),
+        };
+        if !frame.fin {
+            current = Some(message);
+        } else if message.compressed {
+            messages.push((message.opcode, inflate(&message.payload)));
+        } else {
+            messages.push((message.opcode, message.payload));
         }
     }
     messages

@@ -79,6 +79,9 @@ pub struct World {
     /// Raised by whoever sees something done: the calls above, and a handler's callbacks.
     pub progress: u64,
     progress_at_poll: u64,
+    /// More polls in a row than this, with nothing told and nothing done, are spinning. Work that
+    /// the loop has put off for one turn is not.
+    pub idle_polls_max: u32,
     /// Polls in a row that told nothing, took no time and saw nothing done since the last.
     pub idle_polls: u32,
 }
@@ -103,6 +106,7 @@ impl World {
             poll_cost: Duration::ZERO,
             progress: 0,
             progress_at_poll: u64::MAX,
+            idle_polls_max: 4,
             idle_polls: 0,
         }
     }
@@ -423,7 +427,7 @@ impl World {
             && self.progress == self.progress_at_poll
             && !is_woken;
         self.idle_polls = if is_idle { self.idle_polls + 1 } else { 0 };
-        assert!(self.idle_polls < IDLE_POLLS_MAX, "the loop spins at {:?}", self.elapsed);
+        assert!(self.idle_polls < self.idle_polls_max, "the loop spins at {:?}", self.elapsed);
         self.progress_at_poll = self.progress;
         self.elapsed += self.poll_cost;
         for event in &events[first..] {
@@ -466,7 +470,3 @@ impl World {
         }
     }
 }
-
-/// More polls in a row than this, with nothing told and nothing done, are spinning. Work that the
-/// loop has put off for one turn is not.
-const IDLE_POLLS_MAX: u32 = 4;
