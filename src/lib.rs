@@ -3,7 +3,7 @@
 //! It comes in two layers. [`Connection`] is the protocol without I/O: bytes and instants go in,
 //! events, bytes and deadlines come out. With the feature `net`, [`Server`] and [`Reactor`] put a
 //! single-threaded event loop over mio around it, one for each core, and call a [`Handler`].
-//! There is no TLS and no compression, and the loop accepts connections but dials none.
+//! There is no TLS, and the loop accepts connections but dials none.
 //!
 //! # A server
 #![cfg_attr(feature = "net", doc = "```no_run")]
@@ -74,7 +74,8 @@
 //! # Features
 //! - `net`, on by default: the loop and the server, on 64-bit Unix. Without it the crate is the
 //!   protocol alone, on any target.
-//! - `deflate`: permessage-deflate (RFC 7692) in its parts, see the module of that name.
+//! - `deflate`: permessage-deflate (RFC 7692), see `Compression`. Off until a configuration says
+//!   otherwise.
 // Without the loop its names in the prose above lead nowhere.
 #![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -187,6 +188,6 @@ pub mod fuzzing {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-#[cfg(all(doctest, feature = "net"))]
+#[cfg(all(doctest, feature = "net", feature = "deflate"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;

@@ -5,6 +5,11 @@
 
 #![cfg(feature = "net")]
 
+#[cfg(feature = "deflate")]
+#[allow(dead_code, reason = "what is compressed here is not inflated")]
+#[path = "support/deflate.rs"]
+mod deflate;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
@@ -94,10 +99,16 @@ struct Bed {
 
 impl Bed {
     fn new(answer: Answer) -> Self {
+        Self::with(answer, "", |_| {})
+    }
+
+    /// A connection whose request has further `lines`.
+    fn with(answer: Answer, lines: &str, change: impl FnOnce(&mut Config)) -> Self {
         let net = MioNet::new(256 << 10).unwrap();
         let mut reactor = Reactor::new(net, Echo(answer), ReactorConfig::new([1; 32]));
         let mut config = Config::new(Role::Server);
         config.limits.message_bytes_max = 4 << 20;
+        change(&mut config);
         let mut options = ListenOptions::default();
         options.sockets.send_buffer_bytes = Some(64 << 10);
         options.sockets.receive_buffer_bytes = Some(64 << 10);
@@ -107,12 +118,19 @@ impl Bed {
         client.set_nonblocking(true).unwrap();
         client.set_nodelay(true).unwrap();
         let mut bed = Self { reactor, client };
-        bed.exchange(
-            &[b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-                Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"],
-            129,
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
+        bed.client.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            bed.turn();
+            let mut some = [0; 256];
+            let bytes = read_some(&mut bed.client, &mut some, 256);
+            answer.extend_from_slice(&some[..bytes]);
+        }
         bed
     }
 
@@ -140,6 +158,27 @@ impl Bed {
 
     fn turn(&mut self) {
         counted(|| self.reactor.turn(Some(Duration::ZERO))).unwrap();
+    }
+
+    /// Writes `pieces` as [`Bed::exchange`] does; the whole frame that comes back.
+    #[cfg(feature = "deflate")]
+    fn echo_compressed(&mut self, pieces: &[&[u8]]) -> Vec<u8> {
+        let mut answer = Vec::new();
+        let mut room = [0; 64 << 10];
+        let mut pieces = pieces.iter();
+        let mut rest: &[u8] = &[];
+        loop {
+            if rest.is_empty() {
+                rest = pieces.next().copied().unwrap_or_default();
+            }
+            rest = &rest[self.client.write(rest).unwrap_or(0)..];
+            self.turn();
+            let bytes = read_some(&mut self.client, &mut room, 64 << 10);
+            answer.extend_from_slice(&room[..bytes]);
+            if frame_bytes(&answer) == Some(answer.len()) {
+                return answer;
+            }
+        }
     }
 
     /// Allocations of the loop for each of `rounds` exchanges, after as many for warm-up.
@@ -172,6 +211,11 @@ fn read_some(client: &mut TcpStream, sink: &mut [u8], missing: usize) -> usize {
 
 /// A masked frame with a key of zeros, so that the payload stands as it is.
 fn frame(first_byte: u8, payload_bytes: usize) -> Vec<u8> {
+    frame_of(first_byte, &vec![b'x'; payload_bytes])
+}
+
+fn frame_of(first_byte: u8, payload: &[u8]) -> Vec<u8> {
+    let payload_bytes = payload.len();
     let mut frame = vec![first_byte];
     match payload_bytes {
         0..126 => frame.push(0x80 | payload_bytes as u8),
@@ -185,8 +229,18 @@ fn frame(first_byte: u8, payload_bytes: usize) -> Vec<u8> {
         }
     }
     frame.extend([0; 4]);
-    frame.resize(frame.len() + payload_bytes, b'x');
+    frame.extend_from_slice(payload);
     frame
+}
+
+/// The length of the frame at the front of what a server has sent.
+#[cfg(feature = "deflate")]
+fn frame_bytes(bytes: &[u8]) -> Option<usize> {
+    Some(match *bytes.get(1)? {
+        126 => 4 + usize::from(u16::from_be_bytes(*bytes[2..].first_chunk()?)),
+        127 => 10 + u64::from_be_bytes(*bytes[2..].first_chunk()?) as usize,
+        short => 2 + usize::from(short),
+    })
 }
 
 /// The size of the echo of so many bytes.
@@ -301,6 +355,41 @@ fn shared_and_prepared_messages_cost_at_most_one_allocation_each() {
             let allocations =
                 bed.allocations_per_exchange(&[&request], echo_bytes(payload_bytes), 20);
             assert!(allocations <= 1, "{payload_bytes} bytes: {allocations}");
+        }
+    }
+}
+
+// With context takeover once the window is full: until then it grows with what has come.
+#[cfg(feature = "deflate")]
+#[test]
+fn compressed_messages_are_echoed_without_an_allocation() {
+    use corewire::{Compression, CompressionMode};
+    use deflate::{Compressor, OFFER};
+
+    let dedicated = CompressionMode::Dedicated { window_bits: 15, mem_level: 8 };
+    for mode in [CompressionMode::Shared, dedicated] {
+        for (payload_bytes, rounds) in [(200, 200), (1 << 10, 40), (64 << 10, 2), (1 << 20, 1)] {
+            let mut bed = Bed::with(Answer::Slice, OFFER, |config| {
+                config.compression = Compression::new(mode).unwrap();
+            });
+            let text: String =
+                (0..payload_bytes / 8).map(|at| format!("{{\"n\":{at}}},")).collect();
+            let payload = &text.as_bytes()[..payload_bytes];
+            let compressed = Compressor::new().compress(payload);
+            let whole = frame_of(0xC2, &compressed);
+            let (front, back) = compressed.split_at(compressed.len() / 2);
+            let fragments = [frame_of(0x42, front), frame_of(0x80, back)].concat();
+            for frames in [&whole, &fragments] {
+                let (head, tail) = frames.split_at(frames.len() / 3);
+                for pieces in [&[frames.as_slice()][..], &[head, tail]] {
+                    let mut round = || bed.echo_compressed(pieces);
+                    assert_eq!(round()[0], 0xC2, "the echo is compressed");
+                    (0..rounds).for_each(|_| drop(round()));
+                    ALLOCATIONS.set(0);
+                    (0..rounds).for_each(|_| drop(round()));
+                    assert_eq!(ALLOCATIONS.get(), 0, "{mode:?}, {payload_bytes} bytes");
+                }
+            }
         }
     }
 }

@@ -68,8 +68,34 @@ impl Connection {
         Self { receiver: Receiver::new(None), sender, config }
     }
 
-    /// The same, when the handshake has agreed on compression: before anything is sent or handled.
-    /// [`Config::compression`] says what is compressed.
+    /// The same, when the handshake has agreed on compression (RFC 7692): before anything is sent or
+    /// handled. Of what is sent, [`Config::compression`] says what is compressed and how.
+    ///
+    /// ```
+    /// use corewire::{Compression, CompressionMode, Config, Connection, Event};
+    /// use corewire::{LoopLimits, NoSink, Pools, Role};
+    /// use std::{io::IoSlice, time::Instant};
+    ///
+    /// let mut config = Config::new(Role::Client);
+    /// config.compression = Compression::new(CompressionMode::Shared)?;
+    /// let offer = config.compression.offer().expect("compression is not disabled");
+    /// // What the server answers to that, by opening::verify.
+    /// let answer = [("server_no_context_takeover", None), ("client_no_context_takeover", None)];
+    /// let agreement = offer.conclude(answer)?;
+    ///
+    /// let now = Instant::now();
+    /// let mut pools = Pools::new(&LoopLimits::default(), now, [7; 32]);
+    /// let mut client = Connection::new(config, now, &pools).with_compression(&agreement);
+    /// // The first example of RFC 7692 §7.2.3.
+    /// let mut input = *b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00";
+    /// let mut events = client.handle_input(&mut input, now, &mut pools);
+    /// assert_eq!(events.next().map(|(event, _)| event), Some(Event::Text("Hello")));
+    ///
+    /// let text = "again and ".repeat(100);
+    /// let _ = client.transmit(now, &mut pools, &mut NoSink).send_text(&text);
+    /// assert!(client.queued_bytes() < 50);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn with_compression(self, agreement: &crate::deflate::Agreement) -> Self {
