@@ -4,10 +4,17 @@
 //! ones, where ends vanish, connections break and queues overflow, what arrives is a prefix and the
 //! close summary accounts for the rest.
 
+#[cfg(feature = "deflate")]
+#[path = "pair_simulation/compression.rs"]
+mod compression;
+#[cfg(not(feature = "deflate"))]
+#[path = "pair_simulation/no_compression.rs"]
+mod compression;
 mod support;
 
 use std::time::Duration;
 
+use compression::{Agreed, Reader};
 use corewire::{
     CloseCode, CloseSummary, Config, Delivery, Event, Heartbeat, Opcode, OverflowPolicy, Part,
     PreparedMessage, Role, Transmit,
@@ -42,6 +49,7 @@ struct Said {
 struct Conversation {
     pair: Pair,
     said: [Said; 2],
+    agreed: Agreed,
     weather: Weather,
     payload_bytes_max: usize,
 }
@@ -82,12 +90,13 @@ impl Conversation {
     fn new(seed: u64, weather: Weather) -> Self {
         let mut rng = Rng::new(seed);
         let faults = Faults::random(&mut rng);
-        let client = config(Role::Client, weather, &mut rng);
-        let server = config(Role::Server, weather, &mut rng);
+        let mut configs = [Role::Client, Role::Server].map(|role| config(role, weather, &mut rng));
+        let agreed = Agreed::choose(&mut configs, &mut rng);
         // A slow network is given less to carry.
         let payload_bytes_max = (faults.delivered_bytes_max * 60).min(70_000);
-        let pair = Pair::new(seed, faults, [client, server]);
-        Self { pair, said: Default::default(), weather, payload_bytes_max }
+        let pair = Pair::new(seed, faults, configs);
+        let pair = pair.map_endpoints(|endpoint| agreed.apply(endpoint));
+        Self { pair, said: Default::default(), agreed, weather, payload_bytes_max }
     }
 
     fn payload(&mut self) -> Vec<u8> {
@@ -209,7 +218,7 @@ impl Conversation {
     }
 
     fn judge(self) -> u64 {
-        let Self { pair, said, weather, .. } = self;
+        let Self { pair, said, agreed, weather, .. } = self;
         let trace = pair.trace();
         let [client, server] = pair.ends;
         let heard = [messages(&server.seen), messages(&client.seen)];
@@ -218,7 +227,8 @@ impl Conversation {
             let role = end.endpoint.role;
             let queued_bytes = end.endpoint.connection.queued_bytes() as u64;
             let summary = end.endpoint.finish();
-            judge_written(&end.written, role, &said[index].messages, &summary);
+            let reader = agreed.reader(role);
+            judge_written(&end.written, role, reader, &said[index].messages, &summary);
             assert_eq!(summary.unsent_bytes, queued_bytes);
             let sent = &said[index].messages;
             assert!(sent.starts_with(&heard[index]), "in order, exactly once");
@@ -237,15 +247,23 @@ impl Conversation {
 
 /// What the network took from one end: frames as the RFC wants them, and with the messages that the
 /// summary counts as unsent exactly those that were sent.
-fn judge_written(wire: &[u8], role: Role, sent: &[Message], summary: &CloseSummary) {
+fn judge_written(
+    wire: &[u8],
+    role: Role,
+    mut reader: Reader,
+    sent: &[Message],
+    summary: &CloseSummary,
+) {
     let (frames, _torn) = naive::parse(wire);
     let close = frames.iter().position(|frame| frame.opcode == CLOSE);
     assert!(close.is_none_or(|index| index + 1 == frames.len()), "nothing follows a Close");
-    assert!(frames.iter().all(|frame| frame.rsv == 0));
+    assert!(frames.iter().all(|frame| frame.rsv == 0 || frame.is_data()));
     assert!(frames.iter().all(|frame| frame.key.is_some() == (role == Role::Client)));
     let mut written = Vec::new();
     let mut parts: Option<Message> = None;
-    for Frame { fin, opcode, payload, .. } in frames.into_iter().filter(Frame::is_data) {
+    for frame in frames.into_iter().filter(Frame::is_data) {
+        let payload = reader.read(&frame);
+        let Frame { fin, opcode, .. } = frame;
         let (opcode, mut joined) = parts.take().unwrap_or((opcode, Vec::new()));
         joined.extend(payload);
         if fin {

@@ -1,6 +1,9 @@
 //! The same bytes in any pieces give the same events and the same answers, for good and bad input,
 //! in both roles, assembled and streamed.
 
+#[cfg(feature = "deflate")]
+#[path = "split_invariance/compressed.rs"]
+mod compressed;
 mod support;
 
 use corewire::{Config, Delivery, Event, Role, SendOutcome, Transmit};
@@ -169,7 +172,10 @@ enum Write {
 }
 
 fn run(setting: Setting, pieces: &[&[u8]], write: Write) -> Outcome {
-    let mut endpoint = setting.endpoint();
+    run_on(setting.endpoint(), pieces, write)
+}
+
+fn run_on(mut endpoint: Endpoint, pieces: &[&[u8]], write: Write) -> Outcome {
     let mut seen = Vec::new();
     let mut output = Vec::new();
     for piece in pieces {

@@ -171,14 +171,14 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// What a compressor owns, roughly, by the arithmetic of zlib's manual: 256 KiB with 15 bits
-    /// and memory level 8.
+    /// What a compressor owns, by the arithmetic of `zlib-rs`: the window twice and as much of
+    /// chains, the heads of all chains, seven bytes for each symbol of a block, and its state.
     pub const fn pinned_bytes(self) -> usize {
-        (1 << (self.window_bits + 2)) + (1 << (self.mem_level + 9))
+        (4 << self.window_bits) + (128 << 10) + (7 << (self.mem_level + 6)) + (8 << 10)
     }
 }
 
-/// Compresses messages. Each may refer to those before it, back to the last [`Deflater::reset`].
+/// Compresses messages. Each may refer to those before it, back to the last [`Deflater::begin`].
 pub struct Deflater {
     zlib: Deflate,
     shape: Shape,
@@ -210,9 +210,14 @@ impl Deflater {
         self.shape
     }
 
-    /// Forgets all messages.
-    pub fn reset(&mut self) {
+    /// Forgets all messages but for what `history` holds of them, the older piece first.
+    pub fn begin(&mut self, history: [&[u8]; 2]) {
         self.zlib.reset();
+        for piece in history.into_iter().filter(|piece| !piece.is_empty()) {
+            self.zlib
+                .set_dictionary(piece)
+                .expect("a raw stream takes a dictionary between blocks");
+        }
     }
 
     /// Compresses a message into the front of `output`, which grows as needed and keeps its size;
@@ -431,7 +436,7 @@ mod tests {
         for len in 0..noise.len() {
             for size in 0..8 {
                 let mut output = vec![0; len + size];
-                deflater.reset();
+                deflater.begin([&[]; 2]);
                 let bytes = deflater.compress(&noise[..len], &mut output);
                 assert_eq!(inflated_by_miniz(&output[..bytes]), &noise[..len]);
             }
@@ -477,10 +482,29 @@ mod tests {
                 }).collect();
                 let earlier = match context_takeover {
                     true => { let (a, b) = history.as_slices(); [a, b].concat() }
-                    false => { deflater.reset(); Vec::new() }
+                    false => { deflater.begin([&[]; 2]); Vec::new() }
                 };
                 let bytes = deflater.compress(&message, &mut output);
                 let again = inflate(&mut inflater, &earlier, &output[..bytes], step, room);
+                prop_assert_eq!(again.as_deref(), Ok(&message[..]));
+                history.append(&message);
+            }
+        }
+
+        #[test]
+        fn compressor_that_begins_with_the_history_refers_to_no_more_than_that(
+            messages in prop::collection::vec(prop::collection::vec(0..6u8, 0..900), 1..8),
+            window_bits in 9..=15u8,
+            level in 1..=9u8,
+        ) {
+            let (mut deflater, mut inflater) = (deflater(window_bits, level, 5), Inflater::new());
+            let (mut history, mut output) = (crate::deflate::History::new(window_bits), Vec::new());
+            for message in messages {
+                let (older, newer) = history.as_slices();
+                deflater.begin([older, newer]);
+                let bytes = deflater.compress(&message, &mut output);
+                let earlier = [older, newer].concat();
+                let again = inflate(&mut inflater, &earlier, &output[..bytes], 5000, 5000);
                 prop_assert_eq!(again.as_deref(), Ok(&message[..]));
                 history.append(&message);
             }

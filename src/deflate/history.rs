@@ -48,6 +48,11 @@ impl History {
         self.bytes.capacity()
     }
 
+    /// The most memory that may ever be held.
+    pub const fn pinned_bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Makes room by doubling, but for no more than can ever be remembered.
     fn reserve(&mut self, more: usize) {
         let need = self.bytes.len() + more;

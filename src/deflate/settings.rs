@@ -10,13 +10,10 @@ use crate::http::Extension;
 
 /// Whether and how messages are compressed: permessage-deflate (RFC 7692). Default: not at all.
 ///
-/// Compression takes much more time than sending does, and memory for every connection that keeps
-/// its window:
-///
-/// | mode | owned by an idle connection |
-/// | --- | --- |
-/// | `Disabled`, `Shared` | nothing |
-/// | `Dedicated` | once it has sent something compressed, a compressor of `2^(window_bits + 2) + 2^(mem_level + 9)` bytes; once it has received something, what its peer may refer to, up to `2^peer_window_bits` bytes |
+/// Compression takes much more time than sending does. Without context takeover an idle connection
+/// owns nothing for it. With it, once a message was received, up to `2^peer_window_bits` bytes; once
+/// one was sent, the window of `2^window_bits` bytes, or above 12 bits a compressor of
+/// `2^(window_bits + 2) + 7 * 2^(mem_level + 6)` bytes and 136 KiB.
 ///
 /// It also tells whoever sees the sizes of messages something of their content: where one message,
 /// or the window, holds both a secret and what an attacker chose, the secret can be guessed byte by
@@ -49,7 +46,7 @@ pub enum CompressionMode {
     Dedicated {
         /// The logarithm of our window's size in bytes, 9 to 15. The peer may ask for less.
         window_bits: u8,
-        /// How much memory finds repetitions, 1 to 9: `2^(mem_level + 9)` bytes.
+        /// How much memory a compressor has for the symbols of a block, 1 to 9.
         mem_level: u8,
     },
 }

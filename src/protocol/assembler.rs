@@ -184,10 +184,11 @@ impl AssemblyKey {
     }
 }
 
-/// The most that a message within the limit may take on the wire when it is compressed: fixed codes
-/// make nine bits of a byte (RFC 1951 §3.2.6), and small blocks have headers.
+/// The most that a message within the limit can take on the wire when it is compressed. What does
+/// not get shorter gets longer: by an eighth in fixed codes, of which the longest have nine bits
+/// (RFC 1951 §3.2.6), and by the headers of blocks, of which a flush makes one for each fragment.
 const fn compressed_bytes_max(message_bytes_max: u64) -> u64 {
-    message_bytes_max.saturating_add(message_bytes_max / 8).saturating_add(1024)
+    message_bytes_max.saturating_add(message_bytes_max / 4).saturating_add(1024)
 }
 
 impl Assembly {

@@ -30,7 +30,7 @@ pub enum DeflateKey {}
 pub enum InflateKey {}
 
 #[derive(Debug)]
-pub(super) enum Deflater {}
+pub(super) enum Takeover {}
 
 #[derive(Debug)]
 pub(super) enum Inflating {}
@@ -128,12 +128,12 @@ impl DeflatePool {
         0
     }
 
-    pub(super) fn deflaters_in_use(&self) -> usize {
+    pub(super) fn takeovers(&self) -> usize {
         0
     }
 
-    pub(super) fn put_back(&mut self, deflater: Deflater) {
-        match deflater {}
+    pub(super) fn release(&mut self, takeover: Takeover) {
+        match takeover {}
     }
 }
 

@@ -44,8 +44,9 @@ pub struct PoolsInUse {
     pub inflaters: usize,
     /// What connections keep of their peers' messages because later ones may refer to it.
     pub windows: usize,
-    /// Compressors of single connections.
-    pub deflaters: usize,
+    /// What connections keep of what they have sent because later messages may refer to it: a
+    /// window or a whole compressor each.
+    pub takeovers: usize,
 }
 
 impl Pools {
@@ -79,7 +80,7 @@ impl Pools {
             segments: self.send.outbox.segments(),
             inflaters: self.receive.inflaters(),
             windows: self.receive.windows(),
-            deflaters: self.send.deflaters(),
+            takeovers: self.send.takeovers(),
         }
     }
 }
@@ -90,8 +91,8 @@ impl SendPools {
         self.outbox.pinned_bytes() + self.deflate.pinned_bytes()
     }
 
-    /// Compressors of single connections.
-    pub(crate) fn deflaters(&self) -> usize {
-        self.deflate.deflaters_in_use()
+    /// Windows and compressors of single connections.
+    pub(crate) fn takeovers(&self) -> usize {
+        self.deflate.takeovers()
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::compression::{DeflateKey, Deflater};
+use super::compression::{DeflateKey, Takeover};
 use super::config::Config;
 use super::event::Failure;
 use super::pools::SendPools;
@@ -39,8 +39,8 @@ pub struct Sender {
 pub(super) struct Rare {
     /// The collapsed pong that waits in the outbox; newer pings replace its payload.
     pub(super) waiting_pong: Option<SegmentKey>,
-    /// A compressor whose messages refer to earlier ones, from the first one on.
-    pub(super) deflater: Option<Deflater>,
+    /// What messages refer to with context takeover, from the first one on.
+    pub(super) takeover: Option<Takeover>,
 }
 
 /// The latest heartbeat ping, on its way and back.
@@ -238,7 +238,7 @@ impl Sender {
     #[cold]
     fn forget_waiting_pong(&mut self) {
         match &mut self.rare {
-            Some(rare) if rare.deflater.is_some() => rare.waiting_pong = None,
+            Some(rare) if rare.takeover.is_some() => rare.waiting_pong = None,
             _ => self.rare = None,
         }
     }
@@ -404,8 +404,8 @@ impl Sender {
     pub(crate) fn finish(mut self, incomplete_bytes: u64, pools: &mut SendPools) -> CloseSummary {
         let unsent = self.unsent(pools);
         self.outbox.clear(&mut pools.outbox);
-        if let Some(deflater) = self.rare.and_then(|rare| rare.deflater) {
-            pools.deflate.put_back(deflater);
+        if let Some(takeover) = self.rare.and_then(|rare| rare.takeover) {
+            pools.deflate.release(takeover);
         }
         let ending = self
             .state

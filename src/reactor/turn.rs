@@ -272,7 +272,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             segments: self.shared.pools.outbox.segments(),
             inflaters: self.receive_pools.inflaters(),
             windows: self.receive_pools.windows(),
-            deflaters: self.shared.pools.deflaters(),
+            takeovers: self.shared.pools.takeovers(),
             pinned_bytes: self.pinned_bytes(),
             retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }
@@ -420,8 +420,9 @@ pub struct Usage {
     pub inflaters: usize,
     /// What connections keep of their peers' messages because later ones may refer to it.
     pub windows: usize,
-    /// Compressors of single connections.
-    pub deflaters: usize,
+    /// What connections keep of what they have sent because later messages may refer to it: a
+    /// window or a whole compressor each.
+    pub takeovers: usize,
     /// Bytes of slots, timers, blocks, send queues, compressors and windows, in use or kept; what is queued by reference
     /// counts once for each connection.
     pub pinned_bytes: usize,

@@ -7,6 +7,8 @@
 mod support;
 
 mod closing;
+#[cfg(feature = "deflate")]
+mod compression;
 mod control;
 mod fragmentation;
 mod framing;

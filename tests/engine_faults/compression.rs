@@ -82,9 +82,9 @@ fn messages_are_echoed_in_both_modes_and_an_idle_shared_connection_owns_nothing(
             let echoed = messages_inflated(&frames, |payload| theirs.inflate(payload));
             assert_eq!(echoed, [(TEXT, text.into_bytes())]);
         }
-        let Usage { inflaters, windows, deflaters, .. } = bed.reactor.usage();
+        let Usage { inflaters, windows, takeovers, .. } = bed.reactor.usage();
         let owned = usize::from(mode == DEDICATED);
-        assert_eq!((inflaters, windows, deflaters), (0, owned, owned));
+        assert_eq!((inflaters, windows, takeovers), (0, owned, owned));
         peer.fin();
         bed.run_for(Duration::from_secs(10));
         bed.assert_empty();

@@ -95,6 +95,12 @@ impl Pair {
         Self { ends, rng: Rng::new(seed), faults, trace: 0xCBF2_9CE4_8422_2325 }
     }
 
+    /// The same with both ends changed before anything happens.
+    pub fn map_endpoints(self, mut map: impl FnMut(Endpoint) -> Endpoint) -> Self {
+        let ends = self.ends.map(|end| End { endpoint: map(end.endpoint), ..end });
+        Self { ends, ..self }
+    }
+
     pub fn trace(&self) -> u64 {
         self.trace
     }

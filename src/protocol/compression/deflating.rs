@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::deflate::{DEFLATE_BITS_MIN, Deflater, Direction, Shape, WINDOW_BITS_MAX};
-use crate::limits::{DEFLATED_BYTES_RETAINED, DEFLATERS_RETAINED, LoopLimits};
+use crate::deflate::{DEFLATE_BITS_MIN, Deflater, Direction, History, Shape, WINDOW_BITS_MAX};
+use crate::limits::{
+    DEFLATED_BYTES_RETAINED, DEFLATER_WINDOW_BITS_MIN, DEFLATERS_RETAINED, LoopLimits,
+};
 use crate::protocol::message::{PreparedMessage, SendOutcome, encode_frame, whole_header};
 use crate::protocol::sender::Rare;
 use crate::protocol::transmit::Transmit;
@@ -39,67 +41,107 @@ impl DeflateKey {
 pub(in crate::protocol) struct DeflatePool {
     /// Those that no connection owns, of any shape.
     free: Vec<Deflater>,
-    in_use: usize,
-    /// Of all compressors.
-    deflater_bytes: usize,
+    takeovers: usize,
+    /// Of all compressors and windows.
+    used_bytes: usize,
     pinned_bytes_max: usize,
     /// Where messages are compressed to.
     output: Vec<u8>,
+}
+
+/// What a connection keeps so that a message may refer to those before it.
+#[derive(Debug)]
+pub(in crate::protocol) enum Takeover {
+    /// A compressor with all that it remembers.
+    Compressor(Deflater),
+    /// What a compressor of the loop begins each message with.
+    Window(History),
 }
 
 impl DeflatePool {
     pub(in crate::protocol) fn new(limits: &LoopLimits) -> Self {
         Self {
             free: Vec::new(),
-            in_use: 0,
-            deflater_bytes: 0,
+            takeovers: 0,
+            used_bytes: 0,
             pinned_bytes_max: limits.deflate_bytes_max,
             output: Vec::new(),
         }
     }
 
     pub(in crate::protocol) fn pinned_bytes(&self) -> usize {
-        self.deflater_bytes + self.output.capacity()
+        self.used_bytes + self.output.capacity()
     }
 
-    /// Compressors that connections own.
-    pub(in crate::protocol) fn deflaters_in_use(&self) -> usize {
-        self.in_use
+    /// Windows and compressors that connections own.
+    pub(in crate::protocol) fn takeovers(&self) -> usize {
+        self.takeovers
     }
 
-    /// A compressor that refers to nothing yet, `None` if there is no memory for it.
-    fn take(&mut self, shape: Shape) -> Option<Deflater> {
-        let deflater = match self.free.iter().rposition(|free| free.shape() == shape) {
-            Some(index) => {
-                let mut deflater = self.free.swap_remove(index);
-                deflater.reset();
-                deflater
-            }
-            None => {
-                let bytes_max = self.pinned_bytes_max.checked_sub(shape.pinned_bytes())?;
-                while self.deflater_bytes > bytes_max {
-                    self.deflater_bytes -= self.free.pop()?.shape().pinned_bytes();
-                }
-                self.deflater_bytes += shape.pinned_bytes();
-                Deflater::new(shape)
-            }
-        };
-        self.in_use += 1;
-        Some(deflater)
-    }
-
-    pub(in crate::protocol) fn put_back(&mut self, deflater: Deflater) {
-        self.in_use -= 1;
-        if self.free.len() < DEFLATERS_RETAINED {
-            self.free.push(deflater);
-        } else {
-            self.deflater_bytes -= deflater.shape().pinned_bytes();
+    /// The connection is over.
+    pub(in crate::protocol) fn release(&mut self, takeover: Takeover) {
+        self.takeovers -= 1;
+        match takeover {
+            Takeover::Compressor(deflater) => self.put_back(deflater),
+            Takeover::Window(window) => self.used_bytes -= window.pinned_bytes_max(),
         }
     }
 
-    /// Compresses a message that refers to nothing; how many bytes of `output` it has.
-    fn compress(&mut self, shape: Shape, payload: &[u8], output: &mut Vec<u8>) -> Option<usize> {
+    /// What a connection needs for messages that refer to each other, `None` if there is no memory
+    /// for it.
+    fn take_over(&mut self, shape: Shape) -> Option<Takeover> {
+        let takeover = if shape.window_bits < DEFLATER_WINDOW_BITS_MIN {
+            let window = History::new(shape.window_bits);
+            // All of it at once: a message that was compressed has to be remembered.
+            self.reserve(window.pinned_bytes_max())?;
+            Takeover::Window(window)
+        } else {
+            let mut deflater = self.take(shape)?;
+            deflater.begin([&[]; 2]);
+            Takeover::Compressor(deflater)
+        };
+        self.takeovers += 1;
+        Some(takeover)
+    }
+
+    /// A compressor that has not begun, `None` if there is no memory for it.
+    fn take(&mut self, shape: Shape) -> Option<Deflater> {
+        if let Some(index) = self.free.iter().rposition(|free| free.shape() == shape) {
+            return Some(self.free.swap_remove(index));
+        }
+        self.reserve(shape.pinned_bytes())?;
+        Some(Deflater::new(shape))
+    }
+
+    /// Counts `bytes` in, at the expense of what is free if need be.
+    fn reserve(&mut self, bytes: usize) -> Option<()> {
+        let used_bytes_max = self.pinned_bytes_max.checked_sub(bytes)?;
+        while self.used_bytes > used_bytes_max {
+            self.used_bytes -= self.free.pop()?.shape().pinned_bytes();
+        }
+        self.used_bytes += bytes;
+        Some(())
+    }
+
+    fn put_back(&mut self, deflater: Deflater) {
+        if self.free.len() < DEFLATERS_RETAINED {
+            self.free.push(deflater);
+        } else {
+            self.used_bytes -= deflater.shape().pinned_bytes();
+        }
+    }
+
+    /// Compresses a message that may refer to `history`, by a compressor of the loop; how many
+    /// bytes of `output` it has.
+    fn compress(
+        &mut self,
+        shape: Shape,
+        history: [&[u8]; 2],
+        payload: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Option<usize> {
         let mut deflater = self.take(shape)?;
+        deflater.begin(history);
         let bytes = deflater.compress(payload, output);
         self.put_back(deflater);
         Some(bytes)
@@ -143,14 +185,22 @@ impl Transmit<'_> {
         let shape = self.config.compression.shape(key.window_bits());
         let pool = &mut self.pools.deflate;
         if !key.has_context_takeover() {
-            let bytes = pool.compress(shape, payload, output)?;
+            let bytes = pool.compress(shape, [&[]; 2], payload, output)?;
             return (bytes < payload.len()).then_some(bytes);
         }
-        let Rare { deflater, .. } = &mut **self.sender.rare.get_or_insert_default();
-        if deflater.is_none() {
-            *deflater = Some(pool.take(shape)?);
+        let Rare { takeover, .. } = &mut **self.sender.rare.get_or_insert_default();
+        if takeover.is_none() {
+            *takeover = pool.take_over(shape);
         }
-        deflater.as_mut().map(|deflater| deflater.compress(payload, output))
+        match takeover.as_mut()? {
+            Takeover::Compressor(deflater) => Some(deflater.compress(payload, output)),
+            Takeover::Window(window) => {
+                let (older, newer) = window.as_slices();
+                let bytes = pool.compress(shape, [older, newer], payload, output)?;
+                window.append(payload);
+                Some(bytes)
+            }
+        }
     }
 
     /// The frame of a prepared message for a connection without context takeover.
@@ -167,7 +217,7 @@ impl Transmit<'_> {
         }
         let pool = &mut self.pools.deflate;
         let mut output = mem::take(&mut pool.output);
-        let frame = match pool.compress(shape, message.payload(), &mut output) {
+        let frame = match pool.compress(shape, [&[]; 2], message.payload(), &mut output) {
             Some(bytes) if bytes < message.payload().len() => {
                 let header = Header { rsv1: true, ..whole_header(message.opcode(), bytes) };
                 encode_frame(&header, &output[..bytes])

@@ -296,9 +296,15 @@ impl ReceivePools {
         let left = config.limits.message_bytes_max - self.get(key).received_bytes;
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if left == 0 {
-            // The message is as long as it may be: whatever it still gives is too much.
-            let progress = feed(self.inflater(key), &mut [0]).map_err(|_| Fault::Compression)?;
-            return if progress.produced == 0 { Ok(progress) } else { Err(Fault::Limit) };
+            // The message is as long as it may be: whatever it still gives is too much, even if
+            // something corrupt comes right behind it.
+            return match feed(self.inflater(key), &mut [0]) {
+                Ok(Progress { produced: 1.., .. }) | Err(CorruptData { produced: 1.. }) => {
+                    Err(Fault::Limit)
+                }
+                Ok(progress) => Ok(progress),
+                Err(CorruptData { produced: 0 }) => Err(Fault::Compression),
+            };
         }
         let room = (4 * fed_bytes).clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX).min(left);
         self.reserve(key, room, room).map_err(|_| Fault::Pool)?;

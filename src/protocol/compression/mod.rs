@@ -5,9 +5,8 @@ mod inflating;
 mod receiving;
 
 pub(crate) use crate::deflate::Agreement;
-pub(in crate::protocol) use crate::deflate::Deflater;
 pub use deflating::DeflateKey;
-pub(in crate::protocol) use deflating::{DeflatePool, Variants};
+pub(in crate::protocol) use deflating::{DeflatePool, Takeover, Variants};
 pub use inflating::InflateKey;
 pub(in crate::protocol) use inflating::{InflatePool, Inflating};
 

@@ -83,7 +83,9 @@ impl Receiver {
             assembly.utf8 = utf8;
         }
         let piece_bytes = assembly.payload().len() - start;
-        if config.delivery == Delivery::Streaming {
+        // Where nothing is lent, `ready` is for the frame behind this one.
+        let is_ready = config.delivery == Delivery::Streaming && (piece_bytes > 0 || ready.fin);
+        if is_ready {
             (ready.source, ready.assembly) = (Source::Piece, Some(key));
         }
         if let Err(fault) = end {
@@ -92,7 +94,6 @@ impl Receiver {
         if ready.fin {
             return self.end_message(key, ready, pools, config);
         }
-        let is_ready = config.delivery == Delivery::Streaming && piece_bytes > 0;
         Ok(if is_ready { Step::Ready } else { Step::Continue })
     }
 }
