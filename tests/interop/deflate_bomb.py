@@ -21,7 +21,7 @@ ROUNDS = 20
 # Four messages up to the limit, in blocks that may be twice as large, what a decompressor and the
 # sockets' bytes take, and as much again for the allocator.
 GROWTH_MAX = 16 << 20
-LATENCY_MAX = 0.5
+LATENCY_MAX = 1
 TIMEOUT = 60
 NEIGHBOURS = "I would like to be heard. " * 40
 
