@@ -14,8 +14,8 @@ use super::negotiate::{DEFLATE_BITS_MIN, WINDOW_BITS_MAX};
 /// [`Inflater::finish`].
 pub struct Inflater {
     zlib: Inflate,
-    /// How many bytes of [`ENDING`] were fed.
-    ending_at: usize,
+    /// How many bytes of [`FLUSHED`] were fed behind the payload.
+    flushed_at: usize,
     /// Why it went no further the last time. `FinalBlock` holds until something comes behind it.
     last: Stop,
 }
@@ -58,11 +58,6 @@ impl fmt::Display for CorruptData {
 
 impl std::error::Error for CorruptData {}
 
-/// What is fed behind a payload: the four bytes that its sender took away (RFC 7692 §7.2.2), then an
-/// empty block that calls itself the last one. Only a stream that was whole ends with it, or with
-/// the four bytes.
-const ENDING: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
-
 impl Inflater {
     /// What it owns, roughly: zlib's window and tables.
     pub const PINNED_BYTES: usize = 48 * 1024;
@@ -70,7 +65,7 @@ impl Inflater {
     /// Allocates a decompressor, ready for a message that refers to nothing.
     pub fn new() -> Self {
         let zlib = Inflate::new(false, WINDOW_BITS_MAX);
-        Self { zlib, ending_at: 0, last: Stop::InputUsed }
+        Self { zlib, flushed_at: 0, last: Stop::InputUsed }
     }
 
     /// Begins a message that may refer to `history`, the oldest piece first.
@@ -82,7 +77,7 @@ impl Inflater {
     /// Goes on behind a final block; what the message has given so far is part of `history`.
     pub fn resume(&mut self, history: [&[u8]; 3]) {
         self.zlib.reset(false);
-        self.ending_at = 0;
+        self.flushed_at = 0;
         for piece in history.into_iter().filter(|piece| !piece.is_empty()) {
             self.zlib.set_dictionary(piece).expect("a raw stream takes a dictionary at any time");
         }
@@ -124,24 +119,35 @@ impl Inflater {
             return Ok(Progress { consumed: 0, produced: 0, stop: Stop::FinalBlock });
         }
         debug_assert!(
-            self.last != Stop::OutputFull || self.ending_at > 0,
+            self.last != Stop::OutputFull || self.flushed_at > 0,
             "the payload itself has more to give"
         );
+        // RFC 7692 §7.2.2: what the sender took away.
         let progress = self
-            .inflate(&ENDING[self.ending_at..], output)
+            .inflate(&FLUSHED[self.flushed_at..], output)
             .map_err(|_| CorruptData { produced: 0 })?;
-        self.ending_at += progress.consumed;
+        self.flushed_at += progress.consumed;
         let is_whole = match progress.stop {
-            Stop::FinalBlock => self.ending_at == FLUSHED.len() || self.ending_at == ENDING.len(),
-            Stop::OutputFull => true,
-            Stop::InputUsed => false,
+            Stop::FinalBlock => self.flushed_at == FLUSHED.len(),
+            Stop::OutputFull => return Ok(Progress { consumed: 0, ..progress }),
+            Stop::InputUsed => self.is_between_blocks(),
         };
-        // What a truncated payload makes of the ending is no part of its message.
+        // What a truncated payload makes of those bytes is no part of its message.
         if is_whole {
-            Ok(Progress { consumed: 0, ..progress })
+            Ok(Progress { consumed: 0, stop: Stop::FinalBlock, ..progress })
         } else {
             Err(CorruptData { produced: 0 })
         }
+    }
+
+    /// Whether all blocks that began have ended. Nothing can be inflated afterwards.
+    ///
+    /// Zlib does not tell, so it is given the header of a block whose type is none (RFC 1951
+    /// §3.2.3). Within a block, or a header, no end of it leaves these bits to be taken for such a
+    /// type.
+    fn is_between_blocks(&mut self) -> bool {
+        let result = self.zlib.decompress(&[0b110], &mut [0], InflateFlush::SyncFlush);
+        result.is_err() && self.zlib.error_message() == Some("invalid block type")
     }
 }
 
@@ -258,7 +264,8 @@ impl fmt::Debug for Deflater {
     }
 }
 
-/// The end of every flush, which does not travel (RFC 7692 §7.2.1).
+/// The end of every flush, an empty block but for its header, which does not travel (RFC 7692
+/// §7.2.1).
 const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// More than a flush needs, so that none is torn in two.
@@ -335,7 +342,7 @@ mod tests {
     /// What another implementation makes of a payload and its tail.
     fn inflated_by_miniz(payload: &[u8]) -> Vec<u8> {
         // An empty final block ends the stream, which that function asks for.
-        let stream = [payload, &ENDING].concat();
+        let stream = [payload, &FLUSHED, &[3, 0]].concat();
         miniz_oxide::inflate::decompress_to_vec(&stream).unwrap()
     }
 
@@ -356,6 +363,11 @@ mod tests {
         // be forgotten behind another.
         assert_eq!(inflated(&[0x01]), Ok(Vec::new()));
         assert_eq!(inflated(&[0x03, 0x00]), Ok(Vec::new()));
+        // What the sender took away may be content too.
+        let content = [0x00, 0x00, 0xff, 0xff];
+        for header in [[0x00, 0x04, 0x00, 0xfb, 0xff], [0x01, 0x04, 0x00, 0xfb, 0xff]] {
+            assert_eq!(inflated(&header), Ok(content.to_vec()));
+        }
     }
 
     // RFC 7692 §7.2.3.2
@@ -388,7 +400,7 @@ mod tests {
     // RFC 1951 §3.2.3
     #[test]
     fn corrupt_payloads_are_refused_and_the_inflater_goes_on() {
-        let corrupt: [&[u8]; 10] = [
+        let corrupt: [&[u8]; 12] = [
             // The reserved block type.
             &[0x06],
             // Stored lengths that do not complement each other.
@@ -400,6 +412,9 @@ mod tests {
             &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65],
             &[0x00, 0x20, 0x00, 0xdf, 0xff, 0x48],
             &[0x03],
+            // Cut within a final block that takes what is fed behind it, and more, for its content.
+            &[0x01, 0x05, 0x00, 0xfa, 0xff],
+            &[0x01, 0x09, 0x00, 0xf6, 0xff],
             // Junk behind the empty block.
             &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x99],
             // Another cut block behind a final one, and junk.

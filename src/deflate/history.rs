@@ -37,6 +37,11 @@ impl History {
         (older, newer)
     }
 
+    /// How much it remembers at most; it holds no more memory than that.
+    pub const fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Remembers nothing any more; the memory stays.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -46,11 +51,6 @@ impl History {
     /// Memory that is held.
     pub fn pinned_bytes(&self) -> usize {
         self.bytes.capacity()
-    }
-
-    /// The most memory that may ever be held.
-    pub const fn pinned_bytes_max(&self) -> usize {
-        self.bytes_max
     }
 
     /// Makes room by doubling, but for no more than can ever be remembered.

@@ -83,7 +83,7 @@ impl DeflatePool {
         self.takeovers -= 1;
         match takeover {
             Takeover::Compressor(deflater) => self.put_back(deflater),
-            Takeover::Window(window) => self.used_bytes -= window.pinned_bytes_max(),
+            Takeover::Window(window) => self.used_bytes -= window.bytes_max(),
         }
     }
 
@@ -93,7 +93,7 @@ impl DeflatePool {
         let takeover = if shape.window_bits < DEFLATER_WINDOW_BITS_MIN {
             let window = History::new(shape.window_bits);
             // All of it at once: a message that was compressed has to be remembered.
-            self.reserve(window.pinned_bytes_max())?;
+            self.reserve(window.bytes_max())?;
             Takeover::Window(window)
         } else {
             let mut deflater = self.take(shape)?;

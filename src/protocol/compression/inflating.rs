@@ -162,12 +162,21 @@ impl InflatePool {
         block: &[u8],
         begin: fn(&mut Inflater, [&[u8]; 3]),
     ) {
-        let (older, newer) = match peer.window() {
-            Window::None => inflating.history.as_slices(),
-            Window::Unmade { .. } => (&[][..], &[][..]),
-            Window::At(index) => self.windows[index].as_slices(),
+        let ((older, newer), window_bytes) = match peer.window() {
+            Window::None => (inflating.history.as_slices(), inflating.history.bytes_max()),
+            Window::Unmade { bits } => ((&[][..], &[][..]), 1 << bits),
+            Window::At(index) => (self.windows[index].as_slices(), self.windows[index].bytes_max()),
         };
-        begin(&mut inflating.inflater, [older, newer, &block[inflating.remembered_bytes..]]);
+        let block = &block[inflating.remembered_bytes..];
+        // How much of the block is not in the history yet depends on the pieces that came. What may
+        // be referred to does not.
+        let mut excess = (older.len() + newer.len() + block.len()).saturating_sub(window_bytes);
+        let history = [older, newer, block].map(|bytes| {
+            let (beyond, within) = bytes.split_at(excess.min(bytes.len()));
+            excess -= beyond.len();
+            within
+        });
+        begin(&mut inflating.inflater, history);
     }
 
     /// Keeps the end of `block` for what may refer to it: later messages, or later pieces of one
@@ -302,8 +311,7 @@ impl ReceivePools {
                 Ok(Progress { produced: 1.., .. }) | Err(CorruptData { produced: 1.. }) => {
                     Err(Fault::Limit)
                 }
-                Ok(progress) => Ok(progress),
-                Err(CorruptData { produced: 0 }) => Err(Fault::Compression),
+                progress => progress.map_err(|_| Fault::Compression),
             };
         }
         let room = (4 * fed_bytes).clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX).min(left);

@@ -97,3 +97,91 @@ impl Receiver {
         Ok(if is_ready { Step::Ready } else { Step::Continue })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use crate::deflate::{Compression, CompressionMode};
+    use crate::http::Extensions;
+    use crate::limits::LoopLimits;
+    use crate::protocol::config::{Config, Delivery};
+    use crate::protocol::{Connection, Event, Pools};
+    use crate::wire::Role;
+
+    /// What a streaming server whose messages have at most `message_bytes_max` is told of `frames`,
+    /// each a first byte and a payload, and how: in one piece and byte by byte.
+    fn events(
+        mode: CompressionMode,
+        message_bytes_max: u64,
+        frames: &[(u8, &[u8])],
+    ) -> [Vec<String>; 2] {
+        let mut config = Config::new(Role::Server);
+        config.delivery = Delivery::Streaming;
+        config.limits.message_bytes_max = message_bytes_max;
+        config.compression = Compression::new(mode).unwrap().peer_window_bits(8).unwrap();
+        let offer = b"permessage-deflate; client_max_window_bits".as_slice();
+        let offers = Extensions::new([offer].into_iter()).map(Result::unwrap);
+        let agreement = config.compression.answer(offers).unwrap();
+        let mut input = Vec::new();
+        for (first, payload) in frames {
+            // Masked with zeros.
+            input.extend([*first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0]);
+            input.extend_from_slice(payload);
+        }
+        [usize::MAX, 1].map(|piece_bytes| {
+            let now = Instant::now();
+            let mut pools = Pools::new(&LoopLimits::default(), now, [0; 32]);
+            let connection = Connection::new(config.clone(), now, &pools);
+            let mut connection = connection.with_compression(&agreement);
+            let mut seen = Vec::new();
+            for piece in input.clone().chunks_mut(piece_bytes) {
+                let mut events = connection.handle_input(piece, now, &mut pools);
+                while let Some((event, _)) = events.next() {
+                    seen.extend(match event {
+                        Event::Chunk(chunk) => {
+                            chunk.payload.iter().map(|byte| byte.to_string()).collect()
+                        }
+                        other => vec![format!("{other:?}")],
+                    });
+                }
+            }
+            connection.finish(&mut pools);
+            seen
+        })
+    }
+
+    // RFC 6455 §5.4, §5.5.3
+    #[test]
+    fn a_ping_behind_a_fragment_that_gives_nothing_keeps_its_payload() {
+        let frames: [(u8, &[u8]); 2] = [(0x42, &[0, 0, 0, 0xff, 0xff]), (0x89, b"p")];
+        let [whole, torn] = events(CompressionMode::Shared, 100, &frames);
+        assert_eq!(whole, ["Ping([112])"]);
+        assert_eq!(torn, whole);
+    }
+
+    #[test]
+    fn a_message_that_is_corrupt_behind_its_limit_is_too_long_in_any_pieces() {
+        // "ab" and a code that means nothing (RFC 1951 §3.2.6), in one block.
+        let payload = [0x4a, 0x4c, 0x1a, 0x03];
+        let [whole, torn] = events(CompressionMode::Shared, 1, &[(0xc2, &payload)]);
+        assert_eq!(whole, ["97", "Failed(Protocol(MessageTooLarge { limit_bytes: 1 }))"]);
+        assert_eq!(torn, whole);
+        let [whole, torn] = events(CompressionMode::Shared, 2, &[(0xc2, &payload)]);
+        assert_eq!(whole, ["97", "98", "Failed(Protocol(CorruptCompression))"]);
+        assert_eq!(torn, whole);
+    }
+
+    // RFC 7692 §7.1.2.2, §7.2.3.4
+    #[test]
+    fn behind_a_final_block_the_window_is_what_was_agreed_on_in_any_pieces() {
+        let mode = CompressionMode::Dedicated { window_bits: 15, mem_level: 8 };
+        // 300 bytes in a final block, then a match at a distance of as many and an empty block.
+        let stored = [&[1, 44, 1, !44, !1][..], &[7; 300], &[0x02, 0x86, 0x15, 0]].concat();
+        let frames: Vec<_> = stored.chunks(104).map(|piece| (0, piece)).collect();
+        let frames = [&[(0x42, frames[0].1)], &frames[1..], &[(0x80, &[][..])]].concat();
+        let [whole, torn] = events(mode, 1000, &frames);
+        assert_eq!((whole.len(), whole.last()), (301, torn.last()));
+        assert_eq!(torn, whole);
+    }
+}

@@ -78,7 +78,7 @@ fn converse(client: &Compression, server: &Compression, agreements: [Agreement; 
     let takeovers = directions.map(|direction| usize::from(direction.context_takeover));
     for (from, end) in ends.into_iter().enumerate() {
         let in_use = end.pools.in_use();
-        assert_eq!((in_use.deflaters, in_use.windows), (takeovers[from], takeovers[1 - from]));
+        assert_eq!((in_use.takeovers, in_use.windows), (takeovers[from], takeovers[1 - from]));
         assert_eq!((in_use.inflaters, in_use.assemblies), (0, 0));
         end.finish();
     }
@@ -124,7 +124,7 @@ fn every_offer_of_other_clients_is_kept_to() {
                 }
                 assert_eq!(window.message(&frames[0].payload), message.as_bytes(), "{offer}");
             }
-            assert_eq!(end.pools.in_use().deflaters, usize::from(server.context_takeover));
+            assert_eq!(end.pools.in_use().takeovers, usize::from(server.context_takeover));
             end.finish();
         }
     }
