@@ -1,11 +1,20 @@
 #!/usr/bin/env bash
-# Holds the release build of corewire against sections 1 to 10 of the Autobahn|Testsuite.
+# Holds the release build of corewire against the Autobahn|Testsuite.
 #
-#   check.sh DIR OUTDIR [plain | torn | streaming]...
+#   check.sh DIR OUTDIR [RUN]...
 #
-# DIR holds the suite (run.sh installs it there), OUTDIR takes the reports. Without a further word
-# all three are run: `plain`; `torn`, where no read returns more than three bytes; and `streaming`,
-# where the echo is made piece by piece. Exit status as run.sh.
+# DIR holds the suite (run.sh installs it there), OUTDIR takes the reports. The runs are
+#
+#   plain               sections 1 to 10
+#   torn                the same where no read returns more than three bytes
+#   streaming           the same where the echo is made piece by piece
+#   deflate             36 of the 216 cases of compression (sections 12 and 13), context kept
+#   deflate-shared      the same 36 where no context is kept
+#   deflate-streaming   the same 36 where the echo is made piece by piece
+#   deflate-torn        14 of them where no read returns more than three bytes
+#   full                all 517 cases, with compression (10 minutes on two idle cores)
+#
+# Without a further word all but `full` are run. Exit status as run.sh.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,10 +22,11 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
 die() { echo "autobahn check: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 dir=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- plain torn streaming
+[ $# -gt 0 ] || set -- \
+  plain torn streaming deflate deflate-shared deflate-streaming deflate-torn
 
 "$here/run.sh" install "$dir"
 (cd "$root" && cargo build -q --release -p corewire-cli) || die "corewire did not build"
@@ -49,24 +59,49 @@ run_cases() { # NAME [OPTION...]
   local name=$1
   shift
   echo "autobahn: $name"
-  "$here/run.sh" server "$dir" "$port" "$out/$name" -j 2 -x '12.*' -x '13.*' "$@"
+  "$here/run.sh" server "$dir" "$port" "$out/$name" -j 2 "$@"
   kill -0 "$server" 2> /dev/null || die "corewire ended by itself ($out/$name/server.log)"
   stop_server
 }
+
+basic=(-x '12.*' -x '13.*')
+# Messages of 256 B, 8 KiB and 8 KiB in 32 fragments, a thousand of them each: of each kind of
+# content, and with each offer.
+sample=(-c '12.*.3' -c '12.*.6' -c '12.*.11' -c '13.*.3' -c '13.*.6' -c '13.*.11')
 
 for run in "$@"; do
   case $run in
     plain)
       start_server plain
-      run_cases plain
+      run_cases plain "${basic[@]}"
       ;;
     torn)
       COREWIRE_TEST_READ_BYTES=3 start_server torn
-      run_cases torn
+      run_cases torn "${basic[@]}"
       ;;
     streaming)
       start_server streaming --echo-streaming
-      run_cases streaming
+      run_cases streaming "${basic[@]}"
+      ;;
+    deflate)
+      start_server deflate --compression dedicated
+      run_cases deflate "${sample[@]}"
+      ;;
+    deflate-shared)
+      start_server deflate-shared --compression shared
+      run_cases deflate-shared "${sample[@]}"
+      ;;
+    deflate-streaming)
+      start_server deflate-streaming --compression dedicated --echo-streaming
+      run_cases deflate-streaming "${sample[@]}"
+      ;;
+    deflate-torn)
+      COREWIRE_TEST_READ_BYTES=3 start_server deflate-torn --compression dedicated
+      run_cases deflate-torn -c '12.*.3' -c '13.*.3' -c 12.1.11 -c 13.5.11
+      ;;
+    full)
+      start_server full --compression dedicated
+      run_cases full -t 3600
       ;;
     *) die "no such run: $run" ;;
   esac

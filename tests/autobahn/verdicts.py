@@ -70,7 +70,9 @@ def report(outdir, extra):
         print(f"NOT ACCEPTED {complaint}")
     if complaints[LISTED_MAX:]:
         print(f"... and {len(complaints) - LISTED_MAX} more")
-    print(f"autobahn: {len(expected) - len(complaints)} of {len(expected)} cases accepted")
+    total = ", ".join(f"{count} {verdict}" for verdict, count in
+                      sum(tally.values(), collections.Counter()).most_common())
+    print(f"autobahn: {len(expected) - len(complaints)} of {len(expected)} cases accepted: {total}")
     return 1 if complaints else 0
 
 

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Lets other people's clients talk to the release build of corewire: PyPI's websockets, npm's ws and
-# Chromium.
+# Lets other people's clients talk to the release build of corewire: PyPI's websockets and aiohttp,
+# npm's ws, and Chromium.
 #
-#   tests/interop/run.sh DIR OUTDIR [python | node | browser]...
+#   tests/interop/run.sh DIR OUTDIR [python | node | browser | deflate | bomb]...
 #
-# DIR keeps the clients' packages, which are installed on the first run; OUTDIR takes the server's
-# log and the browser's screenshot. Without a further word all three are run. Needs python3 with its
-# venv module, node, npm, and Chromium ($CHROMIUM or /usr/bin/chromium). Exit status: 0 all is well;
-# 1 a client met something else than it expects; 2 something is missing.
+# `deflate` has all of them offer compression, `bomb` attacks with it. DIR keeps the clients'
+# packages, which are installed on the first run; OUTDIR takes the servers' logs and the browser's
+# screenshot. Without a further word all are run. Needs python3 with its venv module, node, npm, and
+# Chromium ($CHROMIUM or /usr/bin/chromium). Exit status: 0 all is well; 1 a client met something
+# else than it expects; 2 something is missing.
 set -euo pipefail
 
 WEBSOCKETS=16.1.1
+AIOHTTP=3.14.5
 WS=8.23.0
 PLAYWRIGHT=1.65.1
 
@@ -19,21 +21,23 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
 die() { echo "interop: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1" "$2"
 dir=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 shift 2
-[ $# -gt 0 ] || set -- python node browser
+[ $# -gt 0 ] || set -- python node browser deflate bomb
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
 
 install_python() {
-  [ "$(cat "$dir/venv/version" 2> /dev/null || true)" != "$WEBSOCKETS" ] || return 0
+  local wanted="websockets==$WEBSOCKETS aiohttp==$AIOHTTP"
+  [ "$(cat "$dir/venv/version" 2> /dev/null || true)" != "$wanted" ] || return 0
   python3 -c 'import ensurepip, venv' 2> /dev/null || die "python3 with its venv module is missing"
   rm -rf "$dir/venv"
   python3 -m venv "$dir/venv"
-  "$dir/venv/bin/pip" install -q --disable-pip-version-check "websockets==$WEBSOCKETS"
-  echo "$WEBSOCKETS" > "$dir/venv/version"
+  # shellcheck disable=SC2086 # two words
+  "$dir/venv/bin/pip" install -q --disable-pip-version-check $wanted
+  echo "$wanted" > "$dir/venv/version"
 }
 
 install_node() {
@@ -46,14 +50,26 @@ install_node() {
   echo "$wanted" > "$dir/node_modules/.wanted"
 }
 
-server=''
-start_server() {
+server='' servers=()
+start_server() { # [ARGUMENT]...: leaves $server and $port
+  local log="$out/server${#servers[@]}.log"
   port=$(python3 -c 'import socket as s; p = s.socket(); p.bind(("127.0.0.1", 0)); print(p.getsockname()[1])')
-  "$program" serve --listen "127.0.0.1:$port" > "$out/server.log" 2>&1 &
+  "$program" serve --listen "127.0.0.1:$port" "$@" > "$log" 2>&1 &
   server=$!
-  await_listening "$port" "$server" || { cat "$out/server.log" >&2; die "corewire did not start"; }
+  servers+=("$server")
+  await_listening "$port" "$server" || { cat "$log" >&2; die "corewire did not start"; }
 }
-trap '[ -z "$server" ] || kill "$server" 2> /dev/null || true' EXIT
+trap '[ ${#servers[@]} = 0 ] || kill "${servers[@]}" 2> /dev/null || true' EXIT
+
+stop_servers() {
+  local pid status=0
+  for pid in "${servers[@]}"; do
+    kill "$pid" 2> /dev/null || { echo "interop: corewire ended by itself" >&2; status=1; }
+    wait "$pid" || { echo "interop: corewire exited with $? on SIGTERM" >&2; status=1; }
+  done
+  servers=()
+  return "$status"
+}
 
 # RFC 6455 §7.4.1: a server that goes down says 1001. The client is told by a line on its standard
 # output that the time has come, and ends well if that code arrives.
@@ -67,7 +83,7 @@ go_away() { # CLIENT COMMAND...
   kill "$server"
   wait "$pid" || status=1
   wait "$server" || { echo "interop: corewire exited with $? on SIGTERM" >&2; status=1; }
-  server=''
+  servers=()
   return "$status"
 }
 
@@ -78,6 +94,36 @@ client() { # NAME COMMAND...
   "$@" "ws://127.0.0.1:$port/"
   kill -0 "$server" 2> /dev/null || { echo "interop: corewire ended by itself" >&2; exit 1; }
   go_away "$@"
+}
+
+# A server of each kind, and every client to all of them.
+COMPRESSIONS=(disabled shared dedicated dedicated:9:1 dedicated:12:5)
+deflate() {
+  local compression urls=()
+  for compression in "${COMPRESSIONS[@]}"; do
+    start_server --threads 1 --compression "$compression"
+    urls+=("$compression=ws://127.0.0.1:$port/")
+  done
+  local judge=(python3 "$here/deflate.py") python=("$dir/venv/bin/python" "$here/deflate_client.py")
+  local name
+  for name in websockets aiohttp; do
+    "${judge[@]}" "$name" "${urls[@]}" -- "${python[@]}" "$name"
+  done
+  for name in ws chromium; do
+    "${judge[@]}" "$name" "${urls[@]}" -- node "$here/deflate_client.mjs" "$name"
+  done
+  stop_servers
+}
+
+bomb() { # [ARGUMENT]...
+  echo "interop: bombs, $*"
+  start_server --threads 1 --max-message 1MiB "$@"
+  "$dir/venv/bin/python" "$here/deflate_bomb.py" "127.0.0.1:$port" "$server"
+  stop_servers
+}
+
+need_chromium() {
+  [ -x "$CHROMIUM" ] || die "Chromium is missing: apt-get install chromium, or set CHROMIUM"
 }
 
 if [ -z "${COREWIRE:-}" ]; then
@@ -96,13 +142,25 @@ for name in "$@"; do
       ;;
     browser)
       install_node
-      [ -x "$CHROMIUM" ] || die "Chromium is missing: apt-get install chromium, or set CHROMIUM"
+      need_chromium
       echo "interop: $("$CHROMIUM" --version --no-sandbox 2> /dev/null)"
       start_server
       timeout 120 node "$here/browser.mjs" "http://127.0.0.1:$port/" "$out/page.png"
-      kill "$server"
-      wait "$server" || { echo "interop: corewire exited with $? on SIGTERM" >&2; exit 1; }
-      server=''
+      stop_servers
+      ;;
+    deflate)
+      install_python
+      install_node
+      need_chromium
+      echo "interop: permessage-deflate"
+      deflate
+      ;;
+    bomb)
+      install_python
+      for compression in shared dedicated; do
+        bomb --compression "$compression"
+        bomb --compression "$compression" --echo-streaming
+      done
       ;;
     *) die "no such client: $name" ;;
   esac
