@@ -179,8 +179,8 @@ impl Transmit<'_> {
     }
 
     /// Compresses a message that is taken; how many bytes of `output` it has. `None` if it goes as
-    /// it is: without memory for a compressor, or where that is shorter and nothing will refer to
-    /// it.
+    /// it is: without memory for a compressor, or where that is shorter and no compressor has it in
+    /// its window already.
     fn compress(&mut self, key: DeflateKey, payload: &[u8], output: &mut Vec<u8>) -> Option<usize> {
         let shape = self.config.compression.shape(key.window_bits());
         let pool = &mut self.pools.deflate;
@@ -197,8 +197,11 @@ impl Transmit<'_> {
             Takeover::Window(window) => {
                 let (older, newer) = window.as_slices();
                 let bytes = pool.compress(shape, [older, newer], payload, output)?;
-                window.append(payload);
-                Some(bytes)
+                let is_shorter = bytes < payload.len();
+                is_shorter.then(|| {
+                    window.append(payload);
+                    bytes
+                })
             }
         }
     }
