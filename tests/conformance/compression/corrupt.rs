@@ -96,6 +96,37 @@ fn while_streaming_what_is_right_is_lent_before_the_failure() {
     }
 }
 
+/// What the four bytes that do not travel make of a message that was cut is no part of it, though
+/// some of that still had room below the limit.
+#[test]
+fn what_a_cut_message_makes_of_its_ending_is_not_lent() {
+    let message = json(700);
+    let payload = Bits::new().stored(Bfinal::No, message.as_bytes()).bytes();
+    let cut = binary(&payload[..payload.len() - 100]);
+    let good = &message.as_bytes()[..600];
+    for room in 0..20 {
+        for compression in both() {
+            for delivery in [Delivery::Whole, Delivery::Streaming] {
+                let mut server = agreed::endpoint(Role::Server, compression.clone(), |config| {
+                    config.delivery = delivery;
+                    config.limits.message_bytes_max = 600 + room;
+                });
+                let mut seen = joined(server.receive_frames(std::slice::from_ref(&cut)));
+                // Where there is no room for it, it is too much before it is found to be wrong.
+                let limit_bytes = 600 + room;
+                let errors = [CORRUPT, ProtocolError::MessageTooLarge { limit_bytes }].map(failed);
+                assert!(errors.contains(&seen.pop().expect("it fails")));
+                let lent = match delivery {
+                    Delivery::Whole => Vec::new(),
+                    Delivery::Streaming => vec![pieces(Opcode::Binary, good, Fin::No)],
+                };
+                assert_eq!(seen, lent);
+                assert_eq!(server.finish().incomplete_bytes, 600);
+            }
+        }
+    }
+}
+
 /// F25: without context takeover a message cannot refer to an earlier one, even though the same
 /// decompressor has inflated it; nor can it to that of another connection.
 #[test]
