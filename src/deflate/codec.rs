@@ -110,12 +110,13 @@ impl Inflater {
     /// part of the message only if it ends without an error.
     ///
     /// A payload that ends right behind a final block is taken as it is, though the empty block
-    /// that has to follow (RFC 7692 §7.2.3.4) is missing: some peers forget it.
+    /// that has to follow (RFC 7692 §7.2.3.4) is missing, and an empty payload for an empty message
+    /// (§7.2.3.6 has one byte): some peers send these, and others take them.
     ///
     /// # Errors
     /// The payload is corrupt or truncated.
     pub fn finish(&mut self, output: &mut [u8]) -> Result<Progress, CorruptData> {
-        if self.last == Stop::FinalBlock {
+        if self.last == Stop::FinalBlock || self.zlib.total_in() == 0 {
             return Ok(Progress { consumed: 0, produced: 0, stop: Stop::FinalBlock });
         }
         debug_assert!(
@@ -363,6 +364,8 @@ mod tests {
         // be forgotten behind another.
         assert_eq!(inflated(&[0x01]), Ok(Vec::new()));
         assert_eq!(inflated(&[0x03, 0x00]), Ok(Vec::new()));
+        // So some peers send an empty message.
+        assert_eq!(inflated(&[]), Ok(Vec::new()));
         // What the sender took away may be content too.
         let content = [0x00, 0x00, 0xff, 0xff];
         for header in [[0x00, 0x04, 0x00, 0xfb, 0xff], [0x01, 0x04, 0x00, 0xfb, 0xff]] {

@@ -96,7 +96,7 @@ fn examples() -> [(&'static [u8], &'static str); 9] {
         (&[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00], "Hello"),
         // Two blocks.
         (&[0xF2, 0x48, 0x05, 0, 0, 0, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00], "Hello"),
-        // Nothing; "MUST NOT" be an empty payload, but blocks that give nothing may do.
+        // Blocks that give nothing.
         (&[0x00], ""),
         (&[0x02, 0x00], ""),
         (&[0x01], ""),
@@ -123,6 +123,17 @@ fn the_examples_of_the_rfc_are_understood() {
                     end.finish();
                 }
             }
+        }
+    }
+}
+
+/// §7.2.3.6 has a byte for it; some peers send none.
+#[test]
+fn an_empty_payload_is_an_empty_message() {
+    for compression in both() {
+        for mut end in [server(compression.clone()), client(compression.clone())] {
+            assert_eq!(end.receive_frames(&[text([])]), [Seen::Text(String::new())]);
+            end.finish();
         }
     }
 }
