@@ -239,3 +239,37 @@ fn the_end_of_a_connection_within_a_message_leaves_nothing_behind() {
         crowd.finish();
     }
 }
+
+/// What comes and goes with connections leaves no trace in what the pools count.
+#[test]
+fn memory_is_steady_while_connections_come_and_go() {
+    for compression in both() {
+        let mut crowd = Crowd::new(Role::Server, &compression, 0);
+        let mut steady = 0;
+        for number in 0..200 {
+            assert_eq!(crowd.push(), number);
+            converse(&mut crowd, number);
+            crowd.finish_one(number);
+            if number == 6 {
+                steady = crowd.pinned_bytes();
+            }
+        }
+        assert_eq!(crowd.pinned_bytes(), steady);
+        crowd.finish();
+    }
+}
+
+/// The place where messages are compressed is kept for the next, but not one for the largest.
+#[test]
+fn the_place_of_a_large_compressed_message_is_given_up() {
+    for compression in both() {
+        let mut crowd = Crowd::new(Role::Server, &compression, 1);
+        converse(&mut crowd, 0);
+        let before = crowd.pinned_bytes();
+        let large = noise(9, 4 << 20);
+        assert!(crowd.act(0, |transmit| transmit.send_binary(&large)).is_taken());
+        let rings = crowd.pinned_bytes() - before;
+        assert!(rings < 5 << 20, "{rings} bytes: the message waits in rings alone");
+        crowd.finish();
+    }
+}
