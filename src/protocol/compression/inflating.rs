@@ -13,6 +13,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
+use crate::collections::Block;
 use crate::deflate::{CorruptData, Direction, History, Inflater, Progress, Stop, WINDOW_BITS_MAX};
 use crate::limits::{INFLATE_BEGIN_COST, INFLATE_INPUT_COST, INFLATERS_RETAINED, LoopLimits};
 use crate::protocol::assembler::{Assembly, AssemblyKey, ReceivePools};
@@ -340,8 +341,10 @@ impl ReceivePools {
     fn resume(&mut self, key: AssemblyKey, peer: InflateKey) {
         let Self { assemblies, inflate, .. } = self;
         let Assembly { block, inflating, .. } = &mut assemblies[key.index()];
-        if let (Some(inflating), Some(block)) = (inflating, block) {
-            inflate.begin(inflating, peer, block.as_slice(), Inflater::resume);
+        if let Some(inflating) = inflating {
+            // There is no block yet where messages may have no bytes.
+            let block = block.as_ref().map_or(&[][..], Block::as_slice);
+            inflate.begin(inflating, peer, block, Inflater::resume);
         }
     }
 

@@ -172,6 +172,13 @@ mod tests {
         assert_eq!(torn, whole);
     }
 
+    // RFC 7692 §7.2.3.4
+    #[test]
+    fn a_final_block_ends_where_messages_may_have_no_bytes() {
+        let [whole, torn] = events(CompressionMode::Shared, 0, &[(0xc2, &[0x03, 0, 0])]);
+        assert_eq!((whole, torn), (vec![], vec![]));
+    }
+
     // RFC 7692 §7.1.2.2, §7.2.3.4
     #[test]
     fn behind_a_final_block_the_window_is_what_was_agreed_on_in_any_pieces() {

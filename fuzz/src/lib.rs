@@ -1,0 +1,74 @@
+//! What more than one target needs.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use corewire::opening::Agreement;
+use corewire::{Config, Connection, Event, LoopLimits, Pools, PoolsInUse};
+
+/// What a connection makes of `input` in pieces of so many bytes: all events one behind the other,
+/// the pieces of a message joined, and how many bytes it has queued. Whole messages are echoed.
+///
+/// # Panics
+/// If a message is longer than the limit, or anything is kept when the connection is over.
+pub fn events(
+    input: &[u8],
+    piece_bytes: usize,
+    config: &Config,
+    agreement: Option<&Agreement>,
+) -> (String, usize) {
+    let now = Instant::now();
+    let mut pools = Pools::new(&LoopLimits::default(), now, [0; 32]);
+    let mut connection = Connection::new(config.clone(), now, &pools);
+    if let Some(agreement) = agreement {
+        connection = connection.with_compression(agreement);
+    }
+    let mut seen = String::new();
+    let mut lent_bytes = 0;
+    for piece in input.to_vec().chunks_mut(piece_bytes) {
+        let mut events = connection.handle_input(piece, now, &mut pools);
+        while let Some((event, mut transmit)) = events.next() {
+            let (payload, what) = match event {
+                Event::Text(text) => (text.as_bytes(), format!("{:?}", transmit.send_text(text))),
+                Event::Binary(payload) => (payload, format!("{:?}", transmit.send_binary(payload))),
+                Event::Chunk(chunk) if chunk.fin => (chunk.payload, format!("{:?}", chunk.opcode)),
+                Event::Chunk(chunk) => (chunk.payload, String::new()),
+                other => (&[][..], format!("{other:?}")),
+            };
+            lent_bytes = match event {
+                Event::Chunk(chunk) if chunk.offset > 0 => lent_bytes + payload.len() as u64,
+                _ => payload.len() as u64,
+            };
+            assert!(
+                lent_bytes <= config.limits.message_bytes_max,
+                "{lent_bytes} bytes are too many"
+            );
+            for byte in payload {
+                write!(seen, "{byte:02x}").expect("a string takes everything");
+            }
+            seen += &what;
+        }
+    }
+    let queued_bytes = connection.queued_bytes();
+    connection.finish(&mut pools);
+    assert_eq!(pools.in_use(), PoolsInUse::default());
+    (seen, queued_bytes)
+}
+
+/// Puts a masked frame behind `input`. `first` is its first byte: FIN, RSV bits and opcode.
+pub fn push_frame(input: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    const MASKING_KEY: [u8; 4] = *b"mask";
+    match payload.len() {
+        short @ 0..=125 => input.extend([first, 0x80 | short as u8]),
+        medium @ 126..=0xffff => {
+            input.extend([first, 0x80 | 126]);
+            input.extend((medium as u16).to_be_bytes());
+        }
+        long => {
+            input.extend([first, 0x80 | 127]);
+            input.extend((long as u64).to_be_bytes());
+        }
+    }
+    input.extend(MASKING_KEY);
+    input.extend(payload.iter().zip(MASKING_KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+}
