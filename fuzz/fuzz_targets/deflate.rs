@@ -16,7 +16,7 @@ fuzz_target!(|input: (u8, u8, u8, bool, Vec<(u8, &[u8])>)| {
     for (copies, message) in messages {
         let message = message.repeat(copies.into());
         if !is_taken_over {
-            deflater.reset();
+            deflater.begin([&[]; 2]);
             history.clear();
         }
         let payload_bytes = deflater.compress(&message, &mut output);
