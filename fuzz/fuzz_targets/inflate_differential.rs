@@ -1,7 +1,8 @@
 //! Another implementation makes the same message of a payload, or refuses it too. Both go on behind
 //! a final block, the message so far being history (RFC 7692 §7.2.3.4), and need nothing behind one
-//! that ends the payload. What is inflated before a refusal may differ. No payload is ours to take.
+//! that ends the payload, nor anything for an empty message. What precedes a refusal may differ.
 #![no_main]
+
 use corewire::fuzzing::deflate::Inflater;
 use libfuzzer_sys::fuzz_target;
 use miniz_oxide::inflate::{TINFLStatus as Status, core::*};
@@ -19,7 +20,7 @@ fn ours<'r>(payload: &[u8], room: &'r mut [u8]) -> Option<&'r [u8]> {
 fn theirs<'r>(payload: &[u8], room: &'r mut [u8]) -> Option<&'r [u8]> {
     let stream = [payload, &[0, 0, 0xff, 0xff]].concat();
     let (mut inflater, mut at, mut len) = (DecompressorOxide::new(), 0, 0);
-    while at < stream.len() {
+    while at < stream.len() && !payload.is_empty() {
         // 4: its window is the room. 128: it stops behind each block.
         let step = decompress(&mut inflater, &stream[at..], room, len, 4 + 128);
         (at, len) = (at + step.1, len + step.2);
@@ -34,7 +35,6 @@ fn theirs<'r>(payload: &[u8], room: &'r mut [u8]) -> Option<&'r [u8]> {
 }
 
 fuzz_target!(|payload: &[u8]| {
-    let payload = &payload[..payload.len().min(1000)]; // At most 1032 times as long inflated.
-    let (a, b) = (&mut vec![0; 1 << 20], &mut vec![0; 1 << 20]);
-    assert!(payload.is_empty() || ours(payload, a) == theirs(payload, b));
+    let payload = payload.get(..1000).unwrap_or(payload); // At most 1032 times as long inflated.
+    assert!(ours(payload, &mut vec![0; 1 << 20]) == theirs(payload, &mut vec![0; 1 << 20]));
 });
