@@ -1,13 +1,12 @@
-//! What a compressor of any shape makes, another implementation inflates, and ours from what the
-//! window holds alone. The first bytes are the shape, whether contexts are taken over and how the
-//! rest is cut into messages.
+//! What a compressor of any shape makes, another implementation inflates, and ours from the window
+//! alone; whether the compressor knows nothing of earlier messages, their window, or them all.
 #![no_main]
 
 use corewire::fuzzing::deflate::{Deflater, History, Inflater, Shape, Stop};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (u8, u8, u8, bool, Vec<(u8, &[u8])>)| {
-    let (bits, level, mem_level, is_taken_over, messages) = input;
+fuzz_target!(|input: (u8, u8, u8, u8, Vec<(u8, &[u8])>)| {
+    let (bits, level, mem_level, takeover, messages) = input;
     let shape =
         Shape { window_bits: 9 + bits % 7, level: 1 + level % 9, mem_level: 1 + mem_level % 9 };
     let (mut deflater, mut inflater) = (Deflater::new(shape), Inflater::new());
@@ -15,13 +14,20 @@ fuzz_target!(|input: (u8, u8, u8, bool, Vec<(u8, &[u8])>)| {
     let (mut stream, mut all, mut output) = (Vec::new(), Vec::new(), Vec::new());
     for (copies, message) in messages {
         let message = message.repeat(copies.into());
+<<<<<<< HEAD
         if !is_taken_over {
             deflater.begin([&[]; 2]);
+=======
+        if takeover % 3 == 0 {
+>>>>>>> wt-fuzz
             history.clear();
+        }
+        let (older, newer) = history.as_slices();
+        if takeover % 3 < 2 {
+            deflater.begin([older, newer]);
         }
         let payload_bytes = deflater.compress(&message, &mut output);
         let payload = &output[..payload_bytes];
-        let (older, newer) = history.as_slices();
         inflater.begin([older, newer, &[]]);
         let mut room = vec![0; message.len() + 1];
         let progress = inflater.inflate(payload, &mut room).expect("it is no corrupt payload");
@@ -31,8 +37,7 @@ fuzz_target!(|input: (u8, u8, u8, bool, Vec<(u8, &[u8])>)| {
         assert_eq!(room[..message.len()], message);
         history.append(&message);
         all.extend(message);
-        stream.extend_from_slice(payload);
-        stream.extend([0, 0, 0xff, 0xff]);
+        stream.extend(payload.iter().chain(&[0, 0, 0xff, 0xff]));
     }
     stream.extend([3, 0]);
     assert!(miniz_oxide::inflate::decompress_to_vec(&stream).is_ok_and(|theirs| theirs == all));
