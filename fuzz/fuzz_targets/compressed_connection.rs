@@ -25,11 +25,7 @@ fuzz_target!(|input: (u8, bool, u16, u8, Vec<(u8, u8, &[u8])>)| {
         let (first, mut payload) = (FIRST[usize::from(choice % 8)], content.to_vec());
         if copies > 0 {
             if bits < 128 && first & 0x0f > 0 {
-<<<<<<< HEAD
-                deflater.begin([&[]; 2]);
-=======
                 deflater.begin([&[], &[]]);
->>>>>>> wt-fuzz
             }
             let payload_bytes = deflater.compress(&content.repeat(copies.into()), &mut output);
             // Behind a fragment the end of the flush is not taken away.

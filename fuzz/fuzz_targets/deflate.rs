@@ -14,12 +14,7 @@ fuzz_target!(|input: (u8, u8, u8, u8, Vec<(u8, &[u8])>)| {
     let (mut stream, mut all, mut output) = (Vec::new(), Vec::new(), Vec::new());
     for (copies, message) in messages {
         let message = message.repeat(copies.into());
-<<<<<<< HEAD
-        if !is_taken_over {
-            deflater.begin([&[]; 2]);
-=======
         if takeover % 3 == 0 {
->>>>>>> wt-fuzz
             history.clear();
         }
         let (older, newer) = history.as_slices();
