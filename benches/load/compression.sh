@@ -37,7 +37,9 @@ corewire shared --level 6
 corewire dedicated:15:8
 corewire dedicated:15:8 --level 6
 corewire dedicated:12:5
+corewire dedicated:12:5 --level 6
 corewire dedicated:9:1
+corewire dedicated:9:1 --level 6
 uwebsockets disabled
 uwebsockets shared
 uwebsockets dedicated:15:8
