@@ -7,8 +7,8 @@
 
 #[cfg(feature = "deflate")]
 #[allow(dead_code, reason = "what is compressed here is not inflated")]
-#[path = "support/deflate.rs"]
-mod deflate;
+#[path = "support/deflated.rs"]
+mod deflated;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -364,7 +364,7 @@ fn shared_and_prepared_messages_cost_at_most_one_allocation_each() {
 #[test]
 fn compressed_messages_are_echoed_without_an_allocation() {
     use corewire::{Compression, CompressionMode};
-    use deflate::{Compressor, OFFER};
+    use deflated::{OFFER, compressed};
 
     let dedicated = CompressionMode::Dedicated { window_bits: 15, mem_level: 8 };
     for mode in [CompressionMode::Shared, dedicated] {
@@ -375,7 +375,7 @@ fn compressed_messages_are_echoed_without_an_allocation() {
             let text: String =
                 (0..payload_bytes / 8).map(|at| format!("{{\"n\":{at}}},")).collect();
             let payload = &text.as_bytes()[..payload_bytes];
-            let compressed = Compressor::new().compress(payload);
+            let compressed = compressed(payload);
             let whole = frame_of(0xC2, &compressed);
             let (front, back) = compressed.split_at(compressed.len() / 2);
             let fragments = [frame_of(0x42, front), frame_of(0x80, back)].concat();

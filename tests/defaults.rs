@@ -34,6 +34,8 @@ fn connections_have_their_documented_defaults() {
     assert_eq!(config.close_timeout, Duration::from_secs(5));
     let (ping_every, dead_after) = (Duration::from_secs(30), Duration::from_secs(90));
     assert_eq!(config.heartbeat, Some(Heartbeat { ping_every, dead_after }));
+    #[cfg(feature = "deflate")]
+    assert_eq!(config.compression.mode(), corewire::CompressionMode::Disabled);
 }
 
 #[test]
@@ -49,6 +51,7 @@ fn loops_have_their_documented_defaults() {
     assert_eq!((limits.rings_max, limits.rings_retained), (65_536, 1024));
     assert_eq!(limits.segments_max, 4 << 20);
     assert_eq!((limits.block_bytes_max, limits.block_bytes_retained), (1024 * MIB, 16 * MIB));
+    assert_eq!((limits.inflate_bytes_max, limits.deflate_bytes_max), (1024 * MIB, 1024 * MIB));
     assert_eq!(limits.mailbox_commands_max, 65_536);
     assert_eq!(limits.answer_timeout, Duration::from_secs(5));
     assert_eq!(limits.parting_bytes_max, 256 * KIB);

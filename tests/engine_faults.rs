@@ -23,8 +23,8 @@ mod leaks;
 mod time;
 
 #[cfg(feature = "deflate")]
-#[path = "support/deflate.rs"]
-mod deflate;
+#[path = "support/deflated.rs"]
+mod deflated;
 #[path = "support/sim_bed.rs"]
 mod sim_bed;
 #[path = "support/sim_errno.rs"]

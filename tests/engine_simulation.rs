@@ -16,8 +16,8 @@ mod crowd;
 mod dice;
 
 #[cfg(feature = "deflate")]
-#[path = "support/deflate.rs"]
-mod deflate;
+#[path = "support/deflated.rs"]
+mod deflated;
 #[path = "support/sim_errno.rs"]
 mod sim_errno;
 #[path = "support/sim_link.rs"]

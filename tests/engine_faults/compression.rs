@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corewire::{CloseCode, Compression, CompressionMode, Config, Failure, ProtocolError, Usage};
 
-use crate::deflate::{Compressor, Decompressor, OFFER, bomb, compress};
+use crate::deflated::{self, Compressor, Decompressor, OFFER, bomb};
 use crate::sim_bed::{Bed, Heard, echo, read_frames};
 use crate::sim_net::SimPeer;
 use crate::sim_peer::{
@@ -62,13 +62,13 @@ fn messages_are_echoed_in_both_modes_and_an_idle_shared_connection_owns_nothing(
     for mode in [CompressionMode::Shared, DEDICATED] {
         let mut bed = bed(mode);
         let peer = open(&mut bed);
-        let (mut ours, mut theirs) = (Compressor::new(), Decompressor::default());
+        let (mut ours, mut theirs) = (Compressor::new(), Decompressor::new(15));
         for line in 0..20 {
             let text = text(line);
             if mode == CompressionMode::Shared {
-                (ours, theirs) = (Compressor::new(), Decompressor::default());
+                (ours, theirs) = (Compressor::new(), Decompressor::new(15));
             }
-            let payload = ours.compress(text.as_bytes());
+            let payload = ours.message(text.as_bytes());
             if line % 2 == 0 {
                 peer.write_all(&compressed(TEXT, &payload));
             } else {
@@ -79,7 +79,7 @@ fn messages_are_echoed_in_both_modes_and_an_idle_shared_connection_owns_nothing(
             bed.turn();
             let frames = read_frames(&peer);
             assert!(frames[0].compressed && frames[0].payload.len() < text.len() / 2);
-            let echoed = messages_inflated(&frames, |payload| theirs.inflate(payload));
+            let echoed = messages_inflated(&frames, |payload| theirs.message(payload));
             assert_eq!(echoed, [(TEXT, text.into_bytes())]);
         }
         let Usage { inflaters, windows, takeovers, .. } = bed.reactor.usage();
@@ -137,8 +137,8 @@ fn t4_between_two_turns_a_flooder_of_compressed_messages_gets_one_budget() {
     let final_blocks = [0x03, 0x00].repeat(50_000);
     let empty_blocks = [&[0, 0, 0, 0xff, 0xff].repeat(20_000)[..], &[0]].concat();
     let cases = [
-        (compress(text(1).as_bytes()), 10),
-        (compress(b""), 7),
+        (deflated::compressed(text(1).as_bytes()), 10),
+        (deflated::compressed(b""), 7),
         (empty_blocks, 3),
         (final_blocks, 700),
     ];
@@ -169,7 +169,7 @@ fn f25_corrupt_message_fails_with_1007_behind_those_before_it() {
     let mut bed = bed(DEDICATED);
     let peer = open(&mut bed);
     let id = bed.latest();
-    let good = compress(b"good");
+    let good = deflated::compressed(b"good");
     peer.write_all(&[compressed(TEXT, &good), compressed(TEXT, &[0x06])].concat());
     bed.turns(2);
     let (frames, _) = frames(&peer.read_all());
@@ -194,7 +194,7 @@ fn exhausted_decompressors_fail_with_1013_and_exhausted_compressors_send_as_it_i
     );
     let peers: Vec<_> = (0..3).map(|_| (open(&mut bed), bed.latest())).collect();
     let text = text(1);
-    let frame = compressed(TEXT, &compress(text.as_bytes()));
+    let frame = compressed(TEXT, &deflated::compressed(text.as_bytes()));
     for (peer, _) in &peers {
         peer.write_all(&frame[..frame.len() - 1]);
         bed.turn();

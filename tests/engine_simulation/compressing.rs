@@ -9,7 +9,7 @@ pub use without::{Compressing, Inflating};
 mod with {
     use corewire::{Compression, CompressionMode, Config};
 
-    use crate::deflate::{Compressor, Decompressor, OFFER};
+    use crate::deflated::{Compressor, Decompressor, OFFER};
     use crate::dice::Dice;
 
     /// What a peer knows of the server's mode, and how it compresses itself.
@@ -47,17 +47,22 @@ mod with {
             if self.mode == CompressionMode::Shared {
                 *compressor = Compressor::new();
             }
-            Some(compressor.compress(payload))
+            Some(compressor.message(payload))
         }
     }
 
     /// What a peer makes of compressed messages.
-    #[derive(Default)]
     pub struct Inflating(Decompressor);
+
+    impl Default for Inflating {
+        fn default() -> Self {
+            Self(Decompressor::new(15))
+        }
+    }
 
     impl Inflating {
         pub fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
-            self.0.inflate(payload)
+            self.0.message(payload)
         }
     }
 }

@@ -7,6 +7,9 @@ use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use miniz_oxide::{MZFlush, MZStatus};
 
+/// The header line of an offer that leaves everything to the server.
+pub const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
 /// The end of every flush, which does not travel (RFC 7692 §7.2.1).
 const FLUSHED: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
@@ -165,6 +168,13 @@ impl Compressor {
 /// The payload of a message that refers to nothing.
 pub fn compressed(payload: &[u8]) -> Vec<u8> {
     Compressor::new().message(payload)
+}
+
+/// A payload of about a thousandth of what it inflates to: so many MiB of zeros.
+pub fn bomb(mebibytes: usize) -> Vec<u8> {
+    let mut payload = Compressor::new().flushed(&vec![0; 1 << 20]).repeat(mebibytes);
+    payload.truncate(payload.len() - FLUSHED.len());
+    payload
 }
 
 /// What a peer inflates with, by the other implementation: a window of its own, and nothing kept

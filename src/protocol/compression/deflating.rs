@@ -220,7 +220,8 @@ impl Transmit<'_> {
         }
         let pool = &mut self.pools.deflate;
         let mut output = mem::take(&mut pool.output);
-        let frame = match pool.compress(shape, [&[]; 2], message.payload(), &mut output) {
+        let compressed = pool.compress(shape, [&[]; 2], message.payload(), &mut output);
+        let frame = match compressed {
             Some(bytes) if bytes < message.payload().len() => {
                 let header = Header { rsv1: true, ..whole_header(message.opcode(), bytes) };
                 encode_frame(&header, &output[..bytes])
@@ -228,8 +229,10 @@ impl Transmit<'_> {
             _ => message.frame().clone(),
         };
         pool.keep_output(output);
-        // Two loops may make it at once: neither waits, and the first one's stays.
-        let _ = variant.set(frame.clone());
+        if compressed.is_some() {
+            // Two loops may make it at once: neither waits, and the first one's stays.
+            let _ = variant.set(frame.clone());
+        }
         frame
     }
 }
