@@ -80,9 +80,8 @@
 #![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![deny(clippy::unwrap_used)]
-// Without the loop, or without compression, nobody calls the seams that are made for it.
+// Without the loop nobody calls the seams that are made for it.
 #![cfg_attr(not(feature = "net"), allow(dead_code, unused_imports))]
-#![cfg_attr(all(feature = "net", not(feature = "deflate")), allow(dead_code))]
 
 #[cfg(all(feature = "net", not(unix)))]
 compile_error!(

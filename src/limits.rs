@@ -41,9 +41,9 @@ pub const READ_BYTES_MIN: usize = 16 * KIB;
 /// much (measured on loopback).
 pub const FINISHING_BYTES_MAX: usize = MIB;
 
-/// What a compressed byte counts against a turn's budget of bytes, besides what it inflates to: the
-/// worst that it can ask for is tables that give nothing. Guess: incompressible messages get a
-/// quarter of the budget.
+/// What a compressed byte counts against a turn's budget of bytes, besides itself and what it
+/// inflates to: the worst that it can ask for is tables that give nothing. Guess: incompressible
+/// messages get a sixth of the budget.
 pub const INFLATE_INPUT_COST: usize = 4;
 
 /// What beginning to inflate counts against a turn's budget of bytes, for a message as for what
@@ -51,14 +51,14 @@ pub const INFLATE_INPUT_COST: usize = 4;
 /// takes as long as inflating so much.
 pub const INFLATE_BEGIN_COST: usize = 2 * KIB;
 
-/// Free decompressors kept for the next message, about 48 KiB each. More than one is needed only
-/// where messages arrive in pieces.
+/// Free decompressors kept for the next message, about 48 KiB each, or 80 after messages that were
+/// lent in pieces. More than one is needed only where messages arrive in pieces.
 pub const INFLATERS_RETAINED: usize = 16;
 
 /// From so many bits on, a connection whose messages refer to earlier ones owns a compressor. With
 /// fewer it owns the window alone, and the loop's compressor begins each message with it: who asks
-/// for a small window wants little memory, and a compressor owns 128 KiB whatever its window. To
-/// begin with 4 KiB takes 2 µs (measured), with 32 KiB 6 µs.
+/// for a small window wants little memory, and a compressor owns 128 KiB whatever its window.
+/// `docs/performance.md` has what either takes.
 pub const DEFLATER_WINDOW_BITS_MIN: u8 = 13;
 
 /// Free compressors kept for the next message or connection.
@@ -170,8 +170,8 @@ pub struct LoopLimits {
     /// Bytes of decompressors, each about 48 KiB for a compressed message under way, and of what
     /// peers' messages may refer to, in use and kept. Default 1 GiB. At the bound: fail with 1013.
     pub inflate_bytes_max: usize,
-    /// Bytes of compressors, and of what messages to peers may refer to, in use and kept. Default 1 GiB. At the bound: messages are sent
-    /// uncompressed.
+    /// Bytes of compressors, and of what messages to peers may refer to, in use and kept. Default
+    /// 1 GiB. At the bound: messages are sent uncompressed.
     pub deflate_bytes_max: usize,
     /// Commands from other threads that may wait. Default 65,536. At the bound the sender gets
     /// its command back.

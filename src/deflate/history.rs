@@ -23,7 +23,10 @@ impl History {
     pub fn append(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(self.bytes_max)..];
         let (new, over) = bytes.split_at(bytes.len().min(self.bytes_max - self.bytes.len()));
-        self.reserve(new.len());
+        let growth = self.growth(new.len());
+        if growth > 0 {
+            self.bytes.reserve_exact(self.bytes.capacity() + growth - self.bytes.len());
+        }
         self.bytes.extend_from_slice(new);
         let (first, wrapped) = over.split_at(over.len().min(self.bytes_max - self.start));
         self.bytes[self.start..self.start + first.len()].copy_from_slice(first);
@@ -53,13 +56,14 @@ impl History {
         self.bytes.capacity()
     }
 
-    /// Makes room by doubling, but for no more than can ever be remembered.
-    fn reserve(&mut self, more: usize) {
-        let need = self.bytes.len() + more;
-        if need > self.bytes.capacity() {
-            let capacity = need.next_power_of_two().min(self.bytes_max);
-            self.bytes.reserve_exact(capacity - self.bytes.len());
+    /// How much more memory is held once `more` bytes are appended: room is made by doubling, but
+    /// for no more than can ever be remembered.
+    pub fn growth(&self, more: usize) -> usize {
+        let need = (self.bytes.len() + more).min(self.bytes_max);
+        if need <= self.bytes.capacity() {
+            return 0;
         }
+        need.next_power_of_two().min(self.bytes_max) - self.bytes.capacity()
     }
 }
 
@@ -78,7 +82,9 @@ mod tests {
             let mut history = History::new(window_bits);
             let mut all = Vec::new();
             for piece in &pieces {
+                let held = history.pinned_bytes() + history.growth(piece.len());
                 history.append(piece);
+                prop_assert_eq!(history.pinned_bytes(), held);
                 all.extend_from_slice(piece);
                 let expected = &all[all.len().saturating_sub(1 << window_bits)..];
                 let (older, newer) = history.as_slices();

@@ -118,11 +118,12 @@ impl Terms {
             window_bits: client_bits,
             context_takeover: self.client.context_takeover && !offer.client_no_context_takeover,
         };
-        // What was asked for is granted by saying so; a smaller window is worth saying too, for
-        // the client may then keep a smaller one.
+        // What was asked for is granted by saying so. A smaller window of ours is worth saying too,
+        // for the client may then keep a smaller one; and one of the client's, though that may be
+        // what it has offered itself: what is not said has 15 bits (§7.1.2.2).
         let says_server_bits =
             offer.server_max_window_bits.is_some() || server_bits < WINDOW_BITS_MAX;
-        let says_client_bits = client_bits < offered_client_bits;
+        let says_client_bits = client_bits < WINDOW_BITS_MAX;
         let params = Params {
             server_no_context_takeover: !server.context_takeover,
             client_no_context_takeover: !client.context_takeover,

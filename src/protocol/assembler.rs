@@ -11,7 +11,7 @@ use crate::limits::{FRAGMENT_BYTES_MEAN_MIN, FRAGMENTS_MIN, LoopLimits};
 use crate::wire::{Opcode, ProtocolError, Utf8Validator};
 
 /// What the receiving halves of one loop share. A connection between two messages owns nothing of
-/// it.
+/// it but its peer's window, with context takeover.
 #[derive(Debug)]
 pub struct ReceivePools {
     pub(super) assemblies: Slab<Assembly>,
@@ -28,7 +28,8 @@ pub(super) struct AssemblyKey(NonZeroU32);
 /// A message under way, or a control frame whose payload is torn.
 #[derive(Debug)]
 pub(super) struct Assembly {
-    /// `None` until the first byte arrives, and always in streaming mode.
+    /// `None` until the first byte arrives, and in streaming mode always, unless what is inflated
+    /// has to be somewhere.
     pub(super) block: Option<Block>,
     /// Of a compressed message.
     pub(super) inflating: Option<Box<Inflating>>,
@@ -89,6 +90,13 @@ impl ReceivePools {
         });
         let name = u32::try_from(index + 1).expect("fewer assemblies than connections, a u32");
         AssemblyKey(NonZeroU32::new(name).expect("one more than an index"))
+    }
+
+    /// Nothing more of the message is inflated.
+    pub(super) fn end_inflating(&mut self, key: AssemblyKey) {
+        if let Some(inflating) = self.get_mut(key).inflating.take() {
+            self.inflate.put_back(inflating);
+        }
     }
 
     /// Gives the block back; tells how many payload bytes had been received.
@@ -227,13 +235,6 @@ impl Assembly {
         block.advance(bytes);
         let end = block.len();
         &mut block.as_mut_slice()[end - bytes..]
-    }
-
-    /// Forgets what was assembled behind `bytes`.
-    pub(super) fn truncate(&mut self, bytes: usize) {
-        if let Some(block) = &mut self.block {
-            block.truncate(bytes);
-        }
     }
 
     pub(super) fn payload_mut(&mut self) -> &mut [u8] {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-#[cfg(feature = "deflate")]
-use crate::deflate::Compression;
+use super::compression::Compression;
 use crate::limits::ConnectionLimits;
 use crate::wire::Role;
 
@@ -37,6 +36,8 @@ pub struct Config {
     /// Whether and how messages are compressed. Default: not at all.
     #[cfg(feature = "deflate")]
     pub compression: Compression,
+    #[cfg(not(feature = "deflate"))]
+    pub(super) compression: Compression,
 }
 
 /// How messages reach the application.
@@ -103,7 +104,6 @@ impl Config {
             heartbeat: Some(Heartbeat::default()),
             close_timeout: Duration::from_secs(5),
             on_overflow: OverflowPolicy::default(),
-            #[cfg(feature = "deflate")]
             compression: Compression::default(),
         }
     }

@@ -64,7 +64,7 @@ pub enum Part {
 
 /// A message encoded once and sent to many: its frame is shared by reference.
 ///
-/// Cloning costs one atomic increment. The frame is as a server sends it; a client, whose every
+/// Cloning copies no bytes. The frame is as a server sends it; a client, whose every
 /// frame needs a masking key of its own (RFC 6455 §5.3), copies the payload instead.
 ///
 /// ```

@@ -19,6 +19,10 @@ use crate::http::Extension;
 use crate::limits::LoopLimits;
 use crate::wire::{Opcode, Role};
 
+/// Nothing to be set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Compression(());
+
 /// What nobody has agreed on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Agreement {}
@@ -53,6 +57,7 @@ impl Config {
     }
 
     pub(super) fn compresses(&self, _: usize) -> bool {
+        let Compression(()) = self.compression;
         false
     }
 }

@@ -34,7 +34,7 @@ pub(super) enum Step {
     /// Something can be lent.
     Ready,
     Continue,
-    /// The input is used up in mid-frame.
+    /// The input is used up in mid-frame, or the turn's budget in mid-message.
     Starved,
 }
 

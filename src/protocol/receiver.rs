@@ -37,7 +37,8 @@ impl Receiver {
         Self { stage: Stage::BETWEEN_FRAMES, message: None, inflate }
     }
 
-    /// The next event in `input`, or `None` when the input is used up.
+    /// The next event in `input`, or `None` when the input is used up, or its budget within a
+    /// compressed message.
     ///
     /// Pings and Closes are answered through `transmit` before they are told. The event borrows
     /// from this half, `input` and `pools` alone.
@@ -139,6 +140,9 @@ impl Receiver {
     fn finish(&mut self, pools: &mut ReceivePools) {
         if let Stage::Control { held, .. } = self.stage {
             pools.end(held);
+        }
+        if let Some(key) = self.message {
+            pools.end_inflating(key);
         }
         self.stage = Stage::Finished;
     }

@@ -13,6 +13,7 @@ pub(super) enum Stage {
     /// `left` bytes of a data frame of `message`.
     Data { left: u64, masking_key: MaskingKey, fin: bool },
     /// The same of a compressed `message`.
+    #[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "nobody looks into it"))]
     Compressed { left: u64, masking_key: MaskingKey, fin: bool },
     /// `left` bytes of a torn control frame, the rest is in `held`.
     Control { left: u8, opcode: Opcode, masking_key: MaskingKey, held: AssemblyKey },
@@ -28,6 +29,7 @@ impl Stage {
 
 /// What can be wrong within a message.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "nothing is inflated"))]
 pub(super) enum Fault {
     /// It is no UTF-8.
     Text,

@@ -39,7 +39,8 @@ impl Budget {
     /// How much the next read of this turn may bring: twice what the messages that may still be
     /// handled will need, if they are like those before. A flood of tiny messages could fill the
     /// receive buffer for many turns; reading and keeping all that would cost the others more
-    /// time than a budget of messages does.
+    /// time than a budget of messages does. What compressed messages cost beyond their bytes counts
+    /// too, so behind them a read may bring more than is handled; it waits and is not read again.
     fn read_bytes_max(&self, limits: &LoopLimits) -> usize {
         let handled_messages = (limits.turn_messages_max - self.messages) as usize;
         if handled_messages == 0 {

@@ -423,8 +423,8 @@ pub struct Usage {
     /// What connections keep of what they have sent because later messages may refer to it: a
     /// window or a whole compressor each.
     pub takeovers: usize,
-    /// Bytes of slots, timers, blocks, send queues, compressors and windows, in use or kept; what is queued by reference
-    /// counts once for each connection.
+    /// Bytes of slots, timers, blocks, send queues, compressors and windows, in use or kept; what
+    /// is queued by reference counts once for each connection.
     pub pinned_bytes: usize,
     /// Of these, free blocks that are kept for the next message.
     pub retained_bytes: usize,

@@ -21,7 +21,8 @@ use crate::protocol::config::{Config, Delivery};
 use crate::protocol::stage::Fault;
 
 /// How a connection's peer compresses, and where its window is: without context takeover there is
-/// none, with it there is one from the first message on.
+/// none, with it there is one from the first message on. A [`Window`] in one word: so many bytes an
+/// idle receiving half has left of 24.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InflateKey(NonZeroU32);
 
@@ -42,7 +43,7 @@ impl InflateKey {
 
     fn at(index: usize) -> Self {
         let name = u32::try_from(index + 1).expect("fewer windows than connections, a u32");
-        debug_assert!(name < UNMADE, "more windows than there can be sockets");
+        assert!(name < UNMADE, "fewer windows than there can be sockets");
         Self::named(name)
     }
 
@@ -107,7 +108,9 @@ impl InflatePool {
     }
 
     pub(in crate::protocol) fn pinned_bytes(&self) -> usize {
-        (self.free.len() + self.in_use) * Inflater::PINNED_BYTES + self.history_bytes
+        (self.free.len() + self.in_use) * Inflater::PINNED_BYTES
+            + self.history_bytes
+            + self.windows.capacity() * size_of::<History>()
     }
 
     /// Messages being inflated.
@@ -127,20 +130,30 @@ impl InflatePool {
         }
     }
 
-    fn take(&mut self) -> Option<Box<Inflating>> {
+    fn take(&mut self) -> Result<Box<Inflating>, Fault> {
         let inflating = match self.free.pop() {
             Some(inflating) => inflating,
-            None if self.pinned_bytes() + Inflater::PINNED_BYTES > self.pinned_bytes_max => {
-                return None;
+            None => {
+                self.make_room(Inflater::PINNED_BYTES)?;
+                Box::new(Inflating {
+                    inflater: Inflater::new(),
+                    history: History::new(WINDOW_BITS_MAX),
+                    remembered_bytes: 0,
+                })
             }
-            None => Box::new(Inflating {
-                inflater: Inflater::new(),
-                history: History::new(WINDOW_BITS_MAX),
-                remembered_bytes: 0,
-            }),
         };
         self.in_use += 1;
-        Some(inflating)
+        Ok(inflating)
+    }
+
+    /// Whether `bytes` more may be held, at the expense of what is free if need be. Who needs none
+    /// goes on although the bound is reached.
+    fn make_room(&mut self, bytes: usize) -> Result<(), Fault> {
+        while bytes > 0 && self.pinned_bytes() + bytes > self.pinned_bytes_max {
+            let inflating = self.free.pop().ok_or(Fault::Pool)?;
+            self.history_bytes -= inflating.history.pinned_bytes();
+        }
+        Ok(())
     }
 
     pub(in crate::protocol) fn put_back(&mut self, mut inflating: Box<Inflating>) {
@@ -190,19 +203,25 @@ impl InflatePool {
     ) -> Result<(), Fault> {
         let bytes = &block[inflating.remembered_bytes..];
         inflating.remembered_bytes = block.len();
-        if let Window::Unmade { bits } = peer.window()
-            && !bytes.is_empty()
-        {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let growth = match peer.window() {
+            Window::None => inflating.history.growth(bytes.len()),
+            Window::Unmade { bits } => History::new(bits).growth(bytes.len()),
+            Window::At(index) => self.windows[index].growth(bytes.len()),
+        };
+        self.make_room(growth)?;
+        if let Window::Unmade { bits } = peer.window() {
             *peer = InflateKey::at(self.windows.insert(History::new(bits)));
         }
         let history = match peer.window() {
             Window::At(index) => &mut self.windows[index],
             Window::None | Window::Unmade { .. } => &mut inflating.history,
         };
-        let before = history.pinned_bytes();
         history.append(bytes);
-        self.history_bytes += history.pinned_bytes() - before;
-        if self.pinned_bytes() > self.pinned_bytes_max { Err(Fault::Pool) } else { Ok(()) }
+        self.history_bytes += growth;
+        Ok(())
     }
 }
 
@@ -213,7 +232,7 @@ impl ReceivePools {
         key: AssemblyKey,
         peer: InflateKey,
     ) -> Result<(), Fault> {
-        let mut inflating = self.inflate.take().ok_or(Fault::Pool)?;
+        let mut inflating = self.inflate.take()?;
         self.inflate.begin(&mut inflating, peer, &[], Inflater::begin);
         self.get_mut(key).inflating = Some(inflating);
         Ok(())
@@ -363,6 +382,15 @@ impl ReceivePools {
         assembly.truncate(0);
         if let Some(inflating) = &mut assembly.inflating {
             inflating.remembered_bytes = 0;
+        }
+    }
+}
+
+impl Assembly {
+    /// Forgets what was assembled behind `bytes`.
+    pub(super) fn truncate(&mut self, bytes: usize) {
+        if let Some(block) = &mut self.block {
+            block.truncate(bytes);
         }
     }
 }

@@ -4,7 +4,7 @@ mod deflating;
 mod inflating;
 mod receiving;
 
-pub(crate) use crate::deflate::Agreement;
+pub(crate) use crate::deflate::{Agreement, Compression};
 pub use deflating::DeflateKey;
 pub(in crate::protocol) use deflating::{DeflatePool, Takeover, Variants};
 pub use inflating::InflateKey;

@@ -1,9 +1,10 @@
 //! The limit of messages holds for what they inflate to (F9, F24).
 
-use corewire::{Failure, LoopLimits, Opcode};
+use corewire::{Failure, LoopLimits, Opcode, PoolsInUse};
 
 use super::super::support::deflated::{Bfinal, Bits, Compressor, compressed, literally};
 use super::super::support::naive::{LengthForm, header};
+use super::owned::Crowd;
 use super::*;
 
 /// F9: exactly the limit passes, one byte more is 1009; in one frame and in fragments, whatever the
@@ -232,6 +233,42 @@ fn without_memory_to_inflate_the_connection_fails_with_1013() {
         assert_eq!(frames[0].payload[..2], 1013_u16.to_be_bytes());
         server.finish();
     }
+}
+
+/// At the bound who needs more fails, and who needs none goes on. What is free is given up first.
+#[test]
+fn at_the_bound_of_memory_to_inflate_those_that_need_none_go_on() {
+    // Room for a decompressor, a whole window, and half of another.
+    let limits = inflating((48 + 32 + 16) << 10);
+    let mut crowd = Crowd::limited(Role::Server, &dedicated(15), 3, &limits);
+    let full = binary(compressed(&[1; 40_000]));
+    assert!(matches!(crowd.receive(0, &full)[..], [Seen::Binary(_)]));
+    assert_eq!(crowd.receive(1, &full), [Seen::Failed(Failure::PoolExhausted)]);
+    for _ in 0..3 {
+        assert!(matches!(crowd.receive(0, &full)[..], [Seen::Binary(_)]), "before 1 is finished");
+    }
+    let half = binary(compressed(&[1; 8_000]));
+    assert!(matches!(crowd.receive(2, &half)[..], [Seen::Binary(_)]));
+    crowd.finish();
+
+    let limits = inflating((2 * 48 + 32 + 8) << 10);
+    let mut crowd = Crowd::limited(Role::Server, &dedicated(15), 3, &limits);
+    // Two under way at once, then none.
+    let mut open = full.clone().open();
+    open.payload.truncate(10);
+    assert_eq!(crowd.receive(0, &open), []);
+    assert_eq!(crowd.receive(1, &open), []);
+    crowd.finish_one(0);
+    crowd.finish_one(1);
+    assert_eq!(crowd.in_use(), PoolsInUse::default());
+    for _ in 0..2 {
+        let number = crowd.push();
+        assert!(
+            matches!(crowd.receive(number, &full)[..], [Seen::Binary(_)]),
+            "in place of a free decompressor"
+        );
+    }
+    crowd.finish();
 }
 
 fn inflating(bytes_max: usize) -> LoopLimits {
