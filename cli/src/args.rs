@@ -282,3 +282,34 @@ fn one_line(error: &str) -> String {
     let text = error[..end].trim_start_matches("error: ").replace("\n\n  tip: ", "; ");
     text.split_whitespace().collect::<Vec<_>>().join(" ") + " (see corewire --help)"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compression_is_a_mode_with_its_numbers() {
+        let mode = |text: &str| compression(text).map(|compression| compression.mode());
+        let dedicated =
+            |window_bits, mem_level| CompressionMode::Dedicated { window_bits, mem_level };
+        assert_eq!(mode("disabled"), Ok(CompressionMode::Disabled));
+        assert_eq!(mode("shared"), Ok(CompressionMode::Shared));
+        assert_eq!(mode("dedicated"), Ok(dedicated(15, 8)));
+        assert_eq!(mode("dedicated:9:1"), Ok(dedicated(9, 1)));
+        for wrong in [
+            "",
+            "Shared",
+            "shared:15:8",
+            "dedicated:",
+            "dedicated:12",
+            "dedicated:8:8",
+            "dedicated:16:8",
+            "dedicated:12:0",
+            "dedicated:12:10",
+            "dedicated:12:5:1",
+            "dedicated:-1:5",
+        ] {
+            assert!(compression(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
