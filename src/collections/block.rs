@@ -74,7 +74,7 @@ impl Block {
     }
 
     /// Forgets what was filled behind `bytes`.
-    #[cfg_attr(not(feature = "deflate"), expect(dead_code, reason = "what is inflated is cut"))]
+    #[cfg(feature = "deflate")]
     pub fn truncate(&mut self, bytes: usize) {
         self.len = self.len.min(bytes);
     }
