@@ -327,7 +327,8 @@ impl ReceivePools {
         if left == 0 {
             // The message is as long as it may be: whatever it still gives is too much, even if
             // something corrupt comes right behind it.
-            return match feed(self.inflater(key), &mut [0]) {
+            let (inflating, _) = self.get_mut(key).inflating_and_block();
+            return match feed(&mut inflating.inflater, &mut [0]) {
                 Ok(Progress { produced: 1.., .. }) | Err(CorruptData { produced: 1.. }) => {
                     Err(Fault::Limit)
                 }
@@ -351,29 +352,15 @@ impl ReceivePools {
         progress.map_err(|_| Fault::Compression)
     }
 
-    fn inflater(&mut self, key: AssemblyKey) -> &mut Inflater {
-        let inflating = self.get_mut(key).inflating.as_mut();
-        &mut inflating.expect("a compressed message has a decompressor").inflater
-    }
-
     /// Goes on behind a final block.
     fn resume(&mut self, key: AssemblyKey, peer: InflateKey) {
-        let Self { assemblies, inflate, .. } = self;
-        let Assembly { block, inflating, .. } = &mut assemblies[key.index()];
-        if let Some(inflating) = inflating {
-            // There is no block yet where messages may have no bytes.
-            let block = block.as_ref().map_or(&[][..], Block::as_slice);
-            inflate.begin(inflating, peer, block, Inflater::resume);
-        }
+        let (inflating, block) = self.assemblies[key.index()].inflating_and_block();
+        self.inflate.begin(inflating, peer, block, Inflater::resume);
     }
 
     fn remember(&mut self, key: AssemblyKey, peer: &mut InflateKey) -> Result<(), Fault> {
-        let Self { assemblies, inflate, .. } = self;
-        let Assembly { block, inflating, .. } = &mut assemblies[key.index()];
-        match (inflating, block) {
-            (Some(inflating), Some(block)) => inflate.remember(inflating, peer, block.as_slice()),
-            _ => Ok(()),
-        }
+        let (inflating, block) = self.assemblies[key.index()].inflating_and_block();
+        self.inflate.remember(inflating, peer, block)
     }
 
     /// The piece was lent: the next takes its place.
@@ -387,6 +374,13 @@ impl ReceivePools {
 }
 
 impl Assembly {
+    /// What inflates the message, and what it has given so far: nothing as long as there is no
+    /// block.
+    fn inflating_and_block(&mut self) -> (&mut Inflating, &[u8]) {
+        let inflating = self.inflating.as_mut().expect("a compressed message has a decompressor");
+        (inflating, self.block.as_ref().map_or(&[], Block::as_slice))
+    }
+
     /// Forgets what was assembled behind `bytes`.
     pub(super) fn truncate(&mut self, bytes: usize) {
         if let Some(block) = &mut self.block {
