@@ -68,6 +68,17 @@ pub const DEFLATERS_RETAINED: usize = 16;
 /// so rare and take so long that an allocation is nothing to them.
 pub const DEFLATED_BYTES_RETAINED: usize = MIB;
 
+/// Routes of one listener. Guess: more than an application has, and few enough to be tried one after
+/// another. At the bound the one that is added is refused.
+pub const ROUTES_MAX: usize = 1024;
+
+/// Segments of a route's pattern. Guess. At the bound it is refused.
+pub const ROUTE_SEGMENTS_MAX: usize = 32;
+
+/// The longest that a request may wait for its decision; a longer time is cut to this one. Guess:
+/// who has not decided in an hour does not.
+pub const DEFERRAL_MAX: Duration = Duration::from_secs(3600);
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

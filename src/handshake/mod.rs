@@ -13,6 +13,7 @@ mod negotiated;
 mod origins;
 mod request;
 mod response;
+mod routes;
 mod server;
 
 pub use accept::{Accept, SubprotocolNotOffered, write_accept};
@@ -22,6 +23,8 @@ pub use negotiated::{Negotiated, NegotiatedExtension};
 pub use origins::{AllowList, InvalidOrigin, Origins};
 pub use request::Request;
 pub use response::{BodyAllowed, InvalidHeader, Persistence, Response};
+pub(crate) use routes::RouteMatch;
+pub use routes::{RouteError, Routes};
 pub use server::{Inspected, Upgrade, inspect};
 
 #[cfg(test)]
