@@ -111,7 +111,7 @@ mod server;
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
     Accept, AllowList, HandshakeError, InvalidHeader, InvalidOrigin, Negotiated, Origins, Request,
-    Response,
+    Response, RouteError, Routes,
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
@@ -121,10 +121,10 @@ pub use protocol::{
 };
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Arrival, Buffer, Command, ConnectionId, Context, Handle, Handler, ListenOptions,
-    ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PostError,
-    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ShardIndex, SocketOptions, Usage,
-    Verdict, Wait, Wake,
+    Accepted, Arrival, Buffer, Command, ConnectionId, Context, Decision, Handle, Handler,
+    ListenOptions, ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer,
+    PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Route, ShardIndex,
+    SocketOptions, Ticket, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};

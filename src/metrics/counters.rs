@@ -42,6 +42,12 @@ counters! {
     handshakes_refused,
     /// HTTP requests read, upgrades included.
     http_requests,
+    /// Requests whose answer was left to a later decision.
+    requests_deferred,
+    /// Deferred requests that were not decided in time.
+    deferrals_timed_out,
+    /// Decisions about requests that were decided already, not deferred, or gone.
+    decisions_missed,
     /// Whole messages received.
     messages_received,
     /// Messages taken for sending.

@@ -18,7 +18,8 @@ use super::turn::{Reactor, ReactorConfig};
 pub struct ReactorBuilder<N> {
     net: N,
     config: ReactorConfig,
-    listeners: Vec<(Listening, ListenerSettings)>,
+    /// Each with the place where its configurations begin.
+    listeners: Vec<(Listening, ListenerSettings, u16)>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -34,7 +35,7 @@ impl<N: Net> ReactorBuilder<N> {
     /// wait in the kernel's queue until the loop turns.
     ///
     /// # Errors
-    /// What the network says, most often that the address is in use.
+    /// As [`Reactor::listen`].
     pub fn listen(
         &mut self,
         address: SocketAddr,
@@ -42,8 +43,10 @@ impl<N: Net> ReactorBuilder<N> {
         settings: ListenerSettings,
     ) -> io::Result<SocketAddr> {
         let token = Target::Listener(self.listeners.len()).token(self.config.shard);
+        let configs = self.listeners.iter().map(|(_, settings, _)| settings.configs().count());
+        let configs_start = settings.configs_start(configs.sum())?;
         let listening = self.net.listen(address, options, token)?;
-        self.listeners.push((listening, settings));
+        self.listeners.push((listening, settings, configs_start));
         Ok(listening.address)
     }
 
@@ -56,8 +59,8 @@ impl<N: Net> ReactorBuilder<N> {
     pub fn build<H: Handler>(self, handler: H) -> Reactor<N, H> {
         let Self { net, config, listeners, mailbox } = self;
         let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox);
-        for (listening, settings) in listeners {
-            reactor.add_listener(listening, settings);
+        for (listening, settings, configs_start) in listeners {
+            reactor.add_listener(listening, settings, configs_start);
         }
         reactor
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::deferral::{Decision, Ticket};
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::{Net, Wake};
@@ -25,7 +26,7 @@ pub struct Handle {
 }
 
 /// What another thread asks of a loop.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
     /// Send a message; to a connection that is gone it is dropped and counted.
@@ -36,6 +37,8 @@ pub enum Command {
     Close(ConnectionId, CloseCode, Box<str>),
     /// End without a closing handshake.
     Abort(ConnectionId),
+    /// Say what becomes of a deferred request; if nobody waits for that any more it is counted.
+    Decide(Ticket, Box<Decision>),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -141,11 +144,15 @@ impl Handle {
             {
                 return Err(PostError::WrongShard(command));
             }
+            Command::Decide(ticket, _) if ticket.id().shard() != self.shard => {
+                return Err(PostError::WrongShard(command));
+            }
             Command::Close(_, code, reason) => {
                 encode_close(*code, reason).map_err(PostError::InvalidClose)?;
             }
             Command::Send(..)
             | Command::Abort(_)
+            | Command::Decide(..)
             | Command::Broadcast(_)
             | Command::Shutdown(_) => {}
         }
@@ -219,6 +226,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.shared.with_transmit(id.key(), &mut self.net, |to| to.abort());
                 self.shared.mark_dirty(id.key());
             }
+            Command::Decide(ticket, decision) => self.handle_decision(ticket, *decision),
             Command::Shutdown(deadline) => self.begin_drain(deadline),
         }
     }

@@ -139,6 +139,19 @@ impl<D> Context<'_, D> {
         }
     }
 
+    /// In [`Handler::on_open`](super::Handler::on_open): what the decision to accept has brought
+    /// along, if it is of this type. It can be taken once.
+    pub fn take_attachment<T: 'static>(&mut self) -> Option<T> {
+        let attachment = self.shared.attachment.take()?;
+        match attachment.downcast() {
+            Ok(attachment) => Some(*attachment),
+            Err(attachment) => {
+                self.shared.attachment = Some(attachment);
+                None
+            }
+        }
+    }
+
     /// The names of all open connections of this loop.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         let shard = self.shared.shard;
@@ -210,9 +223,12 @@ impl<D> Peer<'_, D> {
         self.act(|transmit| transmit.abort());
     }
 
-    /// Stops reading. What has been read already waits; TCP holds the sender back.
+    /// Stops reading. What has been read already waits; TCP holds the sender back. Before
+    /// `on_open` and after `on_close` it does nothing.
     pub fn pause(&mut self) {
-        if let Some(slot) = self.shared.slots.get_mut(self.key) {
+        if let Some(slot) = self.shared.slots.get_mut(self.key)
+            && matches!(slot.phase, Phase::Open { .. })
+        {
             slot.notes.paused = true;
         }
     }
@@ -239,7 +255,13 @@ impl<D> Peer<'_, D> {
 
     /// Which listener the connection came to, counted in the order they were added.
     pub fn listener(&self) -> Option<usize> {
-        self.shared.slots.get(self.key).map(|slot| usize::from(slot.listener))
+        self.shared.slots.get(self.key).map(|slot| self.shared.listener(slot))
+    }
+
+    /// The pattern of the route that the connection came by, if its listener has routes.
+    pub fn route(&self) -> Option<&str> {
+        let slot = self.shared.slots.get(self.key)?;
+        self.shared.listeners[self.shared.listener(slot)].pattern(slot.config)
     }
 
     /// The subprotocol that was agreed on.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use super::net::{Accepted, Net, NetKey};
 use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
 use super::turn::{Reactor, Timer};
 use crate::collections::{Outbox, TimerKey};
-use crate::handshake::Origins;
-use crate::http::{HeadLimits, HeadScanner};
+use crate::handshake::{Origins, Routes};
+use crate::http::HeadLimits;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 
@@ -27,6 +28,31 @@ pub struct ListenerSettings {
     pub handshake: HandshakeLimits,
     /// Who may connect from a browser. Default: pages of the same origin.
     pub origins: Origins,
+    /// Where paths lead. Default: no routes, and [`Handler::on_request`] is asked about every path.
+    /// With routes a path that none of them matches is answered 404.
+    pub routes: Routes<Route>,
+}
+
+/// What the WebSockets under one pattern of paths are held to, instead of what their listener says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Route {
+    /// Of each WebSocket.
+    pub config: Arc<Config>,
+    /// Who may connect from a browser.
+    pub origins: Origins,
+}
+
+impl Route {
+    /// What the listener says.
+    pub fn new(settings: &ListenerSettings) -> Self {
+        Self { config: settings.config.clone(), origins: settings.origins.clone() }
+    }
+
+    /// The configuration, to be changed for this route alone.
+    pub fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
 }
 
 impl ListenerSettings {
@@ -36,9 +62,30 @@ impl ListenerSettings {
             config: config.into(),
             handshake: HandshakeLimits::default(),
             origins: Origins::SameOrigin,
+            routes: Routes::new(),
         }
     }
+
+    /// Where the configurations begin that are added to so many.
+    ///
+    /// # Errors
+    /// There would be more than [`CONFIGS_MAX`].
+    pub(super) fn configs_start(&self, count: usize) -> io::Result<u16> {
+        if count + self.configs().count() > CONFIGS_MAX {
+            let what = "more listeners and routes than connections can name";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(count as u16)
+    }
+
+    /// The listener's own, then those of its routes in their order.
+    pub(super) fn configs(&self) -> impl Iterator<Item = &Arc<Config>> {
+        iter::once(&self.config).chain(self.routes.iter().map(|(_, route)| &route.config))
+    }
 }
+
+/// Listeners and routes of one loop: the place of a configuration has two bytes in each slot.
+const CONFIGS_MAX: usize = 1 << u16::BITS;
 
 /// A listener and how accepting goes.
 #[derive(Debug)]
@@ -47,6 +94,8 @@ pub(super) struct Listener {
     /// Where it really listens, with its port.
     pub(super) address: SocketAddr,
     pub(super) settings: ListenerSettings,
+    /// Where its configurations begin among the loop's.
+    pub(super) configs_start: u16,
     /// The part of the settings that each head is held to.
     pub(super) head: HeadLimits,
     pub(super) accepting: Accepting,
@@ -72,6 +121,7 @@ impl Listener {
         socket: NetKey,
         address: SocketAddr,
         settings: ListenerSettings,
+        configs_start: u16,
         limits: &LoopLimits,
     ) -> Self {
         let head = HeadLimits {
@@ -83,10 +133,26 @@ impl Listener {
             socket,
             address,
             settings,
+            configs_start,
             head,
             accepting: Accepting::Idle,
             next_pause: limits.accept_pause,
         }
+    }
+
+    /// The place of a route's configuration, or of the listener's own, among the loop's.
+    pub(super) fn config_index(&self, route: Option<usize>) -> u16 {
+        self.configs_start + route.map_or(0, |route| route as u16 + 1)
+    }
+
+    /// The pattern of the route whose configuration stands at this place, if it is a route's.
+    pub(super) fn pattern(&self, config_index: u16) -> Option<&str> {
+        let route = (config_index - self.configs_start).checked_sub(1)?;
+        self.settings.routes.iter().nth(usize::from(route)).map(|(pattern, _)| pattern)
+    }
+
+    pub(super) fn origins(&self, route: Option<usize>) -> &Origins {
+        route.map_or(&self.settings.origins, |route| &self.settings.routes.at(route).origins)
     }
 }
 
@@ -232,7 +298,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             socket: accepted.key,
             timer,
             backlog: None,
-            listener: listener as u16,
+            config: self.shared.listeners[listener].config_index(None),
             notes: Notes::default(),
         });
         assert!(inserted.is_ok(), "a vacant key was there");
@@ -240,7 +306,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if index >= self.receivers.len() {
             self.receivers.resize_with(index + 1, Default::default);
         }
-        let http = HttpState { scanner: HeadScanner::request(), deadline, requests: 0 };
+        let http = HttpState::new(deadline);
         self.receivers[index].inbound = Inbound::Http(Box::new(http));
     }
 }

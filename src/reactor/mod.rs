@@ -11,6 +11,7 @@ mod alarm;
 mod builder;
 mod command;
 mod context;
+mod deferral;
 mod flush;
 mod handler;
 mod id;
@@ -26,9 +27,10 @@ mod upgrade;
 pub use builder::ReactorBuilder;
 pub use command::{Command, Handle, PostError};
 pub use context::{Context, Peer};
+pub use deferral::{Decision, Ticket};
 pub use handler::{Arrival, Handler, Message, Verdict};
 pub use id::{ConnectionId, ShardIndex};
-pub use listener::ListenerSettings;
+pub use listener::{ListenerSettings, Route};
 pub use mio_net::MioNet;
 pub use net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,

@@ -95,10 +95,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Handles what was read earlier. Says whether reading may go on.
     fn handle_backlog(&mut self, key: Key, budget: &mut Budget) -> bool {
-        if matches!(self.receivers[key.index as usize].inbound, Inbound::Http(_)) {
-            // An unfinished head waits for more input, not for its turn.
-            return true;
-        }
+        let is_decided = match &self.receivers[key.index as usize].inbound {
+            Inbound::Http(http) if http.is_decided() => true,
+            // An unfinished head waits for more input and a deferred request for its decision, not
+            // for their turn.
+            Inbound::Http(_) => return true,
+            Inbound::Vacant | Inbound::Open(_) | Inbound::Parting { .. } => false,
+        };
         let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
         if is_held {
             return false;
@@ -110,6 +113,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(mut backlog) = self.take_backlog(key) else { return true };
         self.handle_taken(key, &mut backlog, budget);
         let all = self.keep_backlog(key, backlog);
+        if is_decided && self.shared.slots.get(key).is_some_and(|slot| slot.notes.input_ended) {
+            self.handle_end_of_stream(key);
+        }
         if !all && self.shared.slots.get(key).is_some_and(|slot| !slot.notes.is_held()) {
             self.shared.mark_ready(key);
         }
@@ -197,7 +203,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn receive(&mut self, key: Key, budget: &mut Budget) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let socket = slot.socket;
-        let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
+        let config = &self.shared.configs[usize::from(slot.config)];
         let receiver = &mut self.receivers[key.index as usize];
         let wanted = match &mut receiver.inbound {
             Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
@@ -241,7 +247,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             sender.handle_sign_of_life(self.shared.moment);
         }
         if slot.backlog.is_some() {
-            // Only an unfinished head: what is new belongs behind it.
+            // Only an unfinished head or a deferred request: what is new belongs behind it.
             self.stash(key, received.surplus());
             if let Some(mut backlog) = self.take_backlog(key) {
                 self.handle_taken(key, &mut backlog, budget);
@@ -266,7 +272,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 // What the callbacks of this turn have queued leaves before the end is judged.
                 self.flush(key);
                 let Some(slot) = self.shared.slots.get_mut(key) else { return };
-                let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
+                let config = &self.shared.configs[usize::from(slot.config)];
                 if let Phase::Open { sender, .. } = &mut slot.phase {
                     sender.handle_end_of_stream(config, self.shared.moment);
                 }
@@ -274,7 +280,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Phase::Http(_) => {
                 // A peer may shut its side behind its request and still wait for the answer.
                 self.flush(key);
-                self.part_http(key);
+                if !self.owes_plain_answer(key) {
+                    self.part_http(key);
+                }
             }
             Phase::Parting { outbox, .. } if !outbox.is_empty() => {}
             Phase::Parting { .. } => self.end(key),

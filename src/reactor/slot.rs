@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU32;
 use std::time::Instant;
 
+use super::deferral::Deferral;
 use super::net::NetKey;
 use crate::collections::{Block, Outbox, TimerKey};
 use crate::http::HeadScanner;
@@ -20,7 +21,8 @@ pub(super) struct Slot<D> {
     pub(super) timer: TimerKey,
     /// Bytes read and not handled.
     pub(super) backlog: Option<BacklogKey>,
-    pub(super) listener: u16,
+    /// Its place among the loop's configurations: its listener's own, or that of its route.
+    pub(super) config: u16,
     pub(super) notes: Notes,
 }
 
@@ -80,7 +82,8 @@ pub(super) struct Notes {
     pub(super) dirty: bool,
     /// The application does not want to read.
     pub(super) paused: bool,
-    /// Unsent bytes are above the high-water mark.
+    /// Unsent bytes are above the high-water mark, or enough has come behind a request that waits
+    /// for its decision.
     pub(super) choked: bool,
     /// When `on_drain` is told.
     pub(super) drain_owed: DrainOwed,
@@ -97,17 +100,23 @@ impl Notes {
 
 /// The receiving side, in a table of its own under the same index, so that a callback can hold
 /// bytes of one and send through all.
-#[derive(Debug, Default)]
-pub(super) struct ReceiveSlot {
-    pub(super) inbound: Inbound,
+#[derive(Debug)]
+pub(super) struct ReceiveSlot<D> {
+    pub(super) inbound: Inbound<D>,
+}
+
+impl<D> Default for ReceiveSlot<D> {
+    fn default() -> Self {
+        Self { inbound: Inbound::default() }
+    }
 }
 
 /// Who handles what comes in.
 #[derive(Debug, Default)]
-pub(super) enum Inbound {
+pub(super) enum Inbound<D> {
     #[default]
     Vacant,
-    Http(Box<HttpState>),
+    Http(Box<HttpState<D>>),
     Open(Receiver),
     Parting {
         discarded_bytes: u32,
@@ -116,10 +125,21 @@ pub(super) enum Inbound {
 
 /// A plain HTTP connection between and inside requests.
 #[derive(Debug)]
-pub(super) struct HttpState {
+pub(super) struct HttpState<D> {
     pub(super) scanner: HeadScanner,
+    /// Of the request's head, of the next request, or of the decision.
     pub(super) deadline: Instant,
+    /// Those that had a whole head.
     pub(super) requests: u16,
+    /// Of the request that stands in front.
+    pub(super) deferral: Option<Box<Deferral<D>>>,
+}
+
+impl<D> HttpState<D> {
+    /// Before the first request, whose head has to be there by `deadline`.
+    pub(super) const fn new(deadline: Instant) -> Self {
+        Self { scanner: HeadScanner::request(), deadline, requests: 0, deferral: None }
+    }
 }
 
 /// The name of a [`Backlog`]; one more than its index, so that `Option` is free.
@@ -207,6 +227,6 @@ mod tests {
     #[test]
     fn an_idle_connection_stays_small() {
         // Two slots, the wheel's entry (24), the table's generation (8), the socket (4).
-        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot>() <= 136);
+        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot<()>>() <= 136);
     }
 }

@@ -73,7 +73,7 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) panics: PanicPolicy,
     pub(super) limits: LoopLimits,
     /// The receiving halves, under the same index as the slots in `shared`.
-    pub(super) receivers: Vec<ReceiveSlot>,
+    pub(super) receivers: Vec<ReceiveSlot<H::Data>>,
     pub(super) receive_pools: ReceivePools,
     pub(super) backlogs: Slab<Backlog>,
     pub(super) shared: Shared<H::Data>,
@@ -145,9 +145,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 slots: Table::new(slots_max, SLOTS_RESERVED),
                 pools: send,
                 listeners: Vec::new(),
+                configs: Vec::new(),
                 negotiated: BTreeMap::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
+                attachment: None,
                 counters: Counters::default(),
                 now,
                 moment,
@@ -166,7 +168,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// Listens on `address`; returns the address that it really is, with its port.
     ///
     /// # Errors
-    /// What the network says, most often that the address is in use.
+    /// What the network says, most often that the address is in use; or there are more than 65,536
+    /// listeners and routes.
     pub fn listen(
         &mut self,
         address: SocketAddr,
@@ -174,15 +177,23 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         settings: ListenerSettings,
     ) -> io::Result<SocketAddr> {
         let index = self.shared.listeners.len();
+        let configs_start = settings.configs_start(self.shared.configs.len())?;
         let token = Target::Listener(index).token(self.shared.shard);
         let listening = self.net.listen(address, options, token)?;
-        self.add_listener(listening, settings);
+        self.add_listener(listening, settings, configs_start);
         Ok(listening.address)
     }
 
     /// Accepts from a listener that is registered under its index already.
-    pub(super) fn add_listener(&mut self, listening: Listening, settings: ListenerSettings) {
-        let listener = Listener::new(listening.key, listening.address, settings, &self.limits);
+    pub(super) fn add_listener(
+        &mut self,
+        listening: Listening,
+        settings: ListenerSettings,
+        configs_start: u16,
+    ) {
+        self.shared.configs.extend(settings.configs().cloned());
+        let listener =
+            Listener::new(listening.key, listening.address, settings, configs_start, &self.limits);
         self.shared.listeners.push(listener);
     }
 
@@ -286,7 +297,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
             + self.shared.slots.pinned_bytes()
             + self.wheel.pinned_bytes()
-            + self.receivers.len() * size_of::<ReceiveSlot>()
+            + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
     }
 
     /// Whether there is something to do without waiting for an event.

@@ -13,7 +13,7 @@ use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
     Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor, ReactorBuilder,
-    ReactorConfig, ShardIndex, SocketOptions,
+    ReactorConfig, Route, ShardIndex, SocketOptions,
 };
 use crate::wire::Role;
 
@@ -50,12 +50,16 @@ pub struct ServerBuilder<N = MioNet> {
     config: Config,
     handshake: HandshakeLimits,
     origins: Origins,
+    routes: Vec<(String, RouteChange)>,
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
     on_thread_start: ThreadHook,
     network: NetworkFactory<N>,
 }
+
+/// What a route has other than its listener.
+type RouteChange = Box<dyn Fn(&mut Route)>;
 
 type NetworkFactory<N> = Box<dyn Fn(&LoopLimits) -> io::Result<N>>;
 
@@ -70,6 +74,7 @@ impl ServerBuilder {
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
+            routes: Vec::new(),
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
@@ -126,6 +131,18 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// Serves the paths that match `pattern`, see [`Routes`](crate::Routes). `change` says what is
+    /// different for them, on top of what is set for all in whatever order; it is called for each
+    /// listener. Once there is a route, other paths are answered 404.
+    pub fn route(
+        mut self,
+        pattern: impl Into<String>,
+        change: impl Fn(&mut Route) + 'static,
+    ) -> Self {
+        self.routes.push((pattern.into(), Box::new(change)));
+        self
+    }
+
     /// Connections that may wait to be accepted. Default 4,096; the kernel has a bound of its own,
     /// on Linux `net.core.somaxconn`.
     pub fn backlog(mut self, connections: u32) -> Self {
@@ -157,6 +174,7 @@ impl<N: Net> ServerBuilder<N> {
             config: self.config,
             handshake: self.handshake,
             origins: self.origins,
+            routes: self.routes,
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
@@ -217,9 +235,6 @@ impl<N: Net> ServerBuilder<N> {
         if self.addresses.is_empty() {
             return Err(ServerError::NoAddress);
         }
-        if self.config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero()) {
-            return Err(ServerError::ZeroHeartbeat);
-        }
         self.config.role = Role::Server;
         self.listen.reuse_port = threads > 1;
         if self.listen.reuse_port {
@@ -228,6 +243,8 @@ impl<N: Net> ServerBuilder<N> {
         let mut settings = ListenerSettings::new(self.config);
         settings.handshake = self.handshake;
         settings.origins = self.origins;
+        add_routes(&mut settings, &self.routes)?;
+        check_heartbeats(&settings)?;
         let mut addresses = self.addresses;
         let mut loops = Vec::with_capacity(threads);
         for index in 0..threads {
@@ -247,6 +264,36 @@ impl<N: Net> ServerBuilder<N> {
         }
         Ok((loops, addresses))
     }
+}
+
+/// Adds routes to what a listener serves already.
+fn add_routes(
+    settings: &mut ListenerSettings,
+    routes: &[(String, RouteChange)],
+) -> Result<(), ServerError> {
+    for (pattern, change) in routes {
+        let mut route = Route::new(settings);
+        change(&mut route);
+        if route.config.role != Role::Server {
+            route.config_mut().role = Role::Server;
+        }
+        settings
+            .routes
+            .add(pattern, route)
+            .map_err(|error| ServerError::Route { pattern: pattern.clone(), error })?;
+    }
+    Ok(())
+}
+
+fn check_heartbeats(settings: &ListenerSettings) -> Result<(), ServerError> {
+    let is_zero = |config: &Config| {
+        config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero())
+    };
+    let mut routes = settings.routes.iter();
+    if is_zero(&settings.config) || routes.any(|(_, route)| is_zero(&route.config)) {
+        return Err(ServerError::ZeroHeartbeat);
+    }
+    Ok(())
 }
 
 /// With SO_REUSEPORT two servers on one port are no error, they share its connections; so whether

@@ -4,9 +4,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::handshake::RouteError;
 use crate::reactor::ShardIndex;
 
-/// Why a server cannot start or go on. All but the first three are errors of the system.
+/// Why a server cannot start or go on. All but the first four are errors of the system.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -20,6 +21,13 @@ pub enum ServerError {
     },
     /// A heartbeat whose `ping_every` or `dead_after` is zero. `None` is how to have none.
     ZeroHeartbeat,
+    /// A route that cannot be added.
+    Route {
+        /// Its pattern.
+        pattern: String,
+        /// What is wrong with it.
+        error: RouteError,
+    },
     /// An address cannot be listened on, most often because it is in use.
     Listen {
         /// The address.
@@ -52,6 +60,7 @@ impl fmt::Display for ServerError {
             Self::ZeroHeartbeat => {
                 f.write_str("the times of a heartbeat have to be longer than zero")
             }
+            Self::Route { pattern, error } => write!(f, "cannot serve {pattern}: {error}"),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Network(error) => write!(f, "cannot make a loop's network: {error}"),
             Self::Entropy(error) => write!(f, "cannot get random bytes: {error}"),
@@ -65,6 +74,7 @@ impl std::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NoAddress | Self::ThreadCount { .. } | Self::ZeroHeartbeat => None,
+            Self::Route { error, .. } => Some(error),
             Self::Listen { error, .. }
             | Self::Network(error)
             | Self::Entropy(error)

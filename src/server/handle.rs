@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::PreparedMessage;
-use crate::reactor::{Command, ConnectionId, Handle, PostError};
+use crate::reactor::{Command, ConnectionId, Decision, Handle, PostError, ShardIndex, Ticket};
 use crate::wire::CloseCode;
 
 /// Posts commands to the loops of a [`Server`](super::Server) from any thread. Cloning is cheap.
@@ -53,6 +53,14 @@ impl ServerHandle {
         self.post(Command::Abort(id))
     }
 
+    /// Decides about a deferred request; if nobody waits for that any more, it is counted.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::post`].
+    pub fn decide(&self, ticket: Ticket, decision: Decision) -> Result<(), PostError> {
+        self.post(Command::Decide(ticket, Box::new(decision)))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loops when they are gone, at
     /// the latest after `deadline`. A second call changes nothing.
     ///
@@ -71,12 +79,18 @@ impl ServerHandle {
     pub fn post(&self, command: Command) -> Result<(), PostError> {
         match &command {
             Command::Send(id, _) | Command::Close(id, ..) | Command::Abort(id) => {
-                match self.loops.get(usize::from(id.shard().0)) {
-                    Some(handle) => handle.post(command),
-                    None => Err(PostError::WrongShard(command)),
-                }
+                self.post_to(id.shard(), command)
             }
-            Command::Broadcast(_) | Command::Shutdown(_) => self.post_to_all(|| command.clone()),
+            Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
+            Command::Broadcast(message) => self.broadcast(message),
+            Command::Shutdown(deadline) => self.shutdown(*deadline),
+        }
+    }
+
+    fn post_to(&self, shard: ShardIndex, command: Command) -> Result<(), PostError> {
+        match self.loops.get(usize::from(shard.0)) {
+            Some(handle) => handle.post(command),
+            None => Err(PostError::WrongShard(command)),
         }
     }
 
