@@ -15,16 +15,22 @@ impl Client {
     }
 
     pub fn upgrade(&mut self, path: &str) {
+        let head = self.ask(path, "");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    }
+
+    /// Asks for an upgrade with further header lines; gives the answer's head.
+    pub fn ask(&mut self, path: &str, lines: &str) -> String {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
         self.0.write_all(request.as_bytes()).unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(self.byte());
         }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        String::from_utf8(head).unwrap()
     }
 
     /// Sends a frame, masked with a key of zeros.

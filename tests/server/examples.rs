@@ -3,7 +3,7 @@
 //! `cargo test` builds the examples before the tests; a single test target does not.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -107,12 +107,46 @@ fn chat_speaks_to_those_in_the_room_alone() {
 fn chat_wants_a_room() {
     let example = Example::start("chat", &[]);
     let mut client = Client::dial(example.address("listening on "));
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.0.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    client.0.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("a path names a room\n"));
+    assert!(client.ask("/", "").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn auth_lets_in_who_has_a_password_or_a_token() {
+    let example = Example::start("auth", &[]);
+    let ask = |credentials: &str| {
+        let mut client = Client::dial(example.address("listening on "));
+        let head = client.ask("/", &format!("Authorization: {credentials}\r\n"));
+        (client, head)
+    };
+    for (credentials, name) in [
+        // anna:open sesame, bert:shibboleth
+        ("Basic YW5uYTpvcGVuIHNlc2FtZQ==", "anna"),
+        ("basic YmVydDpzaGliYm9sZXRo", "bert"),
+        ("Bearer t-4711", "carla"),
+        ("BEARER t-0815", "dieter"),
+    ] {
+        let (mut client, head) = ask(credentials);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{credentials}: {head}");
+        assert_eq!(client.text(), format!("welcome, {name}"));
+        client.say("Hello");
+        assert_eq!(client.text(), "Hello");
+        client.close();
+    }
+    for credentials in [
+        "",
+        "Basic",
+        "Basic ****",
+        // anna:shibboleth
+        "Basic YW5uYTpzaGliYm9sZXRo",
+        "Bearer YW5uYTpvcGVuIHNlc2FtZQ==",
+        "Bearer t-4712",
+        "Bearer ",
+        "Digest t-4711",
+    ] {
+        let (_, head) = ask(credentials);
+        assert!(head.starts_with("HTTP/1.1 401 "), "{credentials}: {head}");
+        assert_eq!(head.matches("\r\nWWW-Authenticate: B").count(), 2, "{head}");
+    }
 }
 
 #[test]
