@@ -126,6 +126,8 @@ pub use reactor::{
     Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ShardIndex, SocketOptions, Usage,
     Verdict, Wait, Wake,
 };
+#[cfg(feature = "tls")]
+pub use reactor::{Tls, TlsBuilder, TlsError};
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};

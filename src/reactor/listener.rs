@@ -10,6 +10,7 @@ use super::handler::Handler;
 use super::id::Target;
 use super::net::{Accepted, Net, NetKey};
 use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
+use super::tls::Tls;
 use super::turn::{Reactor, Timer};
 use crate::collections::{Outbox, TimerKey};
 use crate::handshake::Origins;
@@ -27,6 +28,11 @@ pub struct ListenerSettings {
     pub handshake: HandshakeLimits,
     /// Who may connect from a browser. Default: pages of the same origin.
     pub origins: Origins,
+    /// What connections are secured with. Default `None`: they are not.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
+    #[cfg(not(feature = "tls"))]
+    pub(crate) tls: Option<Tls>,
 }
 
 impl ListenerSettings {
@@ -36,6 +42,7 @@ impl ListenerSettings {
             config: config.into(),
             handshake: HandshakeLimits::default(),
             origins: Origins::SameOrigin,
+            tls: None,
         }
     }
 }
@@ -167,7 +174,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             };
             let token = Target::Connection(key).token(self.shared.shard);
             let listener = &self.shared.listeners[index];
-            match self.net.accept(listener.socket, token) {
+            match self.net.net().accept(listener.socket, token) {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
@@ -242,5 +249,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         let http = HttpState { scanner: HeadScanner::request(), deadline, requests: 0 };
         self.receivers[index].inbound = Inbound::Http(Box::new(http));
+        let tls = &self.shared.listeners[listener].settings.tls;
+        if let Some(tls) = tls
+            && !self.net.secure(accepted.key, tls, &[])
+        {
+            self.shared.counters.pool_exhausted += 1;
+            self.end(key);
+        }
     }
 }

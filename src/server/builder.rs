@@ -13,7 +13,7 @@ use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
     Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor, ReactorBuilder,
-    ReactorConfig, ShardIndex, SocketOptions,
+    ReactorConfig, ShardIndex, SocketOptions, Tls,
 };
 use crate::wire::Role;
 
@@ -50,6 +50,7 @@ pub struct ServerBuilder<N = MioNet> {
     config: Config,
     handshake: HandshakeLimits,
     origins: Origins,
+    tls: Option<Tls>,
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
@@ -70,6 +71,7 @@ impl ServerBuilder {
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
+            tls: None,
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
@@ -126,6 +128,13 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// Secures connections by TLS (`wss://`). Default: they are not.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connections that may wait to be accepted. Default 4,096; the kernel has a bound of its own,
     /// on Linux `net.core.somaxconn`.
     pub fn backlog(mut self, connections: u32) -> Self {
@@ -157,6 +166,7 @@ impl<N: Net> ServerBuilder<N> {
             config: self.config,
             handshake: self.handshake,
             origins: self.origins,
+            tls: self.tls,
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
@@ -228,6 +238,7 @@ impl<N: Net> ServerBuilder<N> {
         let mut settings = ListenerSettings::new(self.config);
         settings.handshake = self.handshake;
         settings.origins = self.origins;
+        settings.tls = self.tls;
         let mut addresses = self.addresses;
         let mut loops = Vec::with_capacity(threads);
         for index in 0..threads {
