@@ -126,6 +126,8 @@ pub use reactor::{
     PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Route, ShardIndex,
     SocketOptions, Ticket, Usage, Verdict, Wait, Wake,
 };
+#[cfg(feature = "tls")]
+pub use reactor::{Tls, TlsBuilder, TlsError};
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};

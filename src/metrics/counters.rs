@@ -40,6 +40,15 @@ counters! {
     handshakes_completed,
     /// Opening handshakes refused, by either side.
     handshakes_refused,
+    /// TLS handshakes that ended in an agreement.
+    tls_handshakes,
+    /// Of these, those that resumed a session of before.
+    tls_resumptions,
+    /// TLS connections that failed because the peer broke the rules, or had no version, suite or
+    /// protocol in common with us.
+    tls_errors,
+    /// TLS connections whose stream ended without a close_notify, so that it may have been cut off.
+    tls_truncations,
     /// HTTP requests read, upgrades included.
     http_requests,
     /// Requests whose answer was left to a later decision.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::handler::Message;
 use super::id::ConnectionId;
-use super::net::{Net, NetKey};
+use super::net::NetKey;
 use super::shared::Shared;
 use super::slot::Phase;
 use crate::collections::Key;
@@ -32,15 +32,9 @@ pub struct Peer<'a, D> {
     key: Key,
 }
 
-/// The writing part of a [`Net`], without its type: only large payloads and full corks pass here.
+/// The writing part of a [`Transport`](super::transport::Transport), without its type: only large payloads and full corks pass here.
 pub(super) trait Writer {
     fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-}
-
-impl<N: Net> Writer for N {
-    fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send(socket, slices)
-    }
 }
 
 /// Offers the output of one slot to its socket. An error is noted for after the callback.

@@ -11,6 +11,7 @@ use super::handler::Handler;
 use super::id::Target;
 use super::net::{Accepted, Net, NetKey};
 use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
+use super::tls::Tls;
 use super::turn::{Reactor, Timer};
 use crate::collections::{Outbox, TimerKey};
 use crate::handshake::{Origins, Routes};
@@ -31,6 +32,11 @@ pub struct ListenerSettings {
     /// Where paths lead. Default: no routes, and [`Handler::on_request`] is asked about every path.
     /// With routes a path that none of them matches is answered 404.
     pub routes: Routes<Route>,
+    /// What connections are secured with. Default `None`: they are not.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
+    #[cfg(not(feature = "tls"))]
+    pub(crate) tls: Option<Tls>,
 }
 
 /// What the WebSockets under one pattern of paths are held to, instead of what their listener says.
@@ -63,6 +69,7 @@ impl ListenerSettings {
             handshake: HandshakeLimits::default(),
             origins: Origins::SameOrigin,
             routes: Routes::new(),
+            tls: None,
         }
     }
 
@@ -233,7 +240,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             };
             let token = Target::Connection(key).token(self.shared.shard);
             let listener = &self.shared.listeners[index];
-            match self.net.accept(listener.socket, token) {
+            match self.net.net().accept(listener.socket, token) {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
@@ -308,5 +315,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         let http = HttpState::new(deadline);
         self.receivers[index].inbound = Inbound::Http(Box::new(http));
+        let tls = &self.shared.listeners[listener].settings.tls;
+        if let Some(tls) = tls
+            && !self.net.secure(accepted.key, tls, &[])
+        {
+            self.shared.counters.pool_exhausted += 1;
+            self.end(key);
+        }
     }
 }

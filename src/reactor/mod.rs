@@ -1,4 +1,4 @@
-//! The event loop: the only module that names mio and socket2.
+//! The event loop: the only module that names mio, socket2 and rustls.
 //!
 //! One [`Reactor`] per core: it accepts, shakes hands, reads, dispatches, writes and keeps time.
 //!
@@ -21,6 +21,12 @@ mod net;
 mod read;
 mod shared;
 mod slot;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+mod transport;
 mod turn;
 mod upgrade;
 
@@ -36,4 +42,7 @@ pub use net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
     Wait, Wake,
 };
+pub use tls::Tls;
+#[cfg(feature = "tls")]
+pub use tls::{TlsBuilder, TlsError};
 pub use turn::{PanicPolicy, Reactor, ReactorConfig, Usage};

@@ -68,7 +68,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if matches!(slot.phase, Phase::Ended) {
                 return;
             }
-            if slot.notes.is_held() || !slot.notes.readable || slot.phase.is_deaf() {
+            let notes = slot.notes;
+            if notes.is_held() || !notes.readable || notes.awaits_handshake || slot.phase.is_deaf()
+            {
                 break;
             }
             if budget.is_spent() && !self.may_finish_message(key, &budget) {
@@ -220,11 +222,16 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return;
         }
         match self.net.receive(socket, &mut place[..room], surplus_bytes_max) {
-            Ok(Received { placed_bytes: 0, surplus_bytes: 0, buffer, .. }) => {
+            Ok(None) => {
+                // It stays readable, and comes first in the next turn.
+                slot.notes.awaits_handshake = true;
+                self.handshakes.push_back(key);
+            }
+            Ok(Some(Received { placed_bytes: 0, surplus_bytes: 0, buffer, .. })) => {
                 self.net.give_back(buffer);
                 self.handle_end_of_stream(key);
             }
-            Ok(received) => {
+            Ok(Some(received)) => {
                 if let Inbound::Open(receiver) = &mut receiver.inbound {
                     receiver.handle_placed(received.placed_bytes, &mut self.receive_pools);
                 }
@@ -284,7 +291,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.part_http(key);
                 }
             }
-            Phase::Parting { outbox, .. } if !outbox.is_empty() => {}
+            Phase::Parting { outbox, .. }
+                if !outbox.is_empty() || self.net.has_pending(slot.socket) => {}
             Phase::Parting { .. } => self.end(key),
             Phase::Closed { .. } | Phase::Ended => {}
         }
@@ -304,6 +312,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.counters.read_errors += 1;
         match &mut slot.phase {
             Phase::Open { sender, .. } => sender.handle_transport_error(error.kind()),
+            // TLS cannot go on, and has said so: the peer shall see that and not a reset.
+            Phase::Http(_) if error.kind() == io::ErrorKind::InvalidData => self.part_http(key),
             Phase::Http(_) | Phase::Parting { .. } => self.end(key),
             Phase::Closed { .. } | Phase::Ended => {}
         }

@@ -78,6 +78,8 @@ pub(super) struct Notes {
     pub(super) input_ended: bool,
     /// Stands on the list of those to be served.
     pub(super) queued: bool,
+    /// Stands on the list of those whose TLS handshakes wait for a turn with time for them.
+    pub(super) awaits_handshake: bool,
     /// Stands on the list of those to be flushed.
     pub(super) dirty: bool,
     /// The application does not want to read.

@@ -120,6 +120,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return self.part_http(key);
         }
         self.shared.counters.handshake_timeouts += 1;
+        if self.shared.slots.get(key).is_some_and(|slot| self.net.is_handshaking(slot.socket)) {
+            // Nothing can be said yet.
+            return self.end(key);
+        }
         let receiver = &self.receivers[key.index as usize];
         let is_idle = !self.has_backlog(key)
             && matches!(&receiver.inbound, Inbound::Http(http) if http.requests > 0);

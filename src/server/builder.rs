@@ -13,7 +13,7 @@ use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
     Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor, ReactorBuilder,
-    ReactorConfig, Route, ShardIndex, SocketOptions,
+    ReactorConfig, Route, ShardIndex, SocketOptions, Tls,
 };
 use crate::wire::Role;
 
@@ -51,6 +51,7 @@ pub struct ServerBuilder<N = MioNet> {
     handshake: HandshakeLimits,
     origins: Origins,
     routes: Vec<(String, RouteChange)>,
+    tls: Option<Tls>,
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
@@ -75,6 +76,7 @@ impl ServerBuilder {
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
             routes: Vec::new(),
+            tls: None,
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
@@ -143,6 +145,13 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// Secures connections by TLS (`wss://`). Default: they are not.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connections that may wait to be accepted. Default 4,096; the kernel has a bound of its own,
     /// on Linux `net.core.somaxconn`.
     pub fn backlog(mut self, connections: u32) -> Self {
@@ -175,6 +184,7 @@ impl<N: Net> ServerBuilder<N> {
             handshake: self.handshake,
             origins: self.origins,
             routes: self.routes,
+            tls: self.tls,
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
@@ -245,6 +255,7 @@ impl<N: Net> ServerBuilder<N> {
         settings.origins = self.origins;
         add_routes(&mut settings, &self.routes)?;
         check_heartbeats(&settings)?;
+        settings.tls = self.tls;
         let mut addresses = self.addresses;
         let mut loops = Vec::with_capacity(threads);
         for index in 0..threads {
