@@ -110,8 +110,8 @@ mod server;
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
-    Accept, AllowList, HandshakeError, InvalidHeader, InvalidOrigin, Negotiated, Origins, Request,
-    Response,
+    Accept, AllowList, HandshakeError, InvalidHeader, InvalidNetwork, InvalidOrigin, Negotiated,
+    Origins, Request, Response, TrustedNetwork, TrustedProxies,
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{

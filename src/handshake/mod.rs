@@ -14,6 +14,7 @@ mod origins;
 mod request;
 mod response;
 mod server;
+mod trusted;
 
 pub use accept::{Accept, SubprotocolNotOffered, write_accept};
 pub use client::{ClientHandshakeError, ClientRequest, Expectation, verify};
@@ -23,6 +24,7 @@ pub use origins::{AllowList, InvalidOrigin, Origins};
 pub use request::Request;
 pub use response::{BodyAllowed, InvalidHeader, Persistence, Response};
 pub use server::{Inspected, Upgrade, inspect};
+pub use trusted::{InvalidNetwork, TrustedNetwork, TrustedProxies};
 
 #[cfg(test)]
 mod testing;
