@@ -68,6 +68,10 @@ pub const DEFLATERS_RETAINED: usize = 16;
 /// so rare and take so long that an allocation is nothing to them.
 pub const DEFLATED_BYTES_RETAINED: usize = MIB;
 
+/// Bytes of a header of the PROXY protocol. 536 would do for addresses; names and certificates of
+/// clients can follow them, and nginx has the same bound. At the bound the header is an error.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
