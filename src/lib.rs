@@ -110,8 +110,9 @@ mod server;
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
-    Accept, AllowList, HandshakeError, InvalidHeader, InvalidNetwork, InvalidOrigin, Negotiated,
-    Origins, Request, Response, TrustedNetwork, TrustedProxies,
+    Accept, AllowList, ClientAddress, ForwardedClient, ForwardedField, Forwarding, HandshakeError,
+    InvalidHeader, InvalidNetwork, InvalidOrigin, Negotiated, Origins, Request, Response,
+    TrustedNetwork, TrustedProxies,
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
