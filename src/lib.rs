@@ -110,8 +110,9 @@ mod server;
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
-    Accept, AllowList, HandshakeError, InvalidHeader, InvalidOrigin, Negotiated, Origins, Request,
-    Response, RouteError, Routes,
+    Accept, AllowList, ClientAddress, ForwardedClient, ForwardedField, Forwarding, HandshakeError,
+    InvalidHeader, InvalidNetwork, InvalidOrigin, Negotiated, Origins, Request, Response,
+    RouteError, Routes, TrustedNetwork, TrustedProxies,
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
@@ -139,14 +140,14 @@ pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role}
 /// [`inspect`](opening::inspect), [`write_accept`](opening::write_accept); a client writes a
 /// [`ClientRequest`](opening::ClientRequest) and goes
 /// [`parse_response`](opening::parse_response), [`verify`](opening::verify). Behind it a
-/// [`Connection`] takes over.
+/// [`Connection`] takes over. A proxy may have put a [`ProxyHeader`](opening::ProxyHeader) in front.
 pub mod opening {
     #[cfg(feature = "deflate")]
     pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};
     pub use crate::handshake::{
         BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
-        NegotiatedExtension, Persistence, SubprotocolNotOffered, Upgrade, inspect, verify,
-        write_accept,
+        NegotiatedExtension, Persistence, Proxied, ProxyError, ProxyHeader, SubprotocolNotOffered,
+        Upgrade, inspect, verify, write_accept,
     };
     pub use crate::http::{
         FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
