@@ -66,8 +66,11 @@ fn blocking_accept_loop_hands_its_connections_over() {
         }
     });
     let mut clients: Vec<_> = (0..20).map(|_| Client::dial(address)).collect();
+    let mut on_loop = [0; 2];
     for client in &mut clients {
         client.upgrade("/");
+        client.say("where");
+        on_loop[client.text().parse::<usize>().unwrap()] += 1;
         client.say("who");
         assert_eq!(client.text(), "127.0.0.1 at 1");
         client.say("eleven bytes");
@@ -79,6 +82,7 @@ fn blocking_accept_loop_hands_its_connections_over() {
         );
     }
     accepting.join().unwrap();
+    assert_eq!(on_loop, [10, 10], "each loop gets its share");
     let counters = running.stop();
     assert_eq!((counters.accepted, counters.adoptions_failed), (20, 0));
 }

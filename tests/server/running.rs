@@ -11,21 +11,23 @@ use corewire::{
     Context, Endpoint, Handler, Message, Server, ServerBuilder, ServerError, ServerHandle,
 };
 
-/// Echoes; says at `who` the peer's IP or `unix`, and its listener.
+/// Echoes; says at `who` the peer's IP or `unix`, and its listener, at `where` its loop.
 pub struct Teller;
 
 impl Handler for Teller {
     type Data = ();
 
     fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
-        if message != Message::Text("who") {
-            let _ = ctx.send(message);
-            return;
-        }
-        let peer = ctx.here().address().unwrap();
-        let ip = peer.ip().map_or("unix".to_owned(), |ip| ip.to_string());
-        let listener = ctx.here().listener().unwrap();
-        let _ = ctx.send_text(&format!("{ip} at {listener}"));
+        let _ = match message {
+            Message::Text("who") => {
+                let peer = ctx.here().address().unwrap();
+                let ip = peer.ip().map_or("unix".to_owned(), |ip| ip.to_string());
+                let listener = ctx.here().listener().unwrap();
+                ctx.send_text(&format!("{ip} at {listener}"))
+            }
+            Message::Text("where") => ctx.send_text(&ctx.id().shard().0.to_string()),
+            message => ctx.send(message),
+        };
     }
 }
 

@@ -220,9 +220,10 @@ fn name_that_no_socket_can_have_is_refused() {
         let path = Path::new(std::str::from_utf8(name).unwrap());
         let error = refusal(server().listen(at(path)));
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        let bound =
+            if name.len() > 100 { "has at most 107 bytes" } else { "not empty and has no NUL" };
+        assert!(error.to_string().contains(bound), "{error}");
     }
-    let error = refusal(server().listen(at(Path::new(&long))));
-    assert!(error.to_string().contains("107 bytes"), "{error}");
     for name in [Vec::new(), long.into_bytes()] {
         let error = refusal(server().listen(UnixEndpoint::Abstract(name)));
         let expected = [ErrorKind::Unsupported, ErrorKind::InvalidInput];
