@@ -59,8 +59,10 @@ pub struct ServerBuilder<N = MioNet> {
 /// Where to listen, and what is different there.
 struct Place {
     endpoint: Endpoint,
-    change: Box<dyn FnOnce(&mut ListenOptions, &mut ListenerSettings)>,
+    change: Box<Change>,
 }
+
+type Change = dyn FnOnce(&mut ListenOptions, &mut ListenerSettings);
 
 /// A [`Place`] with everything that holds there.
 struct Described {
