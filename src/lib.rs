@@ -122,10 +122,11 @@ pub use protocol::{
 };
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Arrival, Buffer, Command, ConnectionId, Context, Decision, Handle, Handler,
-    ListenOptions, ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer,
-    PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Route, ShardIndex,
-    SocketOptions, Ticket, Usage, Verdict, Wait, Wake,
+    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, Endpoint,
+    Handle, Handler, InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Message,
+    MioNet, Net, NetKey, PanicPolicy, Peer, PeerAddress, PostError, Reactor, ReactorBuilder,
+    ReactorConfig, Readiness, Received, Route, ShardIndex, SocketOptions, Ticket, UnixEndpoint,
+    Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsError};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::adopt::Adoption;
 use super::deferral::{Decision, Ticket};
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
@@ -39,6 +40,8 @@ pub enum Command {
     Abort(ConnectionId),
     /// Say what becomes of a deferred request; if nobody waits for that any more it is counted.
     Decide(Ticket, Box<Decision>),
+    /// Take a connection over; one that cannot be taken is closed and counted.
+    Adopt(Adoption),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -153,6 +156,7 @@ impl Handle {
             Command::Send(..)
             | Command::Abort(_)
             | Command::Decide(..)
+            | Command::Adopt(_)
             | Command::Broadcast(_)
             | Command::Shutdown(_) => {}
         }
@@ -191,6 +195,15 @@ impl Handle {
         self.post(Command::Abort(id))
     }
 
+    /// Hands a connection over to the loop. If that fails there, as [`Reactor::adopt`] may, it is
+    /// closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn adopt(&self, adoption: Adoption) -> Result<(), PostError> {
+        self.post(Command::Adopt(adoption))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loop when they are gone, at
     /// the latest after `deadline`.
     ///
@@ -227,6 +240,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.shared.mark_dirty(id.key());
             }
             Command::Decide(ticket, decision) => self.handle_decision(ticket, *decision),
+            Command::Adopt(adoption) => {
+                if self.take_over(adoption).is_err() {
+                    self.shared.counters.adoptions_failed += 1;
+                }
+            }
             Command::Shutdown(deadline) => self.begin_drain(deadline),
         }
     }

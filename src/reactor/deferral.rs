@@ -176,8 +176,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Has the request in front handled again when the connection is served.
     fn decide(&mut self, key: Key, decision: Decision) {
-        if let Some(HttpState { deferral: Some(deferral), .. }) = self.http(key) {
+        if let Some(http) = self.http(key)
+            && let Some(deferral) = &mut http.deferral
+        {
             deferral.decision = Some(decision);
+            http.rests = false;
         }
         if let Some(slot) = self.shared.slots.get_mut(key) {
             slot.notes.choked = false;

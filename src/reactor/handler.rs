@@ -1,11 +1,11 @@
 //! What an application implements.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::Context;
 use super::deferral::Ticket;
+use super::endpoint::PeerAddress;
 use super::id::ConnectionId;
 use crate::handshake::{Accept, Request, Response, RouteMatch};
 use crate::protocol::{Chunk, CloseSummary};
@@ -146,7 +146,7 @@ pub struct Arrival<'a> {
     /// The name of the connection, should it be accepted.
     pub id: ConnectionId,
     /// The other end of the socket; behind a proxy, the proxy.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// Which listener it came to, counted in the order they were added.
     pub listener: usize,
     /// The pattern of the route that the path has matched; `None` on a listener without routes.

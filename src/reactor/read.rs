@@ -98,10 +98,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// Handles what was read earlier. Says whether reading may go on.
     fn handle_backlog(&mut self, key: Key, budget: &mut Budget) -> bool {
         let is_decided = match &self.receivers[key.index as usize].inbound {
-            Inbound::Http(http) if http.is_decided() => true,
-            // An unfinished head waits for more input and a deferred request for its decision, not
-            // for their turn.
-            Inbound::Http(_) => return true,
+            // It waits for more input or for a decision, not for its turn.
+            Inbound::Http(http) if http.rests => return true,
+            Inbound::Http(http) => http.is_decided(),
             Inbound::Vacant | Inbound::Open(_) | Inbound::Parting { .. } => false,
         };
         let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
@@ -155,7 +154,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// Keeps bytes that were read and not handled.
-    fn stash(&mut self, key: Key, rest: &[u8]) {
+    pub(super) fn stash(&mut self, key: Key, rest: &[u8]) {
         if self.is_over(key) {
             return;
         }
@@ -336,17 +335,19 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         loop {
             match &mut self.receivers[key.index as usize].inbound {
                 Inbound::Open(_) => return at + self.handle_bytes(key, &mut bytes[at..], budget),
-                Inbound::Http(_) if at < bytes.len() => match self.handle_head(key, &bytes[at..]) {
-                    None => return at,
-                    Some(consumed) => {
-                        budget.bytes = budget.bytes.saturating_sub(consumed);
-                        at += consumed;
-                        // `on_open` may have paused it before its first message.
-                        if self.shared.slots.get(key).is_some_and(|slot| slot.notes.is_held()) {
-                            return at;
+                Inbound::Http(_) if at < bytes.len() => {
+                    match self.handle_opening(key, &bytes[at..]) {
+                        None => return at,
+                        Some(consumed) => {
+                            budget.bytes = budget.bytes.saturating_sub(consumed);
+                            at += consumed;
+                            // `on_open` may have paused it before its first message.
+                            if self.shared.slots.get(key).is_some_and(|slot| slot.notes.is_held()) {
+                                return at;
+                            }
                         }
                     }
-                },
+                }
                 Inbound::Parting { discarded_bytes } => {
                     let bytes_left = (bytes.len() - at) as u32;
                     *discarded_bytes = discarded_bytes.saturating_add(bytes_left);

@@ -11,10 +11,11 @@ use slab::Slab;
 
 use super::builder::ReactorBuilder;
 use super::command::{Handle, Mailbox};
+use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
-use super::net::{ListenOptions, Listening, Net, Readiness, Wait};
+use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::Shared;
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use super::transport::Transport;
@@ -169,41 +170,43 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Listens on `address`; returns the address that it really is, with its port.
+    /// Listens at `endpoint`; returns what it really is, with its port.
     ///
     /// # Errors
     /// What the network says, most often that the address is in use; or there are more than 65,536
     /// listeners and routes.
     pub fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: impl Into<Endpoint>,
         options: &ListenOptions,
         settings: ListenerSettings,
-    ) -> io::Result<SocketAddr> {
+    ) -> io::Result<Endpoint> {
         let index = self.shared.listeners.len();
         let configs_start = settings.configs_start(self.shared.configs.len())?;
         let token = Target::Listener(index).token(self.shared.shard);
-        let listening = self.net.net().listen(address, options, token)?;
-        self.add_listener(listening, settings, configs_start);
-        Ok(listening.address)
+        let (endpoint, limits) = (endpoint.into(), &self.limits);
+        let net = self.net.net();
+        let mut listener = Listener::open(net, &endpoint, options, settings, limits, token)?;
+        listener.configs_start = configs_start;
+        let endpoint = listener.endpoint.clone();
+        self.add_listener(listener);
+        Ok(endpoint)
     }
 
     /// Accepts from a listener that is registered under its index already.
-    pub(super) fn add_listener(
-        &mut self,
-        listening: Listening,
-        settings: ListenerSettings,
-        configs_start: u16,
-    ) {
-        self.shared.configs.extend(settings.configs().cloned());
-        let listener =
-            Listener::new(listening.key, listening.address, settings, configs_start, &self.limits);
+    pub(super) fn add_listener(&mut self, listener: Listener) {
+        self.shared.configs.extend(listener.settings.configs().cloned());
         self.shared.listeners.push(listener);
     }
 
-    /// The addresses that the loop listens on, in the order they were added, with their ports.
+    /// Where the loop listens, in the order the listeners were added, with their ports.
+    pub fn local_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.listeners.iter().map(|listener| &listener.endpoint)
+    }
+
+    /// Of these, the addresses of TCP.
     pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.shared.listeners.iter().map(|listener| listener.address)
+        self.local_endpoints().filter_map(Endpoint::socket_addr)
     }
 
     /// A handle for other threads.
@@ -219,8 +222,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let wait = self.wait(timeout);
         self.events.clear();
         self.net.net().poll(&mut self.events, wait)?;
-        self.shared.now = self.net.net_ref().now();
-        self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
+        self.read_clock();
         self.shared.counters.turns += 1;
         self.net.begin_turn();
         let carried_over = self.shared.ready.len();
@@ -238,6 +240,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.flush_dirty();
         self.reap();
         Ok(())
+    }
+
+    pub(super) fn read_clock(&mut self) {
+        self.shared.now = self.net.net_ref().now();
+        self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
     }
 
     /// Turns until the loop is finished, which it is after [`Handle::shutdown`].

@@ -7,7 +7,7 @@ use super::handler::{Arrival, Handler, Verdict};
 use super::id::ConnectionId;
 use super::net::Net;
 use super::shared::Shared;
-use super::slot::{HttpState, Inbound, Phase, Slot};
+use super::slot::{Expects, HttpState, Inbound, Phase, Slot};
 use super::turn::{Drain, PanicPolicy, Reactor};
 use crate::collections::{Key, Outbox};
 use crate::handshake::{
@@ -47,9 +47,22 @@ struct Place {
 }
 
 impl<N: Net, H: Handler> Reactor<N, H> {
-    /// Looks for a whole head at the front of `bytes` and answers it. Says how many bytes it had;
-    /// `None` while it is not complete.
-    pub(super) fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
+    /// Looks for what has to come next at the front of `bytes`, and handles it. Says how many bytes
+    /// it had; `None` while it is not complete, or waits for a decision.
+    pub(super) fn handle_opening(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
+        let Inbound::Http(http) = &self.receivers[key.index as usize].inbound else { return None };
+        let handled = match http.expects {
+            Expects::ProxyHeader => self.handle_proxy_header(key, bytes),
+            Expects::Request => self.handle_head(key, bytes),
+        };
+        if let Inbound::Http(http) = &mut self.receivers[key.index as usize].inbound {
+            http.rests = handled.is_none();
+        }
+        handled
+    }
+
+    /// Looks for a whole head at the front of `bytes` and answers it.
+    fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
         let slot = self.shared.slots.get(key)?;
         let listener = self.shared.listener(slot);
         if self.waits_for_decision(key, bytes.len()) {
@@ -120,14 +133,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return self.part_http(key);
         }
         self.shared.counters.handshake_timeouts += 1;
-        if self.shared.slots.get(key).is_some_and(|slot| self.net.is_handshaking(slot.socket)) {
-            // Nothing can be said yet.
-            return self.end(key);
-        }
-        let receiver = &self.receivers[key.index as usize];
-        let is_idle = !self.has_backlog(key)
-            && matches!(&receiver.inbound, Inbound::Http(http) if http.requests > 0);
-        if is_idle {
+        let Some(slot) = self.shared.slots.get(key) else { return };
+        let Inbound::Http(http) = &self.receivers[key.index as usize].inbound else { return };
+        let is_mute = http.expects == Expects::ProxyHeader || self.net.is_handshaking(slot.socket);
+        let is_idle = http.requests > 0 && slot.backlog.is_none();
+        if is_mute || is_idle {
             return self.end(key);
         }
         self.scratch.clear();
@@ -212,8 +222,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     fn check_room(&mut self, key: Key) -> Result<(), HandshakeError> {
-        let address = self.shared.slots.get(key).map(|slot| slot.peer.socket_addr().ip());
-        let has_room = address.is_some_and(|ip| self.admission.permits(ip, &self.limits));
+        let peer = self.shared.slots.get(key).map(|slot| slot.peer.unpack());
+        let has_room = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
         if has_room && self.drain == Drain::Running {
             return Ok(());
         }
@@ -259,7 +269,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let matched = route.map(|route| routes.matched(route, request.path()));
         let arrival = Arrival {
             id: ConnectionId::new(self.shared.shard, key),
-            peer: self.shared.slots.get(key)?.peer.socket_addr(),
+            peer: self.shared.slots.get(key)?.peer.unpack(),
             listener,
             route: matched.map(|matched| matched.pattern()),
             matched,
@@ -358,7 +368,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if negotiated != Negotiated::default() {
             self.shared.negotiated.insert(key.index, negotiated);
         }
-        let address = slot.peer.socket_addr().ip();
+        let address = slot.peer.unpack().ip();
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));
         self.shared.counters.handshakes_completed += 1;
         self.admission.arrive(address, &self.limits);

@@ -78,11 +78,13 @@ impl Ledger {
 
 /// The peer's number is its port.
 fn number(ctx: &mut Context<'_, ()>) -> usize {
-    usize::from(ctx.here().address().map_or(0, |address| address.port()))
+    usize::from(
+        ctx.here().address().and_then(|peer| peer.socket_addr()).map_or(0, |peer| peer.port()),
+    )
 }
 
 fn number_of(ctx: &mut Context<'_, ()>, id: ConnectionId) -> Option<usize> {
-    ctx.peer(id).address().map(|address| usize::from(address.port()))
+    ctx.peer(id).address()?.socket_addr().map(|peer| usize::from(peer.port()))
 }
 
 impl Crowd {
@@ -245,7 +247,7 @@ impl Handler for Crowd {
     fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
         self.sim.0.borrow_mut().progress += 1;
         let mut ledger = self.ledger.borrow_mut();
-        let number = usize::from(arrival.peer.port());
+        let number = usize::from(arrival.peer.socket_addr().expect("it has connected").port());
         ledger.records[number].asked.push(request.path().to_owned());
         let answer =
             |status, body: &'static [u8]| Response::new(status).expect("a final status").body(body);

@@ -132,6 +132,7 @@ impl Bed {
         let addresses = listeners
             .into_iter()
             .map(|settings| reactor.listen(any, &ListenOptions::default(), settings).unwrap())
+            .map(|endpoint| endpoint.socket_addr().unwrap())
             .collect();
         Self { reactor, sim, addresses }
     }

@@ -5,9 +5,11 @@
 use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::client::Client;
+use crate::running::Directory;
 
 /// An example as a child process, killed at the end if it still runs.
 struct Example {
@@ -174,6 +176,23 @@ fn own_loop_echoes_and_passes_datagrams_on() {
     for client in &mut clients {
         assert_eq!(client.frame(), (2, b"news".to_vec()));
     }
+}
+
+#[test]
+fn two_listeners_tell_their_doors_apart() {
+    let directory = Directory::new();
+    let path = directory.path("inside");
+    let example = Example::start("two_listeners", &[path.to_str().unwrap()]);
+    assert!(example.line.ends_with(&format!(", unix:{}\n", path.display())), "{}", example.line);
+    let mut browser = example.open("/");
+    let mut program = Client::over(UnixStream::connect(&path).unwrap());
+    program.upgrade("/");
+    assert_eq!([browser.text(), program.text()], ["public", "inside"]);
+    let long = "x".repeat(101);
+    program.say(&long);
+    assert_eq!(program.text(), long);
+    browser.say(&long);
+    assert_eq!(browser.frame().1[..2], 1009u16.to_be_bytes());
 }
 
 #[test]
