@@ -1,9 +1,8 @@
 //! A loop before it has a handler.
 
 use std::io;
-use std::sync::Arc;
 
-use super::command::{Handle, Mailbox};
+use super::command::{Handle, Inbox};
 use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
@@ -19,14 +18,14 @@ pub struct ReactorBuilder<N> {
     net: N,
     config: ReactorConfig,
     listeners: Vec<Listener>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Inbox,
 }
 
 impl<N: Net> ReactorBuilder<N> {
     /// A loop without listeners.
     pub fn new(net: N, config: ReactorConfig) -> Self {
         let commands_max = config.limits.mailbox_commands_max;
-        let mailbox = Arc::new(Mailbox::new(net.waker(), commands_max));
+        let mailbox = Inbox::new(net.waker(), commands_max);
         Self { net, config, listeners: Vec::new(), mailbox }
     }
 
@@ -66,7 +65,7 @@ impl<N: Net> ReactorBuilder<N> {
 
     /// A handle for other threads. What is posted waits until the loop turns.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.mailbox.clone(), self.config.shard)
+        self.mailbox.handle(self.config.shard)
     }
 
     /// The loop, on the thread that will turn it.

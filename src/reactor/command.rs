@@ -1,8 +1,9 @@
 //! Commands from other threads: the one thing that crosses.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adopt::Adoption;
@@ -19,7 +20,7 @@ use crate::wire::{CloseCode, InvalidClose, encode_close};
 /// Posts commands to one loop from any thread.
 ///
 /// The loop's mailbox is bounded; when it is full the sender gets its command back. The loop is
-/// woken once per batch.
+/// woken once per batch. What is posted to a loop that is gone is dropped.
 #[derive(Clone)]
 pub struct Handle {
     mailbox: Arc<Mailbox>,
@@ -73,22 +74,28 @@ impl std::error::Error for PostError {}
 
 /// Commands on their way to a loop.
 pub(super) struct Mailbox {
-    commands: Mutex<Vec<Command>>,
+    /// `None` once the loop is gone: what is posted then is dropped.
+    commands: Mutex<Option<Vec<Command>>>,
     /// Set while commands wait, so that only the first of a batch wakes the loop.
     is_waiting: AtomicBool,
     waker: Arc<dyn Wake>,
     commands_max: usize,
 }
 
+/// The loop's end of its mailbox. It goes with the loop, and what is in it with it: handles may live
+/// on, and a connection that is handed over to nobody must not stay open.
+pub(super) struct Inbox(Arc<Mailbox>);
+
 impl Mailbox {
-    pub(super) fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
-        let (commands, is_waiting) = (Mutex::default(), AtomicBool::new(false));
+    fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
+        let (commands, is_waiting) = (Mutex::new(Some(Vec::new())), AtomicBool::new(false));
         Self { commands, is_waiting, waker, commands_max }
     }
 
     fn post(&self, command: Command) -> Result<(), PostError> {
         {
-            let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut commands = self.commands();
+            let Some(commands) = commands.as_mut() else { return Ok(()) };
             if commands.len() >= self.commands_max {
                 return Err(PostError::Full(command));
             }
@@ -110,7 +117,7 @@ impl Mailbox {
     pub(super) fn take(&self) -> Vec<Command> {
         // A swap and no store: the list must not be taken before the flag is down.
         self.is_waiting.swap(false, Ordering::AcqRel);
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        self.commands().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The emptied list, so that a steady stream of commands does not allocate one each turn.
@@ -118,18 +125,45 @@ impl Mailbox {
         if emptied.capacity() == 0 {
             return;
         }
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        if commands.capacity() == 0 {
+        if let Some(commands) = self.commands().as_mut()
+            && commands.capacity() == 0
+        {
             *commands = emptied;
         }
+    }
+
+    fn commands(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox {
+    pub(super) fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
+        Self(Arc::new(Mailbox::new(waker, commands_max)))
+    }
+
+    pub(super) fn handle(&self, shard: ShardIndex) -> Handle {
+        Handle { mailbox: self.0.clone(), shard }
+    }
+}
+
+impl Deref for Inbox {
+    type Target = Mailbox;
+
+    fn deref(&self) -> &Mailbox {
+        &self.0
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let left = self.0.commands().take();
+        // Outside the lock: connections that were to be adopted are closed here.
+        drop(left);
     }
 }
 
 impl Handle {
-    pub(super) fn new(mailbox: Arc<Mailbox>, shard: ShardIndex) -> Self {
-        Self { mailbox, shard }
-    }
-
     /// The loop that this handle posts to.
     pub const fn shard(&self) -> ShardIndex {
         self.shard

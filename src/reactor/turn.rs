@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::builder::ReactorBuilder;
-use super::command::{Handle, Mailbox};
+use super::command::{Handle, Inbox};
 use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
@@ -88,7 +87,7 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
     pub(super) scratch: Vec<u8>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Inbox,
     events: Vec<Readiness>,
 }
 
@@ -126,12 +125,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// A loop that takes its commands from `mailbox`.
-    pub(super) fn with_mailbox(
-        net: N,
-        handler: H,
-        config: ReactorConfig,
-        mailbox: Arc<Mailbox>,
-    ) -> Self {
+    pub(super) fn with_mailbox(net: N, handler: H, config: ReactorConfig, mailbox: Inbox) -> Self {
         let now = net.now();
         let limits = config.limits;
         let Pools { receive, send } = Pools::new(&limits, now, config.seed);
@@ -211,7 +205,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.mailbox.clone(), self.shared.shard)
+        self.mailbox.handle(self.shared.shard)
     }
 
     /// Waits at most `timeout` for something to happen (`None`: without end) and works it off.

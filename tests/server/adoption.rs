@@ -240,6 +240,21 @@ fn full_mailbox_gives_the_connection_back() {
 }
 
 #[test]
+fn connection_that_is_handed_over_to_a_loop_that_is_gone_is_closed() {
+    let built = server().listen(Endpoint::Detached).build(|_shard| Teller).unwrap();
+    let handle = built.handle();
+    let mut pairs = [(); 2].map(|()| UnixStream::pair().unwrap()).into_iter();
+    let (mut first, stream) = pairs.next().unwrap();
+    handle.adopt(Adoption::new(stream, 0)).unwrap();
+    assert!(!is_closed(&mut first), "it waits for the loop to run");
+    drop(built);
+    assert!(is_closed(&mut first));
+    let (mut second, stream) = pairs.next().unwrap();
+    handle.adopt(Adoption::new(stream, 0)).unwrap();
+    assert!(is_closed(&mut second));
+}
+
+#[test]
 fn adopted_connection_closes_its_socket_when_it_ends() {
     let mut reactor = reactor(|builder| builder);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
