@@ -1,7 +1,8 @@
 //! Requests that are decided later, by another thread: authentication that asks a database, say.
 //!
 //! The head of a deferred request stays where it was read, in the connection's backlog. When the
-//! decision comes it is handled once more, with the decision in the handler's place.
+//! decision comes it is handled once more, with the decision in the handler's place; its scanner has
+//! not forgotten where it ends.
 
 use std::any::Any;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use super::turn::Reactor;
 use super::upgrade::RETRY_AFTER_SECONDS;
 use crate::collections::Key;
 use crate::handshake::{Accept, HandshakeError, Inspected, Response};
-use crate::http::HeadScanner;
 use crate::limits::DEFERRAL_MAX;
 
 /// The name of a deferred request: which connection's, and which of its requests. A late decision
@@ -130,7 +130,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let limits = &self.shared.listeners[self.shared.listener(slot)].settings.handshake;
         deferral.input_bytes_max = head_bytes + limits.head_bytes_max as usize;
         if let Some(http) = self.http(key) {
-            http.scanner = HeadScanner::request();
             http.deadline = deadline;
             http.deferral = Some(deferral);
         }
