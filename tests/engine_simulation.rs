@@ -45,6 +45,7 @@ use compressing::{Compressing, Inflating};
 use crowd::{Crowd, Ledger, Record, SharedLedger};
 use deciding::Deciding;
 use dice::Dice;
+use sim_link::End;
 use sim_net::{Sim, SimNet};
 use sim_peer::Frame;
 use sim_world::Faults;
@@ -189,6 +190,9 @@ impl Simulation {
         for actor in &self.actors {
             let number = usize::from(actor.peer.address().port());
             let record = &ledger.records[number];
+            let answers = sim_peer::answers(&actor.peer.handed_over()).len();
+            let is_over = actor.peer.end_seen() != End::None;
+            assert!(is_over || answers >= record.asked.len(), "{number}: an answer is missing");
             let is_paused = record.id.is_some_and(|id| ledger.paused.contains(&id));
             if record.opened == 1 && record.closes.is_empty() && !is_paused {
                 assert_eq!(record.delivered, actor.said(), "{number}: input waits for ever");

@@ -74,7 +74,7 @@ impl Script {
             compressing,
         };
         for _ in 0..dice.below(3) {
-            let path = dice.one_of(&["/plain", "/plain", "/large", "/later"]);
+            let path = dice.one_of(&["/plain", "/large", "/later", "/later"]);
             script.bytes.extend(plain_request(path));
         }
         match dice.below(20) {

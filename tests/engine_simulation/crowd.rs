@@ -33,8 +33,8 @@ pub struct Record {
     pub opened: u32,
     pub closes: Vec<CloseSummary>,
     pub delivered: usize,
-    /// Paths that the handler was asked about, in order.
-    pub asked: Vec<String>,
+    /// What the handler was asked about, in order.
+    pub asked: Vec<(String, Ticket)>,
 }
 
 /// Everything that the simulation judges by.
@@ -248,7 +248,7 @@ impl Handler for Crowd {
         self.sim.0.borrow_mut().progress += 1;
         let mut ledger = self.ledger.borrow_mut();
         let number = usize::from(arrival.peer.socket_addr().expect("it has connected").port());
-        ledger.records[number].asked.push(request.path().to_owned());
+        ledger.records[number].asked.push((request.path().to_owned(), arrival.ticket()));
         let answer =
             |status, body: &'static [u8]| Response::new(status).expect("a final status").body(body);
         match request.path() {

@@ -19,21 +19,23 @@ impl Deciding {
     /// Decides about a request that waits, or once more about one that was decided.
     pub fn decide_one(&mut self, handle: &Handle, ledger: &SharedLedger, dice: &mut Dice) {
         let tickets = &mut ledger.borrow_mut().tickets;
-        let ticket = if !tickets.is_empty() && dice.chance(80) {
-            tickets.swap_remove(dice.below(tickets.len()))
-        } else if !self.decided.is_empty() {
+        if !tickets.is_empty() && dice.chance(70) {
+            let ticket = tickets.swap_remove(dice.below(tickets.len()));
+            let decision = match dice.below(6) {
+                0 => Decision::Reject(response(403, &name(ticket))),
+                1..4 => Decision::Respond(response(200, &name(ticket))),
+                4 => Decision::AcceptWith(Accept::new(), Box::new("attached")),
+                _ => Decision::Accept(Accept::new()),
+            };
+            self.post(handle, ticket, decision);
+        }
+        if !self.decided.is_empty() && dice.chance(50) {
+            // Most often the one that was just decided.
+            let any = dice.below(self.decided.len());
+            let ticket = self.decided[dice.one_of(&[any, self.decided.len() - 1])];
             self.repeated += 1;
-            self.decided[dice.below(self.decided.len())]
-        } else {
-            return;
-        };
-        let decision = match dice.below(6) {
-            0 => Decision::Reject(response(403)),
-            1 => Decision::Respond(response(200)),
-            2 => Decision::AcceptWith(Accept::new(), Box::new("attached")),
-            _ => Decision::Accept(Accept::new()),
-        };
-        self.post(handle, ticket, decision);
+            self.post(handle, ticket, Decision::Respond(response(200, "again")));
+        }
     }
 
     pub fn decide_all(&mut self, handle: &Handle, ledger: &SharedLedger) {
@@ -45,7 +47,9 @@ impl Deciding {
     fn post(&mut self, handle: &Handle, ticket: Ticket, decision: Decision) {
         handle.decide(ticket, decision).expect("the mailbox has room");
         self.posted += 1;
-        self.decided.push(ticket);
+        if self.decided.last() != Some(&ticket) {
+            self.decided.push(ticket);
+        }
     }
 
     /// What was decided twice was missed, and each request has had one answer at most.
@@ -56,22 +60,27 @@ impl Deciding {
     }
 }
 
-fn response(status: u16) -> Response {
-    Response::new(status).expect("a final status").body(b"decided".as_slice())
+/// What a decision says, so that one about another request is found out.
+fn name(ticket: Ticket) -> String {
+    format!("{ticket:?}")
+}
+
+fn response(status: u16, body: &str) -> Response {
+    Response::new(status).expect("a final status").body(body.as_bytes().to_vec())
 }
 
 /// Each answer is to the request whose turn it was, as far as they go; behind them there may be one
 /// about what nobody was asked about.
-pub fn judge_answers(asked: &[String], handed_over: &[u8]) {
+pub fn judge_answers(asked: &[(String, Ticket)], handed_over: &[u8]) {
     let answers = answers(handed_over);
     assert!(answers.len() <= asked.len() + 1, "more answers than requests");
-    for (path, (status, body)) in asked.iter().zip(&answers) {
+    for ((path, ticket), (status, body)) in asked.iter().zip(&answers) {
         let is_its_own = match (path.as_str(), status) {
             // The last one may be torn.
             ("/plain", 200) => b"plain".starts_with(body),
             ("/large", 200) => body.iter().all(|byte| *byte == b'x'),
             ("/refuse", 403) => b"no".starts_with(body),
-            ("/later", 200 | 403) => b"decided".starts_with(body),
+            ("/later", 200 | 403) => name(*ticket).as_bytes().starts_with(body),
             ("/later", 101 | 426 | 503) | ("/", 101) => true,
             _ => false,
         };
