@@ -173,6 +173,8 @@ pub struct Settings {
     pub config: Config,
     pub handshake: corewire::HandshakeLimits,
     pub receive_buffer_bytes: usize,
+    #[cfg(feature = "tls")]
+    pub tls: Option<corewire::Tls>,
 }
 
 /// A reactor with one listener on a simulated network.
@@ -206,6 +208,8 @@ impl Bed {
             config: Config::new(Role::Server),
             handshake: corewire::HandshakeLimits::default(),
             receive_buffer_bytes: 256 << 10,
+            #[cfg(feature = "tls")]
+            tls: None,
         };
         change(&mut settings);
         let (net, sim) = SimNet::new(1, settings.receive_buffer_bytes);
@@ -221,6 +225,10 @@ impl Bed {
         let mut reactor = Reactor::new(net, probe, settings.reactor);
         let mut listener = ListenerSettings::new(settings.config);
         listener.handshake = settings.handshake;
+        #[cfg(feature = "tls")]
+        {
+            listener.tls = settings.tls;
+        }
         let any = SocketAddr::from(([10, 0, 0, 9], 0));
         let address = reactor.listen(any, &ListenOptions::default(), listener);
         let address = address.expect("nothing else listens");
