@@ -14,6 +14,8 @@ mod handshake;
 mod hostile;
 #[path = "engine_tls/messages.rs"]
 mod messages;
+#[path = "engine_tls/simulation.rs"]
+mod simulation;
 
 #[path = "support/sim_bed.rs"]
 mod sim_bed;

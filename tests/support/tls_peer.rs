@@ -30,6 +30,12 @@ impl Identity {
         Self::with_key(names, &KeyPair::generate().expect("there is entropy"))
     }
 
+    /// With a new Ed25519 key, whose signatures are of one size.
+    pub fn ed25519(names: &[&str]) -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519);
+        Self::with_key(names, &key.expect("there is entropy"))
+    }
+
     /// With the RSA key of the tests, which take the time to make one.
     pub fn rsa(names: &[&str]) -> Self {
         let key = KeyPair::from_pem(include_str!("../certificates/rsa-key.pem"));

@@ -48,6 +48,8 @@ enum Output {
     /// The close_notify is written or waits; the write side is shut behind it.
     Ending,
     Shut,
+    /// The network has failed, and is not asked again.
+    Failed(io::ErrorKind),
 }
 
 /// What bytes have led to.
@@ -177,8 +179,8 @@ impl Link {
     /// waits here, so that up to [`BATCH_BYTES_MAX`] of what is taken may not have left yet.
     ///
     /// # Errors
-    /// What the network says: `WouldBlock` while records of before wait, and until a reader was told
-    /// that the peer has broken the rules; `NotConnected` before the end of the handshake.
+    /// What the network says: `WouldBlock` while records of before wait; `NotConnected` before the
+    /// end of the handshake; `InvalidData` if the peer has broken the rules and no reader was told.
     pub fn send<N: Net>(
         &mut self,
         net: &mut N,
@@ -188,7 +190,8 @@ impl Link {
     ) -> io::Result<usize> {
         self.flush(net, key)?;
         if self.input == Input::Broken {
-            return Err(io::ErrorKind::WouldBlock.into());
+            self.input = Input::Deaf;
+            return Err(io::ErrorKind::InvalidData.into());
         }
         if self.is_handshaking() || self.output != Output::Open || self.input == Input::Deaf {
             return Err(io::ErrorKind::NotConnected.into());
@@ -210,11 +213,18 @@ impl Link {
                 return match written {
                     Ok(_) => Ok(taken_bytes),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(taken_bytes),
-                    Err(error) => Err(error),
+                    Err(error) => Err(self.note_failure(error)),
                 };
             }
         }
         Ok(taken_bytes)
+    }
+
+    fn note_failure(&mut self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            self.output = Output::Failed(error.kind());
+        }
+        error
     }
 
     /// Offers the records that wait to the kernel again.
@@ -222,10 +232,14 @@ impl Link {
     /// # Errors
     /// `WouldBlock` while some still wait; else what the network says.
     pub fn flush<N: Net>(&mut self, net: &mut N, key: NetKey) -> io::Result<()> {
+        if let Output::Failed(error) = self.output {
+            return Err(error.into());
+        }
         if self.pending_bytes() == 0 {
             return Ok(());
         }
-        self.outgoing_at += write(net, key, &self.outgoing[self.outgoing_at..])?;
+        let written = write(net, key, &self.outgoing[self.outgoing_at..]);
+        self.outgoing_at += written.map_err(|error| self.note_failure(error))?;
         if self.pending_bytes() > 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
