@@ -22,13 +22,9 @@ CHANGES = 10
 
 url, pid, chain, key = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 address = urlsplit(url)
-
-
-def trusting_anybody():
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+TRUSTING_ANYBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TRUSTING_ANYBODY.check_hostname = False
+TRUSTING_ANYBODY.verify_mode = ssl.CERT_NONE
 
 
 def renew():
@@ -46,14 +42,14 @@ def renew():
 
 async def shown():
     _, writer = await asyncio.open_connection(
-        address.hostname, address.port, ssl=trusting_anybody(), server_hostname="localhost")
+        address.hostname, address.port, ssl=TRUSTING_ANYBODY, server_hostname="localhost")
     certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     return certificate
 
 
 async def echo(name, is_over, counts):
-    async with connect(url, ssl=trusting_anybody()) as ws:
+    async with connect(url, ssl=TRUSTING_ANYBODY, open_timeout=30) as ws:
         while not is_over.is_set():
             message = f"{name}: {counts[name]}"
             await ws.send(message)
