@@ -3,7 +3,7 @@
 //! It comes in two layers. [`Connection`] is the protocol without I/O: bytes and instants go in,
 //! events, bytes and deadlines come out. With the feature `net`, [`Server`] and [`Reactor`] put a
 //! single-threaded event loop over mio around it, one for each core, and call a [`Handler`].
-//! There is no TLS, and the loop accepts connections but dials none.
+//! With the feature `tls` a listener speaks `wss://`. The loop accepts connections but dials none.
 //!
 //! # A server
 #![cfg_attr(feature = "net", doc = "```no_run")]
@@ -76,6 +76,7 @@
 //!   protocol alone, on any target.
 //! - `deflate`: permessage-deflate (RFC 7692), see `Compression`. Off until a configuration says
 //!   otherwise.
+//! - `tls`: `wss://` by rustls, see `Tls`. Off until a listener is given certificates.
 // Without the loop its names in the prose above lead nowhere.
 #![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]

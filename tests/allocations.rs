@@ -10,6 +10,10 @@
 #[path = "support/deflated.rs"]
 mod deflated;
 
+#[cfg(feature = "tls")]
+#[path = "allocations/tls.rs"]
+mod tls;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};

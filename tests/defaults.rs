@@ -39,6 +39,12 @@ fn connections_have_their_documented_defaults() {
 }
 
 #[test]
+fn loops_have_their_documented_tls_defaults() {
+    let limits = LoopLimits::default();
+    assert_eq!((limits.tls_handshakes_per_turn, limits.tls_bytes_max), (16, 1024 * MIB));
+}
+
+#[test]
 fn loops_have_their_documented_defaults() {
     let limits = LoopLimits::default();
     assert_eq!(limits.connections_max, 1_000_000);

@@ -1,6 +1,6 @@
 //! Writing, and what follows from how it went.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use super::context::{Context, SlotSink};
 use super::handler::Handler;
@@ -96,18 +96,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
             Phase::Parting { outbox, write_side, until } => {
                 let is_sent = outbox.is_empty() && !self.net.has_pending(slot.socket);
-                if write_error.is_some() {
-                    self.end(key);
-                } else if is_sent && *write_side == WriteSide::Open {
+                if is_sent && *write_side == WriteSide::Open {
                     *write_side = WriteSide::Shut;
                     *until = self.shared.now + self.limits.parting_timeout;
-                    let input_ended = slot.notes.input_ended;
                     self.net.shutdown(slot.socket);
-                    if input_ended {
-                        self.end(key);
-                    } else {
-                        self.hasten(key);
-                    }
+                }
+                // The goodbye of TLS may have been refused.
+                let is_over = slot.notes.input_ended && !self.net.has_pending(slot.socket);
+                if write_error.is_some() || (is_sent && is_over) {
+                    self.end(key);
+                } else if is_sent {
+                    self.hasten(key);
                 }
             }
             Phase::Http(_) if write_error.is_some() => self.end(key),
@@ -178,14 +177,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
         };
         slot.phase = Phase::Closed { data };
-        let pending_bytes = self.net.unsent_bytes(slot.socket) as u64;
+        let socket = slot.socket;
+        let pending_bytes = self.net.unsent_bytes(socket) as u64;
         let mut summary = sender.finish(incomplete_bytes, &mut self.shared.pools);
         let may_part = match summary.cause {
             CloseCause::ClosingHandshake | CloseCause::Failed(_) | CloseCause::HandlerPanicked => {
                 summary.unsent_bytes == 0
             }
-            // What TLS has in hand may still arrive.
-            CloseCause::EndOfStream => pending_bytes > 0,
+            // TLS has told the peer what was wrong, which it shall see and not a reset.
+            CloseCause::Transport(io::ErrorKind::InvalidData) => true,
+            // What TLS has in hand may still arrive, and its goodbye is owed.
+            CloseCause::EndOfStream => summary.unsent_bytes == 0 && self.net.is_secured(socket),
             _ => false,
         };
         if !may_part {

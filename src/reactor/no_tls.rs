@@ -103,10 +103,6 @@ impl Link {
         match *self {}
     }
 
-    pub(super) fn part<N: Net>(&mut self, _: &mut N, _: NetKey) {
-        match *self {}
-    }
-
     pub(super) fn pending_bytes(&self) -> usize {
         match *self {}
     }

@@ -290,10 +290,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.part_http(key);
                 }
             }
-            Phase::Parting { outbox, .. }
-                if !outbox.is_empty() || self.net.has_pending(slot.socket) => {}
-            Phase::Parting { .. } => self.end(key),
-            Phase::Closed { .. } | Phase::Ended => {}
+            // Whether all is said is judged when this service ends.
+            Phase::Parting { .. } | Phase::Closed { .. } | Phase::Ended => {}
         }
     }
 

@@ -123,6 +123,11 @@ impl<N: Net> Transport<N> {
         self.links.get(key).map_or(0, |(link, _)| link.unsent_bytes())
     }
 
+    /// Whether `key` speaks TLS.
+    pub(super) fn is_secured(&mut self, key: NetKey) -> bool {
+        self.links.get(key).is_some()
+    }
+
     /// Whether nothing can be sent yet.
     pub(super) fn is_handshaking(&mut self, key: NetKey) -> bool {
         self.links.get(key).is_some_and(|(link, _)| link.is_handshaking())
@@ -140,9 +145,7 @@ impl<N: Net> Transport<N> {
 
     /// As [`Net::close`].
     pub(super) fn close(&mut self, key: NetKey) {
-        if let Some(mut link) = self.links.remove(key) {
-            link.part(&mut self.net, key);
-        }
+        drop(self.links.remove(key));
         self.net.close(key);
     }
 

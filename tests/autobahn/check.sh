@@ -8,6 +8,7 @@
 #   plain               sections 1 to 10
 #   torn                the same where no read returns more than three bytes
 #   streaming           the same where the echo is made piece by piece
+#   tls                 sections 1 to 7 over TLS
 #   deflate             36 of the 216 cases of compression (sections 12 and 13), context kept
 #   deflate-shared      the same 36 where no context is kept
 #   deflate-streaming   the same 36 where the echo is made piece by piece
@@ -22,11 +23,11 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
 die() { echo "autobahn check: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 dir=$1 out=$2
 shift 2
 [ $# -gt 0 ] || set -- \
-  plain torn streaming deflate deflate-shared deflate-streaming deflate-torn
+  plain torn streaming tls deflate deflate-shared deflate-streaming deflate-torn
 
 "$here/run.sh" install "$dir"
 (cd "$root" && cargo build -q --release -p corewire-cli) || die "corewire did not build"
@@ -55,11 +56,12 @@ start_server() { # NAME [ARGUMENT...]: leaves $server and $port
     { cat "$out/$name/server.log" >&2; die "corewire did not start"; }
 }
 
+role=server
 run_cases() { # NAME [OPTION...]
   local name=$1
   shift
   echo "autobahn: $name"
-  "$here/run.sh" server "$dir" "$port" "$out/$name" -j 2 "$@"
+  "$here/run.sh" "$role" "$dir" "$port" "$out/$name" -j 2 "$@"
   kill -0 "$server" 2> /dev/null || die "corewire ended by itself ($out/$name/server.log)"
   stop_server
 }
@@ -82,6 +84,10 @@ for run in "$@"; do
     streaming)
       start_server streaming --echo-streaming
       run_cases streaming "${basic[@]}"
+      ;;
+    tls)
+      start_server tls --tls-self-signed
+      role=tls-server run_cases tls -c '1.*' -c '2.*' -c '3.*' -c '4.*' -c '5.*' -c '6.*' -c '7.*'
       ;;
     deflate)
       start_server deflate --compression dedicated

@@ -1,6 +1,6 @@
 """Deals the selected cases out to shards and writes each shard's specification.
 
-    plan.py server|client PORT OUTDIR AGENT SHARDS [+GLOB | -GLOB]...
+    plan.py server|tls-server|client PORT OUTDIR AGENT SHARDS [+GLOB | -GLOB]...
 
 Prints the number of shards, which is smaller than asked for when there are fewer cases. Runs under
 the suite's own Python 2.7, because the suite alone knows its cases.
@@ -32,8 +32,9 @@ def main(role, port, outdir, agent, shards, *globs):
         # Dealt like cards: the slow cases stand beside each other.
         spec = {"outdir": directory, "cases": selected[shard::shards],
                 "exclude-cases": [], "exclude-agent-cases": {}}
-        if role == "server":
-            spec["servers"] = [{"agent": agent, "url": "ws://127.0.0.1:" + port}]
+        if role != "client":
+            scheme = "wss" if role == "tls-server" else "ws"
+            spec["servers"] = [{"agent": agent, "url": scheme + "://127.0.0.1:" + port}]
         else:
             spec["url"] = "ws://127.0.0.1:%d" % (int(port) + shard)
         with open(os.path.join(directory, "spec.json"), "w") as file:

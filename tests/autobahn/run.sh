@@ -5,6 +5,8 @@
 #       puts the suite into DIR, unless it is there already
 #   run.sh server DIR PORT OUTDIR [option]...
 #       tests the server at ws://127.0.0.1:PORT
+#   run.sh tls-server DIR PORT OUTDIR [option]...
+#       the same at wss://127.0.0.1:PORT, whatever its certificate
 #   run.sh client DIR PORT OUTDIR [option]... -- COMMAND [ARGUMENT]...
 #       tests the client COMMAND, one run of it for each shard, against ws://127.0.0.1:PORT and up.
 #       It reads AUTOBAHN_URL and AUTOBAHN_AGENT, asks URL/getCaseCount how many cases there are and
@@ -26,7 +28,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$here/../support/listening.sh"
 die() { echo "autobahn: $*" >&2; exit 2; }
-usage() { sed -n '2,25s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,27s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 is_python27() {
   [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null)" = 2.7 ]
@@ -96,7 +98,7 @@ test_client() { # SHARD_DIR PORT COMMAND...
 }
 
 role=${1:-} dir=${2:-}
-case $role in install | server | client) ;; *) usage ;; esac
+case $role in install | server | tls-server | client) ;; *) usage ;; esac
 [ -n "$dir" ] || usage
 if [ "$role" = install ]; then
   install_suite "$dir"
@@ -128,7 +130,7 @@ shards=$("$dir/bin/python" "$here/plan.py" "$role" "$port" "$out" "$name" "$shar
   ${globs[@]+"${globs[@]}"}) || die "the cases could not be selected"
 pids=()
 for ((k = 0; k < shards; k++)); do
-  if [ "$role" = server ]; then
+  if [ "$role" != client ]; then
     suite fuzzingclient "$out/shard$k" &
   else
     (test_client "$out/shard$k" $((port + k)) "$@") &

@@ -2,11 +2,11 @@
 # Lets other people's clients talk to the release build of corewire: PyPI's websockets and aiohttp,
 # npm's ws, and Chromium.
 #
-#   tests/interop/run.sh DIR OUTDIR [python | node | browser | deflate | bomb]...
+#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb]...
 #
-# `deflate` has all of them offer compression, `bomb` attacks with it. DIR keeps the clients'
-# packages, which are installed on the first run; OUTDIR takes the servers' logs and the browser's
-# screenshot. Without a further word all are run. Needs python3 with its venv module, node, npm, and
+# `tls` has them come over TLS, and OpenSSL's s_client and curl besides; `deflate` has all of them offer
+# compression, `bomb` attacks with it. DIR keeps the clients' packages, which are installed on the
+# first run; OUTDIR takes the servers' logs, their certificates and the browser's screenshots. Without a further word all are run. Needs python3 with its venv module, node, npm, and
 # Chromium ($CHROMIUM or /usr/bin/chromium). Exit status: 0 all is well; 1 a client met something
 # else than it expects; 2 something is missing.
 set -euo pipefail
@@ -25,7 +25,7 @@ die() { echo "interop: $*" >&2; exit 2; }
 mkdir -p "$1" "$2"
 dir=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 shift 2
-[ $# -gt 0 ] || set -- python node browser deflate bomb
+[ $# -gt 0 ] || set -- python node browser tls deflate bomb
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
 
@@ -75,7 +75,7 @@ stop_servers() {
 # output that the time has come, and ends well if that code arrives.
 go_away() { # CLIENT COMMAND...
   local line status=0
-  coproc client { "$@" "ws://127.0.0.1:$port/" going-away; }
+  coproc client { "$@" "$scheme://127.0.0.1:$port/" going-away; }
   # shellcheck disable=SC2154 # coproc sets it
   local pid=$client_PID
   read -r -t 20 line <&"${client[0]}" || die "$1 did not connect"
@@ -87,11 +87,13 @@ go_away() { # CLIENT COMMAND...
   return "$status"
 }
 
+# How the next clients come, and with what the servers for them are started.
+scheme=ws arguments=()
 client() { # NAME COMMAND...
   echo "interop: $1"
   shift
-  start_server
-  "$@" "ws://127.0.0.1:$port/"
+  start_server ${arguments[@]+"${arguments[@]}"}
+  "$@" "$scheme://127.0.0.1:$port/"
   kill -0 "$server" 2> /dev/null || { echo "interop: corewire ended by itself" >&2; exit 1; }
   go_away "$@"
 }
@@ -122,6 +124,31 @@ bomb() { # [ARGUMENT]...
   stop_servers
 }
 
+tls() {
+  local chain=$out/chain.pem key=$out/key.pem
+  command -v openssl > /dev/null || die "openssl is missing"
+  command -v curl > /dev/null || die "curl is missing"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$key" -out "$chain" \
+    -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2> /dev/null
+  arguments=(--tls-cert "$chain" --tls-key "$key") scheme=wss
+  echo "interop: $(openssl version), $(curl --version | head -1 | cut -d' ' -f1,2)"
+  start_server "${arguments[@]}"
+  "$here/tls.sh" "$port" "$chain"
+  echo "interop: $("$CHROMIUM" --version --no-sandbox 2> /dev/null), https"
+  timeout 120 node "$here/browser.mjs" "https://127.0.0.1:$port/" "$out/page-tls.png"
+  echo "interop: reload"
+  "$dir/venv/bin/python" "$here/reload.py" "wss://127.0.0.1:$port/" "$server" "$chain" "$key"
+  stop_servers
+  # Both trust what these name.
+  export SSL_CERT_FILE=$chain NODE_EXTRA_CA_CERTS=$chain
+  client "websockets $WEBSOCKETS, wss" "$dir/venv/bin/python" "$here/client.py"
+  client "ws $WS, wss" node "$here/client.mjs"
+  arguments+=(--compression dedicated)
+  client "websockets $WEBSOCKETS, wss, compressed" "$dir/venv/bin/python" "$here/client.py"
+  unset SSL_CERT_FILE NODE_EXTRA_CA_CERTS
+  arguments=() scheme=ws
+}
+
 need_chromium() {
   [ -x "$CHROMIUM" ] || die "Chromium is missing: apt-get install chromium, or set CHROMIUM"
 }
@@ -147,6 +174,12 @@ for name in "$@"; do
       start_server
       timeout 120 node "$here/browser.mjs" "http://127.0.0.1:$port/" "$out/page.png"
       stop_servers
+      ;;
+    tls)
+      install_python
+      install_node
+      need_chromium
+      tls
       ;;
     deflate)
       install_python

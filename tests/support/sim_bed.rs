@@ -175,6 +175,8 @@ pub struct Settings {
     pub handshake: corewire::HandshakeLimits,
     pub proxies: Option<TrustedProxies>,
     pub receive_buffer_bytes: usize,
+    #[cfg(feature = "tls")]
+    pub tls: Option<corewire::Tls>,
 }
 
 /// A reactor with one listener on a simulated network.
@@ -209,6 +211,8 @@ impl Bed {
             handshake: corewire::HandshakeLimits::default(),
             proxies: None,
             receive_buffer_bytes: 256 << 10,
+            #[cfg(feature = "tls")]
+            tls: None,
         };
         change(&mut settings);
         let (net, sim) = SimNet::new(1, settings.receive_buffer_bytes);
@@ -225,6 +229,10 @@ impl Bed {
         let mut listener = ListenerSettings::new(settings.config);
         listener.handshake = settings.handshake;
         listener.proxy_protocol = settings.proxies;
+        #[cfg(feature = "tls")]
+        {
+            listener.tls = settings.tls;
+        }
         let any = SocketAddr::from(([10, 0, 0, 9], 0));
         let address = reactor.listen(any, &ListenOptions::default(), listener);
         let address = address.expect("nothing else listens").socket_addr();

@@ -12,7 +12,8 @@ use crate::reactor::net::{Net, NetKey, Received};
 ///
 /// ```text
 ///   Open ──close_notify──► Ended
-///    └── the peer breaks the rules ──► Broken: the alert is sent, input is thrown away
+///    ├── the peer breaks the rules, the alert is sent ──► Broken ──told──► Deaf
+///    └── we have said goodbye ────────────────────────────────────────────►  ▲
 /// ```
 pub struct Link {
     session: Box<dyn Session>,
@@ -35,7 +36,10 @@ pub struct Link {
 enum Input {
     Open,
     Ended,
+    /// What stood in front of the bad record was handed out first.
     Broken,
+    /// What comes is not looked at any more.
+    Deaf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ enum Output {
     /// The close_notify is written or waits; the write side is shut behind it.
     Ending,
     Shut,
+    /// The network has failed, and is not asked again.
+    Failed(io::ErrorKind),
 }
 
 /// What bytes have led to.
@@ -115,8 +121,10 @@ impl Link {
         surplus_bytes_max: usize,
         workshop: &mut Workshop,
     ) -> io::Result<Option<Received>> {
+        // At least a record: of its parts nothing can be had.
+        let payload_bytes_max = place.len().saturating_add(surplus_bytes_max);
         let records_bytes_max =
-            place.len().saturating_add(surplus_bytes_max).min(workshop.read_bytes_max());
+            payload_bytes_max.max(RECORD_PAYLOAD_BYTES_MAX).min(workshop.read_bytes_max());
         let mut buffer = workshop.take_buffer();
         let mut payload = Payload {
             place,
@@ -130,6 +138,10 @@ impl Link {
                 Input::Open => {}
                 Input::Ended => break Ok(Some(false)),
                 Input::Broken => {
+                    self.input = Input::Deaf;
+                    break Err(io::ErrorKind::InvalidData.into());
+                }
+                Input::Deaf => {
                     workshop.put_back(buffer);
                     return net.receive(key, &mut [], surplus_bytes_max.max(1)).map(Some);
                 }
@@ -168,7 +180,7 @@ impl Link {
     ///
     /// # Errors
     /// What the network says: `WouldBlock` while records of before wait; `NotConnected` before the
-    /// end of the handshake.
+    /// end of the handshake; `InvalidData` if the peer has broken the rules and no reader was told.
     pub fn send<N: Net>(
         &mut self,
         net: &mut N,
@@ -177,7 +189,11 @@ impl Link {
         workshop: &mut Workshop,
     ) -> io::Result<usize> {
         self.flush(net, key)?;
-        if self.is_handshaking() || self.output != Output::Open || self.input == Input::Broken {
+        if self.input == Input::Broken {
+            self.input = Input::Deaf;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if self.is_handshaking() || self.output != Output::Open || self.input == Input::Deaf {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let mut taken_bytes = 0;
@@ -186,7 +202,8 @@ impl Link {
             let payload_bytes = batch.payload.len();
             batch.output.clear();
             let refused = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-            self.session.encrypt(batch.payload, batch.output).map_err(refused)?;
+            let records = &mut self.incoming;
+            self.session.encrypt(records, batch.payload, batch.output).map_err(refused)?;
             taken_bytes += payload_bytes;
             let written = write(net, key, batch.output);
             let left = &batch.output[written.as_ref().map_or(0, |bytes| *bytes)..];
@@ -196,11 +213,18 @@ impl Link {
                 return match written {
                     Ok(_) => Ok(taken_bytes),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(taken_bytes),
-                    Err(error) => Err(error),
+                    Err(error) => Err(self.note_failure(error)),
                 };
             }
         }
         Ok(taken_bytes)
+    }
+
+    fn note_failure(&mut self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            self.output = Output::Failed(error.kind());
+        }
+        error
     }
 
     /// Offers the records that wait to the kernel again.
@@ -208,10 +232,14 @@ impl Link {
     /// # Errors
     /// `WouldBlock` while some still wait; else what the network says.
     pub fn flush<N: Net>(&mut self, net: &mut N, key: NetKey) -> io::Result<()> {
+        if let Output::Failed(error) = self.output {
+            return Err(error.into());
+        }
         if self.pending_bytes() == 0 {
             return Ok(());
         }
-        self.outgoing_at += write(net, key, &self.outgoing[self.outgoing_at..])?;
+        let written = write(net, key, &self.outgoing[self.outgoing_at..]);
+        self.outgoing_at += written.map_err(|error| self.note_failure(error))?;
         if self.pending_bytes() > 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -225,12 +253,22 @@ impl Link {
         Ok(())
     }
 
-    /// Ends our direction: the close_notify behind all records, then the write side is shut.
+    /// Ends our direction: the close_notify behind all records, then the write side is shut. Nothing
+    /// that comes from now on can be answered, so it is not decrypted either.
     pub fn shutdown<N: Net>(&mut self, net: &mut N, key: NetKey) {
         if self.output != Output::Open {
             return;
         }
-        self.push_close();
+        match self.input {
+            Input::Ended => self.session.close(&mut [], &mut self.outgoing),
+            Input::Open => {
+                self.session.close(&mut self.incoming, &mut self.outgoing);
+                self.incoming = Vec::new();
+                self.input = Input::Deaf;
+            }
+            // Behind an alert there is no close_notify.
+            Input::Broken | Input::Deaf => self.input = Input::Deaf,
+        }
         self.output = Output::Ending;
         if self.pending_bytes() > 0 {
             // What the network refuses waits for the next readiness; a failure ends the connection
@@ -239,15 +277,6 @@ impl Link {
         } else {
             self.output = Output::Shut;
             net.shutdown(key);
-        }
-    }
-
-    /// The last word before the socket is closed: who has said goodbye is answered, anybody else
-    /// sees that the stream was cut off.
-    pub fn part<N: Net>(&mut self, net: &mut N, key: NetKey) {
-        if self.input == Input::Ended && self.output == Output::Open && self.pending_bytes() == 0 {
-            self.push_close();
-            let _ = self.flush(net, key);
         }
     }
 
@@ -285,7 +314,7 @@ impl Link {
             let mut received = net.receive(key, &mut [], bytes_max)?;
             if received.surplus_bytes == 0 {
                 net.give_back(received.buffer);
-                return self.handle_end_of_stream(workshop);
+                return Err(self.handle_end_of_stream(workshop));
             }
             let records = &mut received.buffer.as_mut_slice()[..received.surplus_bytes];
             let progress = self.handle_bytes(records, payload, &mut workshop.output);
@@ -316,22 +345,19 @@ impl Link {
             workshop.counters.tls_errors += 1;
             self.input = Input::Broken;
             self.incoming = Vec::new();
-            return Err(io::ErrorKind::InvalidData.into());
         }
         match flushed {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            // What came in front of a failure is heard first; the failure comes again.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock && payload.is_empty() => {
+                Err(error)
+            }
             _ => Ok(is_short),
         }
     }
 
-    fn handle_end_of_stream(&mut self, workshop: &mut Workshop) -> io::Result<bool> {
-        if self.output == Output::Open {
-            workshop.counters.tls_truncations += u64::from(!self.is_handshaking());
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        // Both sides have said what they had to say.
-        self.input = Input::Ended;
-        Ok(false)
+    fn handle_end_of_stream(&self, workshop: &mut Workshop) -> io::Error {
+        workshop.counters.tls_truncations += u64::from(!self.is_handshaking());
+        io::ErrorKind::UnexpectedEof.into()
     }
 
     /// Works through `fresh`, which stands behind what is in `incoming`.
@@ -380,12 +406,6 @@ impl Link {
             self.torn_at = torn_at.saturating_sub(handled.done_bytes);
         }
         progress
-    }
-
-    fn push_close(&mut self) {
-        if self.input != Input::Broken {
-            self.session.close(&mut self.outgoing);
-        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+};
 use rustls::{HandshakeKind, ServerConfig};
 
 /// One TLS connection of a server: records go in and payload comes out, and the other way round.
@@ -21,15 +23,20 @@ pub trait Session {
         output: &mut Vec<u8>,
     ) -> Handled;
 
-    /// Appends the records of `payload` to `output`.
+    /// Appends the records of `payload` to `output`. `records` are those that were not done with.
     ///
     /// # Errors
     /// The handshake is not over, or so much was sent under one key that it must not be used on.
-    fn encrypt(&mut self, payload: &[u8], output: &mut Vec<u8>) -> Result<(), Refused>;
+    fn encrypt(
+        &mut self,
+        records: &mut [u8],
+        payload: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), Refused>;
 
     /// Appends the close_notify that ends our direction (RFC 8446 §6.1). Before the end of the
-    /// handshake there is none.
-    fn close(&mut self, output: &mut Vec<u8>);
+    /// handshake there is none. `records` are those that were not done with.
+    fn close(&mut self, records: &mut [u8], output: &mut Vec<u8>);
 
     /// How far the connection has come.
     fn stage(&self) -> Stage;
@@ -86,6 +93,16 @@ impl RustlsSession {
         let connection = UnbufferedServerConnection::new(config)?;
         Ok(Self { connection, is_closed_by_peer: false })
     }
+
+    /// What was still to be said when the peer broke the rules, at last the alert. The records that
+    /// led there are not shown again: the library would find them bad once more.
+    fn encode_last_words(&mut self, output: &mut Vec<u8>) {
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) =
+                self.connection.process_tls_records(&mut []).state
+            && encode(data, output).is_ok()
+        {}
+    }
 }
 
 impl Session for RustlsSession {
@@ -96,27 +113,24 @@ impl Session for RustlsSession {
         output: &mut Vec<u8>,
     ) -> Handled {
         let mut done_bytes = 0;
-        // An error comes again and again, but first the alert about it.
-        let mut verdict = Verdict::Fine;
         loop {
             let records = &mut records[done_bytes..];
             let UnbufferedStatus { discard, state, .. } =
                 self.connection.process_tls_records(records);
             let mut discard_bytes = discard;
             match state {
-                Err(_) if verdict == Verdict::Broken => return Handled { done_bytes, verdict },
-                Err(_) => verdict = Verdict::Broken,
+                Err(_) => {
+                    self.encode_last_words(output);
+                    return Handled { done_bytes, verdict: Verdict::Broken };
+                }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(Ok(record)) = traffic.next_record() {
                         discard_bytes += record.discard;
                         payload(record.payload);
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let encoded = append(output, 0, |place| match data.encode(place) {
-                        Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
-                        other => other.map_err(|_| None),
-                    });
+                Ok(ConnectionState::EncodeTlsData(data)) => {
+                    let encoded = encode(data, output);
                     debug_assert!(encoded.is_ok(), "it was not encoded before");
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
@@ -124,29 +138,29 @@ impl Session for RustlsSession {
                 // Behind the last record, or only a part of it is there.
                 Ok(_) => {
                     done_bytes += discard_bytes;
-                    return Handled { done_bytes, verdict };
+                    return Handled { done_bytes, verdict: Verdict::Fine };
                 }
             }
             done_bytes += discard_bytes;
         }
     }
 
-    fn encrypt(&mut self, payload: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+    fn encrypt(
+        &mut self,
+        records: &mut [u8],
+        payload: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
         let overhead_bytes = payload.len().div_ceil(RECORD_PAYLOAD_BYTES_MAX) * OVERHEAD_BYTES;
         let room_bytes = payload.len() + overhead_bytes;
         loop {
-            match self.connection.process_tls_records(&mut []).state {
+            match self.connection.process_tls_records(records).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     return append(output, room_bytes, |place| {
                         traffic.encrypt(payload, place).map_err(required_size)
                     });
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(output, 0, |place| match data.encode(place) {
-                        Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
-                        other => other.map_err(|_| None),
-                    })?;
-                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output)?,
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed) => self.is_closed_by_peer = true,
                 Ok(_) | Err(_) => return Err(Refused),
@@ -154,11 +168,11 @@ impl Session for RustlsSession {
         }
     }
 
-    fn close(&mut self, output: &mut Vec<u8>) {
+    fn close(&mut self, records: &mut [u8], output: &mut Vec<u8>) {
         // An empty payload makes no record, but what is to go before it goes.
-        if self.encrypt(&[], output).is_ok()
+        if self.encrypt(records, &[], output).is_ok()
             && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
-                self.connection.process_tls_records(&mut []).state
+                self.connection.process_tls_records(records).state
         {
             let appended = append(output, OVERHEAD_BYTES, |place| {
                 traffic.queue_close_notify(place).map_err(required_size)
@@ -178,6 +192,16 @@ impl Session for RustlsSession {
             Stage::Established(Handshake::Full)
         }
     }
+}
+
+fn encode(
+    mut data: EncodeTlsData<'_, ServerConnectionData>,
+    output: &mut Vec<u8>,
+) -> Result<(), Refused> {
+    append(output, 0, |place| match data.encode(place) {
+        Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
+        other => other.map_err(|_| None),
+    })
 }
 
 fn required_size(error: EncryptError) -> Option<usize> {

@@ -1,0 +1,195 @@
+//! What TLS may take, what it gives back, and what it counts.
+
+use std::time::Duration;
+
+use corewire::{CloseCause, limits};
+use rustls::SupportedProtocolVersion;
+
+use crate::sim_bed::{Bed, echo};
+use crate::sim_link::End;
+use crate::sim_peer::{BINARY, Frame, TEXT, close, message, plain_request, upgrade_request};
+use crate::tls_peer::{TlsPeer, VERSIONS, parties, tls_echo};
+
+/// An echo whose connections may hold so many bytes of TLS, all together.
+fn narrow_echo(
+    version: &'static SupportedProtocolVersion,
+    bytes_max: usize,
+) -> (Bed, std::sync::Arc<rustls::ClientConfig>) {
+    let (tls, client) = parties(version);
+    let change = |settings: &mut crate::sim_bed::Settings| {
+        settings.tls = Some(tls);
+        settings.reactor.limits.tls_bytes_max = bytes_max;
+    };
+    (Bed::new(change, echo), client)
+}
+
+#[test]
+fn idle_connection_holds_its_session_and_no_buffers() {
+    for version in VERSIONS {
+        let (mut bed, client) = tls_echo(version);
+        // The first grows what all share.
+        let mut first = TlsPeer::open(&mut bed, &client);
+        first.say(&message(BINARY, &[1; 1 << 20]));
+        first.turns(&mut bed, 8);
+        let before = bed.reactor.usage();
+        let mut peer = TlsPeer::open(&mut bed, &client);
+        let pinned = |bed: &Bed| bed.reactor.usage().pinned_bytes - before.pinned_bytes;
+        let idle_bytes = pinned(&bed);
+        assert!(idle_bytes >= limits::TLS_SESSION_BYTES);
+        assert!(idle_bytes < limits::TLS_SESSION_BYTES + 300, "{idle_bytes}");
+        // A torn record is held until its rest comes.
+        let records = peer.records_of(&message(BINARY, &[7; 10_000]));
+        peer.socket.write_all(&records[..9000]);
+        bed.turn();
+        assert!(pinned(&bed) >= idle_bytes + 9000, "{}", pinned(&bed));
+        peer.socket.write_all(&records[9000..]);
+        peer.turns(&mut bed, 2);
+        assert_eq!(peer.take_frames(), [Frame::new(BINARY, &[7; 10_000])]);
+        assert_eq!(pinned(&bed), idle_bytes);
+        // Records that the kernel refuses are held until it takes them.
+        peer.socket.set_buffers(1 << 20, 2000);
+        peer.say(&message(BINARY, &[7; 10_000]));
+        peer.push();
+        bed.turn();
+        assert!(pinned(&bed) >= idle_bytes + 8000, "{}", pinned(&bed));
+        for _ in 0..20 {
+            bed.turn();
+            peer.pull();
+        }
+        assert_eq!(peer.take_frames().len(), 1);
+        assert_eq!(pinned(&bed), idle_bytes);
+        // As does a message that is much larger than any buffer of a connection.
+        peer.socket.set_buffers(4 << 20, 4 << 20);
+        peer.say(&message(BINARY, &[7; 1 << 20]));
+        peer.turns(&mut bed, 8);
+        assert_eq!(peer.take_frames().len(), 1);
+        assert_eq!(pinned(&bed), idle_bytes);
+    }
+}
+
+#[test]
+fn connections_beyond_the_bound_are_closed_and_counted_and_the_others_live() {
+    for version in VERSIONS {
+        let (mut bed, client) = narrow_echo(version, 4 * limits::TLS_SESSION_BYTES + 20_000);
+        let mut peers: Vec<_> = (0..4).map(|_| TlsPeer::open(&mut bed, &client)).collect();
+        for _ in 0..10 {
+            peers.push(TlsPeer::open(&mut bed, &client));
+            if bed.reactor.usage().tls_sessions == 9 {
+                break;
+            }
+        }
+        assert_eq!(bed.reactor.usage().tls_sessions, 9);
+        let refused = TlsPeer::connect(&bed, &client);
+        bed.turns(2);
+        assert_ne!(refused.socket.end_seen(), End::None);
+        assert_eq!(bed.reactor.counters().pool_exhausted, 1);
+        for peer in &mut peers {
+            peer.say(&message(TEXT, b"alive"));
+            peer.turns(&mut bed, 2);
+            assert_eq!(peer.take_frames(), [Frame::new(TEXT, b"alive")]);
+        }
+        peers.pop().unwrap().socket.reset();
+        bed.turns(2);
+        TlsPeer::open(&mut bed, &client);
+    }
+}
+
+#[test]
+fn those_who_hold_records_at_the_bound_are_closed_and_the_others_live() {
+    for version in VERSIONS {
+        let (mut bed, client) = narrow_echo(version, 20 * limits::TLS_SESSION_BYTES + 10_000);
+        let mut quiet = TlsPeer::open(&mut bed, &client);
+        let mut holding: Vec<_> = (0..19).map(|_| TlsPeer::open(&mut bed, &client)).collect();
+        for peer in &mut holding {
+            let records = peer.records_of(&message(BINARY, &[7; 16_000]));
+            peer.socket.write_all(&records[..8000]);
+        }
+        bed.turns(2);
+        // Whoever sends on while there is too much.
+        for peer in &holding {
+            peer.socket.write(&[0]);
+        }
+        bed.turns(3);
+        let usage = bed.reactor.usage();
+        assert!(usage.tls_sessions < 20, "{usage:?}");
+        let log = bed.log.borrow();
+        let causes = log.iter().filter_map(|entry| match &entry.heard {
+            crate::sim_bed::Heard::Close(summary) => Some(summary.cause),
+            _ => None,
+        });
+        let exhausted = CloseCause::Transport(std::io::ErrorKind::OutOfMemory);
+        assert!(causes.clone().count() > 0);
+        assert!(causes.into_iter().all(|cause| cause == exhausted));
+        drop(log);
+        quiet.say(&message(TEXT, b"alive"));
+        quiet.turns(&mut bed, 2);
+        assert_eq!(quiet.take_frames(), [Frame::new(TEXT, b"alive")]);
+    }
+}
+
+#[test]
+fn connections_dropped_at_every_stage_in_every_way_leave_nothing() {
+    let (tls, client) = parties(VERSIONS[1]);
+    let mut bed = Bed::new(|settings| settings.tls = Some(tls), echo);
+    let mut pinned_bytes = Vec::new();
+    for batch in 0..12 {
+        let mut peers = Vec::new();
+        for stage in 0..50 {
+            let mut peer = TlsPeer::connect(&bed, &client);
+            peer.socket.set_buffers(1 << 20, 3000);
+            let hello = peer.outgoing();
+            match stage % 10 {
+                0 => {}
+                1 => peer.socket.write_all(&hello[..4]),
+                2 => peer.socket.write_all(&hello[..100]),
+                3 => peer.socket.write_all(&hello),
+                4 => peer.socket.write_all(b"GET / HTTP/1.1\r\n\r\n"),
+                stage => {
+                    peer.socket.write_all(&hello);
+                    match stage {
+                        5 => {}
+                        6 => peer.say(&plain_request("/large")),
+                        7 => peer.say(&upgrade_request("/", "")),
+                        8 => {
+                            peer.say(&upgrade_request("/", ""));
+                            peer.say(&message(BINARY, &[1; 50_000]));
+                        }
+                        _ => {
+                            peer.say(&upgrade_request("/", ""));
+                            peer.say(&message(BINARY, &[1; 50_000])[..30_000]);
+                        }
+                    }
+                }
+            }
+            peers.push((stage % 10, peer));
+        }
+        for _ in 0..8 {
+            bed.turn();
+            for (stage, peer) in &mut peers {
+                if *stage >= 5 {
+                    peer.pull_at_most(3000);
+                    peer.push();
+                }
+            }
+        }
+        assert_eq!(bed.reactor.usage().tls_sessions, 50);
+        for (stage, mut peer) in peers {
+            match batch % 4 {
+                0 => peer.socket.fin(),
+                1 => peer.socket.reset(),
+                2 if stage >= 5 => {
+                    peer.say(&close(1000));
+                    peer.tls.send_close_notify();
+                    peer.push();
+                }
+                // And silence.
+                _ => {}
+            }
+        }
+        bed.run_for(Duration::from_secs(200));
+        bed.assert_empty();
+        pinned_bytes.push(bed.reactor.usage().pinned_bytes);
+        bed.log.borrow_mut().clear();
+    }
+    assert!(pinned_bytes[4..].iter().all(|bytes| *bytes <= pinned_bytes[3]), "{pinned_bytes:?}");
+}
