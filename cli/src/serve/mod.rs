@@ -4,7 +4,8 @@ mod echo;
 mod process;
 mod torn;
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,11 +13,13 @@ use std::time::Instant;
 
 use corewire::metrics::Counters;
 use corewire::{
-    Delivery, Heartbeat, LoopLimits, MioNet, Net, Origins, Server, ServerBuilder, ServerError,
+    Config, Delivery, Heartbeat, LoopLimits, MioNet, Net, Origins, Server, ServerBuilder,
+    ServerError,
 };
 use tracing::{Level, info, warn};
 
-use crate::args::{Failure, ServeArgs};
+use crate::args::Failure;
+use crate::settings::{self, Listener, ListenerArgs, RouteArgs, ServeArgs, ServeCommand, Settings};
 use crate::units::display_bytes;
 use echo::Echo;
 use torn::Torn;
@@ -27,12 +30,30 @@ pub use process::raise_descriptor_limit;
 const TEST_READ_BYTES: &str = "COREWIRE_TEST_READ_BYTES";
 
 /// Serves until a signal ends it.
-pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
-    crate::log::start(if args.quiet { Level::ERROR } else { args.log });
+pub fn run(command: &ServeCommand) -> Result<ExitCode, Failure> {
+    let settings = match settings::load(command) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            mistakes.iter().for_each(crate::log::say);
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if command.print_config {
+        // A reader that has gone away does not want the rest.
+        let _ = std::io::stdout().write_all(settings.document.as_bytes());
+        return Ok(ExitCode::SUCCESS);
+    }
+    serve(&settings)
+}
+
+fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
+    let args = &settings.general;
+    // With --quiet there is none.
+    crate::log::start(args.log.unwrap_or(Level::ERROR));
     if let Err(error) = process::raise_descriptor_limit() {
         warn!("the limit of open files stays as it is: {error}");
     }
-    let builder = describe(args)?;
+    let builder = describe(settings)?;
     let is_draining = Arc::new(AtomicBool::new(false));
     let signals = process::catch_signals()?;
     let server = match test_read_bytes()? {
@@ -47,7 +68,8 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         let host = reachable(*address);
         info!("listening on {address}: WebSocket at ws://{host}/, page at http://{host}/");
     }
-    info!("threads: {}; largest message: {}", threads(args), display_bytes(args.max_message));
+    let max_message = display_bytes(args.listener.route.max_message);
+    info!("threads: {}; largest message: {max_message}", threads(args));
     process::shut_down_on(signals, server.handle(), is_draining, args.shutdown_timeout);
     let started = Instant::now();
     let counters = server.run().map_err(failure)?;
@@ -63,48 +85,61 @@ fn build<N: Net + Send + 'static>(
     builder.build(move |_| Echo::new(is_draining.clone())).map_err(failure)
 }
 
-/// The flags as the library's settings.
-fn describe(args: &ServeArgs) -> Result<ServerBuilder, Failure> {
+/// The settings as the library's.
+fn describe(settings: &Settings) -> Result<ServerBuilder, Failure> {
+    let args = &settings.general;
     let mut builder = Server::builder();
-    for address in args.listen.iter().flat_map(|addresses| &addresses.0) {
-        builder = builder.listen(*address);
-    }
     if args.pin {
         let cores = process::cores()?;
         builder = builder.on_thread_start(move |shard| process::pin(&cores, shard));
     }
+    for Listener { args } in &settings.listeners {
+        for address in addresses(args)? {
+            builder = builder.listen(address);
+        }
+    }
+    let listener = &args.listener;
+    let route = &listener.route;
     let builder = builder
         .threads(threads(args))
-        .backlog(args.backlog)
-        .origins(origins(&args.origin)?)
-        .handshake(|handshake| handshake.timeout = args.handshake_timeout)
+        .backlog(listener.backlog)
+        .origins(origins(&route.origin))
+        .handshake(|handshake| handshake.timeout = listener.handshake_timeout)
         .limits(|limits| {
             limits.connections_max = args.max_connections;
             limits.connections_per_address_max = args.max_connections_per_address;
         })
         .socket(|socket| {
-            socket.keepalive = args.keepalive;
-            socket.receive_buffer_bytes = args.rcvbuf.map(|bytes| bytes as usize);
-            socket.send_buffer_bytes = args.sndbuf.map(|bytes| bytes as usize);
+            socket.keepalive = listener.keepalive;
+            socket.receive_buffer_bytes = listener.rcvbuf.map(|bytes| bytes as usize);
+            socket.send_buffer_bytes = listener.sndbuf.map(|bytes| bytes as usize);
         })
-        .config(|config| {
-            let limits = &mut config.limits;
-            limits.message_bytes_max = args.max_message;
-            limits.backpressure_bytes_max = args.max_backpressure as usize;
-            // Reading has to pause before the bound is met, or an echo to a slow reader would fail
-            // where it could wait.
-            limits.high_water_bytes =
-                limits.high_water_bytes.min(limits.backpressure_bytes_max / 4);
-            limits.low_water_bytes = limits.low_water_bytes.min(limits.high_water_bytes / 4);
-            config.close_timeout = args.close_timeout;
-            config.compression = args.compression.clone();
-            let (ping_every, dead_after) = (args.ping_every, args.dead_after);
-            config.heartbeat = (!args.no_heartbeat).then_some(Heartbeat { ping_every, dead_after });
-            if args.echo_streaming {
-                config.delivery = Delivery::Streaming;
-            }
-        });
+        .config(|config| apply(route, config));
     Ok(builder)
+}
+
+/// What each WebSocket is held to.
+fn apply(args: &RouteArgs, config: &mut Config) {
+    let limits = &mut config.limits;
+    limits.message_bytes_max = args.max_message;
+    limits.backpressure_bytes_max = args.max_backpressure as usize;
+    limits.high_water_bytes = args.high_water_bytes() as usize;
+    limits.low_water_bytes = args.low_water_bytes() as usize;
+    config.close_timeout = args.close_timeout;
+    config.compression = args.compression();
+    let heartbeat = args.ping_every.zip(args.dead_after);
+    config.heartbeat =
+        heartbeat.map(|(ping_every, dead_after)| Heartbeat { ping_every, dead_after });
+    config.delivery = if args.echo_streaming { Delivery::Streaming } else { Delivery::Whole };
+}
+
+fn addresses(args: &ListenerArgs) -> Result<Vec<SocketAddr>, Failure> {
+    let mut addresses = Vec::new();
+    for name in &args.listen {
+        let found = name.to_socket_addrs().map_err(|error| Failure(format!("{name}: {error}")))?;
+        addresses.extend(found);
+    }
+    Ok(addresses)
 }
 
 fn threads(args: &ServeArgs) -> usize {
@@ -112,12 +147,11 @@ fn threads(args: &ServeArgs) -> usize {
     args.threads.map_or_else(cores, usize::from)
 }
 
-fn origins(wanted: &[String]) -> Result<Origins, Failure> {
+fn origins(wanted: &[String]) -> Origins {
     match wanted {
-        [one] if one == "same" => Ok(Origins::SameOrigin),
-        [one] if one == "any" => Ok(Origins::Any),
-        urls => Origins::allow(urls.iter().map(String::as_str))
-            .map_err(|error| Failure(format!("--origin takes same, any or URLs: {error}"))),
+        [one] if one == "same" => Origins::SameOrigin,
+        [one] if one == "any" => Origins::Any,
+        urls => Origins::allow(urls.iter().map(String::as_str)).expect("each was read as one"),
     }
 }
 

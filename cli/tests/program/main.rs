@@ -19,6 +19,8 @@ mod limits;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod usage;

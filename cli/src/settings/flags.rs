@@ -1,0 +1,282 @@
+//! The settings of `serve`, once: their names, types, defaults and words. Flags and the keys of the
+//! file are both read off these structures.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use corewire::{Compression, CompressionMode, ConnectionLimits, Origins};
+use tracing::Level;
+
+use super::layer::Layer;
+use crate::units;
+
+/// What stands behind `corewire serve`.
+#[derive(Args, Debug)]
+pub struct ServeCommand {
+    /// A TOML file of settings; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print all settings in force as such a file, and who set them, instead of serving
+    #[arg(long)]
+    pub print_config: bool,
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// The settings that were given as flags, as they were written.
+#[derive(Debug)]
+pub struct Flags(pub Layer);
+
+/// Settings of the whole server.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub listener: ListenerArgs,
+
+    /// Threads, each with an event loop of its own [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(help_heading = "Loops")]
+    pub threads: Option<u16>,
+    /// Pin each thread to a core of its own (Linux)
+    #[arg(long, help_heading = "Loops")]
+    pub pin: bool,
+    /// Connections of each thread; more are answered 503
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Loops")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// Connections of each thread from one address; more are answered 503 [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Loops")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: Option<u32>,
+    /// How long the server waits for its connections when it is told to end
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
+    #[arg(help_heading = "Loops")]
+    pub shutdown_timeout: Duration,
+
+    /// error, warn, info, debug or trace: how much is said on standard error
+    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Logging")]
+    pub log: Option<Level>,
+    /// Say nothing but errors
+    #[arg(long, short, conflicts_with = "log", help_heading = "Logging")]
+    pub quiet: bool,
+}
+
+/// Settings in which listeners may differ.
+#[derive(Args, Debug)]
+pub struct ListenerArgs {
+    /// Where to listen; may be given several times. With port 0 the system chooses one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9001")]
+    #[arg(value_parser = listen, help_heading = "Listening")]
+    pub listen: Vec<String>,
+    /// Connections that may wait to be accepted; the kernel has a bound of its own
+    #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Listening")]
+    pub backlog: u32,
+    /// How long a client may take for its request
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::period)]
+    #[arg(help_heading = "Listening")]
+    pub handshake_timeout: Duration,
+
+    #[command(flatten)]
+    pub route: RouteArgs,
+
+    /// SO_RCVBUF of each connection [default: the kernel tunes it]
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Sockets")]
+    pub rcvbuf: Option<u64>,
+    /// SO_SNDBUF of each connection [default: the kernel tunes it]
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Sockets")]
+    pub sndbuf: Option<u64>,
+    /// TCP keep-alive probes after so long a silence [default: none, the heartbeat sees more]
+    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Sockets")]
+    pub keepalive: Option<Duration>,
+}
+
+/// Settings in which routes may differ: what a WebSocket is held to.
+#[derive(Args, Debug)]
+pub struct RouteArgs {
+    /// Who may connect from a web page: `same` origin, `any`, or the URL of an origin (repeatable)
+    #[arg(long, value_name = "same|any|URL", default_value = "same", value_parser = origin)]
+    #[arg(help_heading = "Listening")]
+    pub origin: Vec<String>,
+
+    /// Echo a message piece by piece as it arrives, instead of whole
+    #[arg(long, help_heading = "Messages")]
+    pub echo_streaming: bool,
+    /// The largest message; a larger one fails the connection with 1009
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
+    #[arg(help_heading = "Messages")]
+    pub max_message: u64,
+    /// Unsent bytes of a connection at which it fails with 1013
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = units::bytes)]
+    #[arg(help_heading = "Messages")]
+    pub max_backpressure: u64,
+    /// Unsent bytes above which nothing more is read from the client [default: a quarter of
+    /// --max-backpressure, at most 256KiB]
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Messages")]
+    pub high_water: Option<u64>,
+    /// Unsent bytes at which reading goes on [default: a quarter of --high-water, at most 64KiB]
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Messages")]
+    pub low_water: Option<u64>,
+
+    /// Compress messages for clients that can: not at all; with one compressor per thread; or with
+    /// one per connection, of a window of 2^BITS bytes (9 to 15) and memory level MEM (1 to 9)
+    #[arg(long, value_name = "disabled|shared|dedicated[:BITS:MEM]", default_value = "disabled")]
+    #[arg(value_parser = compression, hide_possible_values = true, help_heading = "Messages")]
+    pub compression: Compression,
+    /// How hard to look for repetitions, 1 to 9
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, help_heading = "Messages")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub compression_level: u8,
+    /// Shorter messages are sent as they are
+    #[arg(long, value_name = "SIZE", default_value = "128B", value_parser = units::bytes)]
+    #[arg(help_heading = "Messages")]
+    pub compression_threshold: u64,
+
+    /// How often each connection is sent a ping
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::period)]
+    #[arg(help_heading = "Time")]
+    pub ping_every: Option<Duration>,
+    /// After how long without a sign of life a connection is dropped
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = units::period)]
+    #[arg(help_heading = "Time")]
+    pub dead_after: Option<Duration>,
+    /// Send no pings and drop no silent connection
+    #[arg(long, conflicts_with_all = ["ping_every", "dead_after"], help_heading = "Time")]
+    pub no_heartbeat: bool,
+    /// How long a closing handshake may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
+    #[arg(help_heading = "Time")]
+    pub close_timeout: Duration,
+}
+
+impl RouteArgs {
+    /// Reading has to pause long before the bound is met, or an echo to a slow reader would fail
+    /// where it could wait.
+    pub fn high_water_bytes(&self) -> u64 {
+        let usual = ConnectionLimits::default().high_water_bytes as u64;
+        self.high_water.unwrap_or(usual.min(self.max_backpressure / 4))
+    }
+
+    /// The mode with its level and threshold.
+    pub fn compression(&self) -> Compression {
+        let compression = self.compression.clone().level(self.compression_level);
+        let compression = compression.expect("the level was read as one");
+        compression.threshold_bytes(self.compression_threshold as usize)
+    }
+
+    pub fn low_water_bytes(&self) -> u64 {
+        let usual = ConnectionLimits::default().low_water_bytes as u64;
+        self.low_water.unwrap_or(usual.min(self.high_water_bytes() / 4))
+    }
+}
+
+impl Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        ServeArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        ServeArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Layer::of_flags(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = Layer::of_flags(matches);
+        Ok(())
+    }
+}
+
+/// The settings of `T` without their defaults: those are a [`Layer`] of their own.
+pub fn command<T: Args>() -> Command {
+    let without_default = |arg: Arg| arg.default_values(None::<&'static str>);
+    T::augment_args(Command::new("corewire")).mut_args(without_default)
+}
+
+/// The name of a setting, of the flag as of the key.
+pub fn key(arg: &Arg) -> &str {
+    arg.get_long().expect("every setting has a long flag")
+}
+
+fn listen(text: &str) -> Result<String, String> {
+    let port = |(host, port): (&str, &str)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?;
+    match text.rsplit_once(':').and_then(port) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("an address is HOST:PORT, such as 127.0.0.1:9001 or [::1]:9001".into()),
+    }
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    if !matches!(text, "same" | "any") {
+        Origins::allow([text]).map_err(|error| format!("it is same, any or a URL: {error}"))?;
+    }
+    Ok(text.to_owned())
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    let numbers = |text: &str| {
+        let (bits, mem) = text.split_once(':')?;
+        Some((bits.parse().ok()?, mem.parse().ok()?))
+    };
+    let mode = match text.split_once(':') {
+        None if text == "disabled" => CompressionMode::Disabled,
+        None if text == "shared" => CompressionMode::Shared,
+        None if text == "dedicated" => CompressionMode::Dedicated { window_bits: 15, mem_level: 8 },
+        Some(("dedicated", text)) => {
+            let (window_bits, mem_level) =
+                numbers(text).ok_or("dedicated takes two numbers, as in dedicated:12:5")?;
+            CompressionMode::Dedicated { window_bits, mem_level }
+        }
+        _ => return Err("it is disabled, shared or dedicated".into()),
+    };
+    Compression::new(mode).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn compression_is_a_mode_with_its_numbers() {
+        let mode = |text: &str| compression(text).map(|compression| compression.mode());
+        let dedicated =
+            |window_bits, mem_level| CompressionMode::Dedicated { window_bits, mem_level };
+        assert_eq!(mode("disabled"), Ok(CompressionMode::Disabled));
+        assert_eq!(mode("shared"), Ok(CompressionMode::Shared));
+        assert_eq!(mode("dedicated"), Ok(dedicated(15, 8)));
+        assert_eq!(mode("dedicated:9:1"), Ok(dedicated(9, 1)));
+        for wrong in [
+            "",
+            "Shared",
+            "shared:15:8",
+            "dedicated:",
+            "dedicated:12",
+            "dedicated:8:8",
+            "dedicated:16:8",
+            "dedicated:12:0",
+            "dedicated:12:10",
+            "dedicated:12:5:1",
+            "dedicated:-1:5",
+        ] {
+            assert!(compression(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_a_group_and_no_name_means_two_things() {
+        let command = command::<ServeArgs>();
+        let groups: BTreeSet<_> =
+            command.get_arguments().map(|arg| arg.get_help_heading().expect("a group")).collect();
+        let groups: BTreeSet<_> = groups.into_iter().map(str::to_lowercase).collect();
+        for arg in command.get_arguments() {
+            assert!(!groups.contains(key(arg)) && !["listener", "route"].contains(&key(arg)));
+            assert!(arg.get_help().is_some(), "{} needs a word", key(arg));
+        }
+    }
+}

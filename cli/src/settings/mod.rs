@@ -1,0 +1,119 @@
+//! The settings of `serve`: defaults, a file, flags, and what they come to.
+//!
+//! There is one description of them, the structures in [`flags`]. Every key of the file is the name
+//! of a flag, and its value is read as the flag's would be, so neither can know what the other does
+//! not. Who says what stays apart in layers until all is known: then a refusal can name its line,
+//! and `--print-config` can tell where each value comes from.
+
+mod check;
+mod file;
+mod flags;
+mod layer;
+mod mistake;
+mod print;
+
+use std::path::Path;
+
+use check::Contradiction;
+use file::File;
+use layer::{InForce, Layer, Source};
+use mistake::Mistake;
+
+pub use flags::{ListenerArgs, RouteArgs, ServeArgs, ServeCommand};
+
+/// What is in force.
+#[derive(Debug)]
+pub struct Settings {
+    pub general: ServeArgs,
+    pub listeners: Vec<Listener>,
+    /// The same as a file.
+    pub document: String,
+}
+
+/// Addresses that share their settings.
+#[derive(Debug)]
+pub struct Listener {
+    pub args: ListenerArgs,
+}
+
+/// What the defaults, the file and the flags come to.
+///
+/// # Errors
+/// A line for each mistake that can be told at once.
+pub fn load(command: &ServeCommand) -> Result<Settings, Vec<String>> {
+    let path = command.config.as_deref().unwrap_or(Path::new(""));
+    let tell = |mistakes: Vec<Mistake>| mistakes.iter().map(|it| it.tell(path)).collect();
+    let file = match &command.config {
+        None => File::default(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| vec![format!("{}: {error}", path.display())])?;
+            file::read(&text).map_err(tell)?
+        }
+    };
+    let layers = Layers::new(&command.flags.0, file);
+    let (settings, mistakes) = layers.settle(path);
+    if mistakes.is_empty() { Ok(settings) } else { Err(tell(mistakes)) }
+}
+
+/// Everything that was said, by whom.
+struct Layers<'a> {
+    defaults: Layer,
+    file: File,
+    flags: &'a Layer,
+}
+
+impl<'a> Layers<'a> {
+    fn new(flags: &'a Layer, mut file: File) -> Self {
+        let mut defaults = Layer::of_defaults();
+        // Who says by a flag where to listen does not want to listen elsewhere too.
+        if flags.0.contains_key("listen") {
+            file.listeners.clear();
+        }
+        // Who lists listeners wants those alone.
+        if !file.listeners.is_empty() {
+            defaults.0.entry("listen".to_owned()).and_modify(|entry| entry.values.clear());
+        }
+        Self { defaults, file, flags }
+    }
+
+    /// The general settings, and upon them `near`, the nearest first.
+    fn upon<'b>(&'b self, near: &[&'b Layer]) -> Vec<&'b Layer> {
+        [near, &[self.flags, &self.file.general, &self.defaults]].concat()
+    }
+
+    fn settle(&self, path: &Path) -> (Settings, Vec<Mistake>) {
+        let general = InForce::new::<ServeArgs>(&self.upon(&[]));
+        let document = print::document(self, &general, path);
+        let general: ServeArgs = general.typed();
+        let mut mistakes = Vec::new();
+        let mut listeners = Vec::new();
+        let has_own = !self.file.listeners.is_empty();
+        let own = self.file.listeners.iter().map(|layer| vec![layer]);
+        for near in [Vec::new()].into_iter().chain(own) {
+            let in_force = InForce::new::<ListenerArgs>(&self.upon(&near));
+            let args: ListenerArgs = in_force.typed();
+            if near.is_empty() && has_own && args.listen.is_empty() {
+                continue;
+            }
+            for Contradiction { keys, reason } in check::listener(&args) {
+                blame(&in_force, keys, reason, &mut mistakes);
+            }
+            listeners.push(Listener { args });
+        }
+        (Settings { general, listeners, document }, mistakes)
+    }
+}
+
+/// Adds a mistake at the first of `keys` that somebody has set; what two listeners have from one
+/// line is said once.
+fn blame(in_force: &InForce<'_>, keys: &[&str], reason: String, mistakes: &mut Vec<Mistake>) {
+    let source = |key: &&str| in_force.get(key).map(|entry| entry.source);
+    let is_set = |key: &&&str| source(key).is_some_and(|source| source != Source::Default);
+    let key = keys.iter().find(is_set).unwrap_or(&keys[0]);
+    let source = source(key).unwrap_or(Source::Default);
+    let mistake = Mistake { source, key: (*key).to_owned(), reason };
+    if !mistakes.contains(&mistake) {
+        mistakes.push(mistake);
+    }
+}
