@@ -121,10 +121,10 @@ pub use protocol::{
 };
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Arrival, Buffer, Command, ConnectionId, Context, Handle, Handler, ListenOptions,
-    ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PostError,
-    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ShardIndex, SocketOptions, Usage,
-    Verdict, Wait, Wake,
+    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Endpoint, Handle, Handler,
+    InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Message, MioNet, Net,
+    NetKey, PanicPolicy, Peer, PeerAddress, PostError, Reactor, ReactorBuilder, ReactorConfig,
+    Readiness, Received, ShardIndex, SocketOptions, UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};

@@ -88,7 +88,8 @@ impl Simulation {
         let any = SocketAddr::from(([10, 0, 0, 9], 0));
         let settings = ListenerSettings::new(config);
         let address = reactor.listen(any, &ListenOptions::default(), settings);
-        let address = address.expect("nothing else listens");
+        let address = address.expect("nothing else listens").socket_addr();
+        let address = address.expect("it listens on an address");
         let coming = (0..).zip(scripts).collect();
         Self { reactor, sim, address, ledger, actors: Vec::new(), coming, dice }
     }

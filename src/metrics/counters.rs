@@ -30,12 +30,14 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections accepted by listeners.
+    /// Connections accepted by listeners, or taken over.
     accepted,
     /// Accepted connections closed at once, because the loop is full.
     refused_over_capacity,
     /// How often accepting paused, for want of descriptors or memory.
     accept_pauses,
+    /// Connections handed over by other threads that could not be taken.
+    adoptions_failed,
     /// Opening handshakes that ended in an agreement.
     handshakes_completed,
     /// Opening handshakes refused, by either side.

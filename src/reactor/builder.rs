@@ -1,14 +1,14 @@
 //! A loop before it has a handler.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::command::{Handle, Mailbox};
+use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
-use super::listener::ListenerSettings;
-use super::net::{ListenOptions, Listening, Net};
+use super::listener::{Listener, ListenerSettings};
+use super::net::{ListenOptions, Net};
 use super::turn::{Reactor, ReactorConfig};
 
 /// A loop before it has a handler: it listens already, and commands can be posted to it.
@@ -18,7 +18,7 @@ use super::turn::{Reactor, ReactorConfig};
 pub struct ReactorBuilder<N> {
     net: N,
     config: ReactorConfig,
-    listeners: Vec<(Listening, ListenerSettings)>,
+    listeners: Vec<Listener>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -30,21 +30,34 @@ impl<N: Net> ReactorBuilder<N> {
         Self { net, config, listeners: Vec::new(), mailbox }
     }
 
-    /// Listens on `address`; returns the address that it really is, with its port. Connections
-    /// wait in the kernel's queue until the loop turns.
+    /// Listens at `endpoint`; returns what it really is, with its port. Connections wait in the
+    /// kernel's queue until the loop turns.
     ///
     /// # Errors
     /// What the network says, most often that the address is in use.
     pub fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: impl Into<Endpoint>,
         options: &ListenOptions,
         settings: ListenerSettings,
-    ) -> io::Result<SocketAddr> {
+    ) -> io::Result<Endpoint> {
         let token = Target::Listener(self.listeners.len()).token(self.config.shard);
-        let listening = self.net.listen(address, options, token)?;
-        self.listeners.push((listening, settings));
-        Ok(listening.address)
+        let (endpoint, limits) = (endpoint.into(), &self.config.limits);
+        let listener = Listener::open(&mut self.net, &endpoint, options, settings, limits, token)?;
+        let endpoint = listener.endpoint.clone();
+        self.listeners.push(listener);
+        Ok(endpoint)
+    }
+
+    /// Whether `endpoint` can be listened at as things are: listens there and leaves again.
+    ///
+    /// # Errors
+    /// As [`ReactorBuilder::listen`].
+    pub(crate) fn probe(&mut self, endpoint: &Endpoint, options: &ListenOptions) -> io::Result<()> {
+        let token = Target::Listener(self.listeners.len()).token(self.config.shard);
+        let listening = self.net.listen(endpoint, options, token)?;
+        self.net.close(listening.key);
+        Ok(())
     }
 
     /// A handle for other threads. What is posted waits until the loop turns.
@@ -56,9 +69,7 @@ impl<N: Net> ReactorBuilder<N> {
     pub fn build<H: Handler>(self, handler: H) -> Reactor<N, H> {
         let Self { net, config, listeners, mailbox } = self;
         let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox);
-        for (listening, settings) in listeners {
-            reactor.add_listener(listening, settings);
-        }
+        reactor.shared.listeners = listeners;
         reactor
     }
 }

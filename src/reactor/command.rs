@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::adopt::Adoption;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::{Net, Wake};
@@ -25,7 +26,7 @@ pub struct Handle {
 }
 
 /// What another thread asks of a loop.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
     /// Send a message; to a connection that is gone it is dropped and counted.
@@ -36,6 +37,8 @@ pub enum Command {
     Close(ConnectionId, CloseCode, Box<str>),
     /// End without a closing handshake.
     Abort(ConnectionId),
+    /// Take a connection over; one that cannot be taken is closed and counted.
+    Adopt(Adoption),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -146,6 +149,7 @@ impl Handle {
             }
             Command::Send(..)
             | Command::Abort(_)
+            | Command::Adopt(_)
             | Command::Broadcast(_)
             | Command::Shutdown(_) => {}
         }
@@ -184,6 +188,15 @@ impl Handle {
         self.post(Command::Abort(id))
     }
 
+    /// Hands a connection over to the loop. If that fails there, as [`Reactor::adopt`] may, it is
+    /// closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn adopt(&self, adoption: Adoption) -> Result<(), PostError> {
+        self.post(Command::Adopt(adoption))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loop when they are gone, at
     /// the latest after `deadline`.
     ///
@@ -218,6 +231,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Command::Abort(id) => {
                 self.shared.with_transmit(id.key(), &mut self.net, |to| to.abort());
                 self.shared.mark_dirty(id.key());
+            }
+            Command::Adopt(adoption) => {
+                if self.take_over(adoption).is_err() {
+                    self.shared.counters.adoptions_failed += 1;
+                }
             }
             Command::Shutdown(deadline) => self.begin_drain(deadline),
         }

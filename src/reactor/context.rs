@@ -1,11 +1,11 @@
 //! What a callback may do.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::endpoint::PeerAddress;
 use super::handler::Message;
 use super::id::ConnectionId;
 use super::net::{Net, NetKey};
@@ -233,8 +233,8 @@ impl<D> Peer<'_, D> {
     }
 
     /// The other end of the socket.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.shared.slots.get(self.key).map(|slot| slot.peer.socket_addr())
+    pub fn address(&self) -> Option<PeerAddress> {
+        self.shared.slots.get(self.key).map(|slot| slot.peer.unpack())
     }
 
     /// Which listener the connection came to, counted in the order they were added.

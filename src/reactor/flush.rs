@@ -168,7 +168,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn close(&mut self, key: Key) {
         let incomplete_bytes = self.release_input(key);
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
-        let address = slot.peer.socket_addr().ip();
+        let address = slot.peer.unpack().ip();
         let (sender, data) = match std::mem::replace(&mut slot.phase, Phase::Ended) {
             Phase::Open { sender, data } => (sender, data),
             other => {

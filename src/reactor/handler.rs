@@ -1,9 +1,9 @@
 //! What an application implements.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::Context;
+use super::endpoint::PeerAddress;
 use super::id::ConnectionId;
 use crate::handshake::{Accept, Request, Response};
 use crate::protocol::{Chunk, CloseSummary};
@@ -130,7 +130,7 @@ pub struct Arrival {
     /// The name of the connection, should it be accepted.
     pub id: ConnectionId,
     /// The other end of the socket; behind a proxy, the proxy.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// Which listener it came to, counted in the order they were added.
     pub listener: usize,
 }

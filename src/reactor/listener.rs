@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
-use super::net::{Accepted, Net, NetKey};
+use super::net::{Accepted, ListenOptions, Net, NetKey, SocketOptions};
 use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
 use super::turn::{Reactor, Timer};
 use crate::collections::{Outbox, TimerKey};
@@ -38,14 +39,22 @@ impl ListenerSettings {
             origins: Origins::SameOrigin,
         }
     }
+
+    /// The configuration, to be changed for this listener alone.
+    pub fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
 }
 
 /// A listener and how accepting goes.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) socket: NetKey,
+    /// `None` if it is detached.
+    pub(super) socket: Option<NetKey>,
     /// Where it really listens, with its port.
-    pub(super) address: SocketAddr,
+    pub(super) endpoint: Endpoint,
+    /// Of the connections that come to it.
+    pub(super) sockets: SocketOptions,
     pub(super) settings: ListenerSettings,
     /// The part of the settings that each head is held to.
     pub(super) head: HeadLimits,
@@ -68,29 +77,40 @@ pub(super) enum Accepting {
 }
 
 impl Listener {
-    pub(super) fn new(
-        socket: NetKey,
-        address: SocketAddr,
+    /// A listener that stands, registered under `token`.
+    pub(super) fn open<N: Net>(
+        net: &mut N,
+        endpoint: &Endpoint,
+        options: &ListenOptions,
         settings: ListenerSettings,
         limits: &LoopLimits,
-    ) -> Self {
+        token: u64,
+    ) -> io::Result<Self> {
+        let (socket, endpoint) = match endpoint {
+            Endpoint::Detached => (None, Endpoint::Detached),
+            endpoint => {
+                let listening = net.listen(endpoint, options, token)?;
+                (Some(listening.key), listening.endpoint)
+            }
+        };
         let head = HeadLimits {
             head_bytes_max: settings.handshake.head_bytes_max,
             fields_max: settings.handshake.fields_max,
             target_bytes_max: settings.handshake.target_bytes_max,
         };
-        Self {
+        Ok(Self {
             socket,
-            address,
+            endpoint,
+            sockets: options.sockets.clone(),
             settings,
             head,
             accepting: Accepting::Idle,
             next_pause: limits.accept_pause,
-        }
+        })
     }
 }
 
-/// Counts connections, in all and by address.
+/// Counts connections, in all and by address. Those from Unix sockets have none.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     by_address: HashMap<IpAddr, u32>,
@@ -99,22 +119,27 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Whether one more may open.
-    pub(super) fn permits(&self, address: IpAddr, limits: &LoopLimits) -> bool {
-        let from_there = self.by_address.get(&address).copied().unwrap_or(0);
+    pub(super) fn permits(&self, address: Option<IpAddr>, limits: &LoopLimits) -> bool {
+        let from_there = address.and_then(|address| self.by_address.get(&address)).copied();
+        let from_there = from_there.unwrap_or(0);
         self.open < limits.connections_max
             && limits.connections_per_address_max.is_none_or(|bound| from_there < bound)
     }
 
-    pub(super) fn arrive(&mut self, address: IpAddr, limits: &LoopLimits) {
+    pub(super) fn arrive(&mut self, address: Option<IpAddr>, limits: &LoopLimits) {
         self.open += 1;
-        if limits.connections_per_address_max.is_some() {
+        if limits.connections_per_address_max.is_some()
+            && let Some(address) = address
+        {
             *self.by_address.entry(address).or_default() += 1;
         }
     }
 
-    pub(super) fn depart(&mut self, address: IpAddr) {
+    pub(super) fn depart(&mut self, address: Option<IpAddr>) {
         self.open -= 1;
-        if let Some(count) = self.by_address.get_mut(&address) {
+        if let Some(address) = address
+            && let Some(count) = self.by_address.get_mut(&address)
+        {
             *count -= 1;
             if *count == 0 {
                 self.by_address.remove(&address);
@@ -166,8 +191,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 return self.pause_accepting(index);
             };
             let token = Target::Connection(key).token(self.shared.shard);
-            let listener = &self.shared.listeners[index];
-            match self.net.accept(listener.socket, token) {
+            let Some(socket) = self.shared.listeners[index].socket else { return };
+            match self.net.accept(socket, token) {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
@@ -216,11 +241,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 }
                 Accepting::Idle | Accepting::Ready => {}
             }
-            self.net.close(listener.socket);
+            if let Some(socket) = listener.socket {
+                self.net.close(socket);
+            }
         }
     }
 
-    fn open_socket(&mut self, listener: usize, accepted: Accepted) {
+    pub(super) fn open_socket(&mut self, listener: usize, accepted: Accepted) {
         self.shared.counters.accepted += 1;
         let timeout = self.shared.listeners[listener].settings.handshake.timeout;
         let deadline = self.shared.now + timeout;

@@ -7,10 +7,12 @@
 //!                (output goes on)                         │ read, handle, call back, flush
 //! ```
 
+mod adopt;
 mod alarm;
 mod builder;
 mod command;
 mod context;
+mod endpoint;
 mod flush;
 mod handler;
 mod id;
@@ -20,18 +22,21 @@ mod net;
 mod read;
 mod shared;
 mod slot;
+mod socket;
 mod turn;
 mod upgrade;
 
+pub use adopt::Adoption;
 pub use builder::ReactorBuilder;
 pub use command::{Command, Handle, PostError};
 pub use context::{Context, Peer};
+pub use endpoint::{Endpoint, InheritedSocket, PeerAddress, UnixEndpoint};
 pub use handler::{Arrival, Handler, Message, Verdict};
 pub use id::{ConnectionId, ShardIndex};
 pub use listener::ListenerSettings;
 pub use mio_net::MioNet;
 pub use net::{
-    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
-    Wait, Wake,
+    Accepted, Buffer, IpStack, ListenOptions, Listening, Net, NetKey, Readiness, Received,
+    SocketOptions, Wait, Wake,
 };
 pub use turn::{PanicPolicy, Reactor, ReactorConfig, Usage};

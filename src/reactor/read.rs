@@ -95,8 +95,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Handles what was read earlier. Says whether reading may go on.
     fn handle_backlog(&mut self, key: Key, budget: &mut Budget) -> bool {
-        if matches!(self.receivers[key.index as usize].inbound, Inbound::Http(_)) {
-            // An unfinished head waits for more input, not for its turn.
+        if let Inbound::Http(http) = &self.receivers[key.index as usize].inbound
+            && !http.scanner.is_untouched()
+        {
+            // An unfinished head waits for more input, not for its turn. Untouched is what an
+            // adopted connection has brought with it.
             return true;
         }
         let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
@@ -147,7 +150,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// Keeps bytes that were read and not handled.
-    fn stash(&mut self, key: Key, rest: &[u8]) {
+    pub(super) fn stash(&mut self, key: Key, rest: &[u8]) {
         if self.is_over(key) {
             return;
         }

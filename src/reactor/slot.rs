@@ -2,10 +2,11 @@
 //! two slots and nothing else.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU32;
 use std::time::Instant;
 
+use super::endpoint::PeerAddress;
 use super::net::NetKey;
 use crate::collections::{Block, Outbox, TimerKey};
 use crate::http::HeadScanner;
@@ -15,7 +16,7 @@ use crate::protocol::{Receiver, Sender};
 #[derive(Debug)]
 pub(super) struct Slot<D> {
     pub(super) phase: Phase<D>,
-    pub(super) peer: PeerAddress,
+    pub(super) peer: PackedAddress,
     pub(super) socket: NetKey,
     pub(super) timer: TimerKey,
     /// Bytes read and not handled.
@@ -144,9 +145,9 @@ impl BacklogKey {
     }
 }
 
-/// A socket address in 24 bytes instead of 32.
+/// A [`PeerAddress`] in 24 bytes instead of 32.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PeerAddress {
+pub(super) struct PackedAddress {
     octets: [u8; 16],
     scope_id: u32,
     port: u16,
@@ -157,37 +158,39 @@ pub(super) struct PeerAddress {
 enum Family {
     V4,
     V6,
+    Unix,
 }
 
-impl From<SocketAddr> for PeerAddress {
-    fn from(address: SocketAddr) -> Self {
+impl From<PeerAddress> for PackedAddress {
+    fn from(address: PeerAddress) -> Self {
+        let mut packed = Self { octets: [0; 16], scope_id: 0, port: 0, family: Family::Unix };
         match address {
-            SocketAddr::V4(v4) => {
-                let mut octets = [0; 16];
-                octets[..4].copy_from_slice(&v4.ip().octets());
-                Self { octets, scope_id: 0, port: v4.port(), family: Family::V4 }
+            PeerAddress::Unix => {}
+            PeerAddress::Inet(SocketAddr::V4(v4)) => {
+                packed.octets[..4].copy_from_slice(&v4.ip().octets());
+                (packed.port, packed.family) = (v4.port(), Family::V4);
             }
-            SocketAddr::V6(v6) => Self {
-                octets: v6.ip().octets(),
-                scope_id: v6.scope_id(),
-                port: v6.port(),
-                family: Family::V6,
-            },
+            PeerAddress::Inet(SocketAddr::V6(v6)) => {
+                (packed.octets, packed.scope_id) = (v6.ip().octets(), v6.scope_id());
+                (packed.port, packed.family) = (v6.port(), Family::V6);
+            }
         }
+        packed
     }
 }
 
-impl PeerAddress {
-    pub(super) fn socket_addr(&self) -> SocketAddr {
+impl PackedAddress {
+    pub(super) fn unpack(&self) -> PeerAddress {
         match self.family {
             Family::V4 => {
                 let [a, b, c, d, ..] = self.octets;
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), self.port)
+                PeerAddress::Inet((Ipv4Addr::new(a, b, c, d), self.port).into())
             }
             Family::V6 => {
                 let ip = Ipv6Addr::from(self.octets);
-                SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope_id))
+                PeerAddress::Inet(SocketAddrV6::new(ip, self.port, 0, self.scope_id).into())
             }
+            Family::Unix => PeerAddress::Unix,
         }
     }
 }
@@ -199,9 +202,10 @@ mod tests {
     #[test]
     fn addresses_survive_the_packing() {
         for text in ["127.0.0.1:9001", "0.0.0.0:0", "[::1]:65535", "[fe80::1%3]:80"] {
-            let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(PeerAddress::from(address).socket_addr(), address);
+            let address = PeerAddress::Inet(text.parse().unwrap());
+            assert_eq!(PackedAddress::from(address).unpack(), address);
         }
+        assert_eq!(PackedAddress::from(PeerAddress::Unix).unpack(), PeerAddress::Unix);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use slab::Slab;
 
 use super::builder::ReactorBuilder;
 use super::command::{Handle, Mailbox};
+use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
-use super::net::{ListenOptions, Listening, Net, Readiness, Wait};
+use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::Shared;
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use crate::collections::{Key, Table, TimerKey, Wheel};
@@ -163,32 +164,33 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Listens on `address`; returns the address that it really is, with its port.
+    /// Listens at `endpoint`; returns what it really is, with its port.
     ///
     /// # Errors
     /// What the network says, most often that the address is in use.
     pub fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: impl Into<Endpoint>,
         options: &ListenOptions,
         settings: ListenerSettings,
-    ) -> io::Result<SocketAddr> {
+    ) -> io::Result<Endpoint> {
         let index = self.shared.listeners.len();
         let token = Target::Listener(index).token(self.shared.shard);
-        let listening = self.net.listen(address, options, token)?;
-        self.add_listener(listening, settings);
-        Ok(listening.address)
-    }
-
-    /// Accepts from a listener that is registered under its index already.
-    pub(super) fn add_listener(&mut self, listening: Listening, settings: ListenerSettings) {
-        let listener = Listener::new(listening.key, listening.address, settings, &self.limits);
+        let (endpoint, limits) = (endpoint.into(), &self.limits);
+        let listener = Listener::open(&mut self.net, &endpoint, options, settings, limits, token)?;
+        let endpoint = listener.endpoint.clone();
         self.shared.listeners.push(listener);
+        Ok(endpoint)
     }
 
-    /// The addresses that the loop listens on, in the order they were added, with their ports.
+    /// Where the loop listens, in the order the listeners were added, with their ports.
+    pub fn local_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.listeners.iter().map(|listener| &listener.endpoint)
+    }
+
+    /// Of these, the addresses of TCP.
     pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.shared.listeners.iter().map(|listener| listener.address)
+        self.local_endpoints().filter_map(Endpoint::socket_addr)
     }
 
     /// A handle for other threads.
@@ -204,8 +206,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let wait = self.wait(timeout);
         self.events.clear();
         self.net.poll(&mut self.events, wait)?;
-        self.shared.now = self.net.now();
-        self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
+        self.read_clock();
         self.shared.counters.turns += 1;
         let carried_over = self.shared.ready.len();
         self.note_events();
@@ -221,6 +222,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.flush_dirty();
         self.reap();
         Ok(())
+    }
+
+    pub(super) fn read_clock(&mut self) {
+        self.shared.now = self.net.now();
+        self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
     }
 
     /// Turns until the loop is finished, which it is after [`Handle::shutdown`].

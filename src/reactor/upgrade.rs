@@ -141,8 +141,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !self.shared.listeners[listener].settings.origins.permits(request) {
             return self.refuse(HandshakeError::OriginNotAllowed);
         }
-        let address = self.shared.slots.get(key).map(|slot| slot.peer.socket_addr().ip());
-        let has_room = address.is_some_and(|ip| self.admission.permits(ip, &self.limits));
+        let peer = self.shared.slots.get(key).map(|slot| slot.peer.unpack());
+        let has_room = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
         if !has_room || self.drain != Drain::Running {
             self.shared.counters.refused_over_capacity += 1;
             let retry_after_seconds = RETRY_AFTER_SECONDS;
@@ -192,7 +192,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     ) -> Option<Verdict<H::Data>> {
         let arrival = Arrival {
             id: ConnectionId::new(self.shared.shard, key),
-            peer: self.shared.slots.get(key)?.peer.socket_addr(),
+            peer: self.shared.slots.get(key)?.peer.unpack(),
             listener,
         };
         match self.panics {
@@ -281,7 +281,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if negotiated != Negotiated::default() {
             self.shared.negotiated.insert(key.index, negotiated);
         }
-        let address = slot.peer.socket_addr().ip();
+        let address = slot.peer.unpack().ip();
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));
         self.shared.counters.handshakes_completed += 1;
         self.admission.arrive(address, &self.limits);

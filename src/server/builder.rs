@@ -1,7 +1,6 @@
 //! What a server is made with.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -12,8 +11,8 @@ use crate::handshake::Origins;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
-    Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor, ReactorBuilder,
-    ReactorConfig, ShardIndex, SocketOptions,
+    Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor,
+    ReactorBuilder, ReactorConfig, ShardIndex, SocketOptions,
 };
 use crate::wire::Role;
 
@@ -44,7 +43,7 @@ use crate::wire::Role;
 /// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct ServerBuilder<N = MioNet> {
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
     /// `None`: as many as there are cores.
     threads: Option<usize>,
     config: Config,
@@ -57,6 +56,19 @@ pub struct ServerBuilder<N = MioNet> {
     network: NetworkFactory<N>,
 }
 
+/// Where to listen, and what is different there.
+struct Place {
+    endpoint: Endpoint,
+    change: Box<dyn FnOnce(&mut ListenOptions, &mut ListenerSettings)>,
+}
+
+/// A [`Place`] with everything that holds there.
+struct Described {
+    endpoint: Endpoint,
+    options: ListenOptions,
+    settings: ListenerSettings,
+}
+
 type NetworkFactory<N> = Box<dyn Fn(&LoopLimits) -> io::Result<N>>;
 
 /// So many shards a connection's name can tell apart.
@@ -65,7 +77,7 @@ const THREADS_MAX: usize = 1 << u8::BITS;
 impl ServerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            addresses: Vec::new(),
+            places: Vec::new(),
             threads: None,
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
@@ -80,16 +92,49 @@ impl ServerBuilder {
 }
 
 impl<N: Net> ServerBuilder<N> {
-    /// Listens on one more address; with port 0 the system chooses one, the same for all threads.
-    pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
-        self.addresses.push(address.into());
+    /// Listens at one more endpoint; with port 0 the system chooses one, the same for all threads.
+    /// What holds there is what this builder says.
+    pub fn listen(self, endpoint: impl Into<Endpoint>) -> Self {
+        self.listen_with(endpoint, |_, _| {})
+    }
+
+    /// Listens at one more endpoint, where something is different: `change` is called at the build,
+    /// and is given what this builder then says.
+    ///
+    /// ```
+    /// # use corewire::{Context, Handler, Message, ServerError};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type Data = ();
+    /// #     fn on_message(&mut self, _: &mut Context<'_, ()>, _: Message<'_>) {}
+    /// # }
+    /// use corewire::{Origins, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .listen(([127, 0, 0, 1], 0))
+    ///     .listen_with(([127, 0, 0, 1], 0), |options, settings| {
+    ///         options.backlog = 16;
+    ///         settings.origins = Origins::Any;
+    ///         settings.config_mut().limits.message_bytes_max = 1024;
+    ///     })
+    ///     .build(|_shard| Echo)?;
+    /// assert_eq!(server.local_endpoints().len(), 2);
+    /// # Ok::<(), ServerError>(())
+    /// ```
+    pub fn listen_with(
+        mut self,
+        endpoint: impl Into<Endpoint>,
+        change: impl FnOnce(&mut ListenOptions, &mut ListenerSettings) + 'static,
+    ) -> Self {
+        self.places.push(Place { endpoint: endpoint.into(), change: Box::new(change) });
         self
     }
 
     /// How many threads there are, each with a loop of its own: 1 to 256. Default: one for each
     /// core that the process may use.
     ///
-    /// With more than one the kernel spreads new connections over them (SO_REUSEPORT).
+    /// With more than one the kernel spreads new connections of TCP over them (SO_REUSEPORT); a Unix
+    /// or an inherited socket is shared by all, and whoever comes first takes a connection.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -152,7 +197,7 @@ impl<N: Net> ServerBuilder<N> {
         make: impl Fn(&LoopLimits) -> io::Result<M> + 'static,
     ) -> ServerBuilder<M> {
         ServerBuilder {
-            addresses: self.addresses,
+            places: self.places,
             threads: self.threads,
             config: self.config,
             handshake: self.handshake,
@@ -183,7 +228,7 @@ impl<N: Net> ServerBuilder<N> {
             return Err(ServerError::ThreadCount { threads });
         }
         let on_thread_start = self.on_thread_start.clone();
-        let (loops, addresses) = self.bind(threads)?;
+        let (loops, endpoints) = self.bind(threads)?;
         let handles: Vec<_> = loops.iter().map(ReactorBuilder::handle).collect();
         let factory = Arc::new(factory);
         let shards = loops.into_iter().map(|reactor| {
@@ -195,7 +240,7 @@ impl<N: Net> ServerBuilder<N> {
                 reactor.run().map(|()| reactor.counters())
             })
         });
-        Ok(Server::new(shards.collect(), addresses, ServerHandle::new(handles)))
+        Ok(Server::new(shards.collect(), endpoints, ServerHandle::new(handles)))
     }
 
     /// Listens, and makes one loop to be turned by the caller, perhaps inside a loop of its own.
@@ -209,27 +254,14 @@ impl<N: Net> ServerBuilder<N> {
         Ok(reactor.build(handler))
     }
 
-    /// As many loops, each listening on every address, and the addresses as they really are.
+    /// As many loops, each listening everywhere, and the endpoints as they really are.
     fn bind(
         mut self,
         threads: usize,
-    ) -> Result<(Vec<ReactorBuilder<N>>, Vec<SocketAddr>), ServerError> {
-        if self.addresses.is_empty() {
-            return Err(ServerError::NoAddress);
-        }
-        if self.config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero()) {
-            return Err(ServerError::ZeroHeartbeat);
-        }
-        self.config.role = Role::Server;
-        self.listen.reuse_port = threads > 1;
-        if self.listen.reuse_port {
-            self.addresses.iter().try_for_each(|address| probe(*address))?;
-        }
-        let mut settings = ListenerSettings::new(self.config);
-        settings.handshake = self.handshake;
-        settings.origins = self.origins;
-        let mut addresses = self.addresses;
+    ) -> Result<(Vec<ReactorBuilder<N>>, Vec<Endpoint>), ServerError> {
+        let mut places = self.describe()?;
         let mut loops = Vec::with_capacity(threads);
+        let mut endpoints = Vec::with_capacity(places.len());
         for index in 0..threads {
             let mut config = ReactorConfig::new(seed()?);
             config.shard = ShardIndex(index as u8);
@@ -237,24 +269,70 @@ impl<N: Net> ServerBuilder<N> {
             config.panics = self.panics;
             let net = (self.network)(&self.limits).map_err(ServerError::Network)?;
             let mut reactor = ReactorBuilder::new(net, config);
-            for address in &mut addresses {
-                // The first loop's port 0 becomes the port of all.
-                *address = reactor
-                    .listen(*address, &self.listen, settings.clone())
-                    .map_err(|error| ServerError::Listen { address: *address, error })?;
+            for place in &mut places {
+                let endpoint = place.endpoint.clone();
+                let listened = if index == 0 && threads > 1 {
+                    place.listen_first(&mut reactor)
+                } else {
+                    place.listen(&mut reactor)
+                };
+                let listened = listened.map_err(|error| ServerError::Listen { endpoint, error })?;
+                if index == 0 {
+                    endpoints.push(listened);
+                }
             }
             loops.push(reactor);
         }
-        Ok((loops, addresses))
+        Ok((loops, endpoints))
+    }
+
+    /// What holds at each place.
+    fn describe(&mut self) -> Result<Vec<Described>, ServerError> {
+        if self.places.is_empty() {
+            return Err(ServerError::NoAddress);
+        }
+        let mut settings = ListenerSettings::new(self.config.clone());
+        settings.handshake = self.handshake.clone();
+        settings.origins = self.origins.clone();
+        let describe = |Place { endpoint, change }| {
+            let (mut options, mut settings) = (self.listen.clone(), settings.clone());
+            change(&mut options, &mut settings);
+            if settings.config.role != Role::Server {
+                settings.config_mut().role = Role::Server;
+            }
+            let heartbeat = settings.config.heartbeat;
+            if heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero()) {
+                return Err(ServerError::ZeroHeartbeat);
+            }
+            Ok(Described { endpoint, options, settings })
+        };
+        std::mem::take(&mut self.places).into_iter().map(describe).collect()
     }
 }
 
-/// With SO_REUSEPORT two servers on one port are no error, they share its connections; so whether
-/// somebody is there already is asked without it.
-fn probe(address: SocketAddr) -> Result<(), ServerError> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ServerError::Listen { address, error }),
+impl Described {
+    fn listen<N: Net>(&self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
+        reactor.listen(self.endpoint.clone(), &self.options, self.settings.clone())
+    }
+
+    /// Listens for the first of several loops, so that the others can listen there too.
+    fn listen_first<N: Net>(&mut self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
+        // Where nothing can be bound twice the loops share one socket.
+        self.endpoint = self.endpoint.bind(&self.options)?;
+        if let Endpoint::Tcp(_) = self.endpoint
+            && !self.options.reuse_port
+        {
+            // With SO_REUSEPORT two servers on one port are no error, they share its connections;
+            // so whether somebody is there already is asked without it.
+            reactor.probe(&self.endpoint, &self.options)?;
+            self.options.reuse_port = true;
+        }
+        let endpoint = self.listen(reactor)?;
+        if let Endpoint::Tcp(address) = &mut self.endpoint {
+            // The first loop's port 0 becomes the port of all.
+            *address = endpoint.socket_addr().unwrap_or(*address);
+        }
+        Ok(endpoint)
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use crate::reactor::ShardIndex;
+use crate::reactor::{Endpoint, ShardIndex};
 
 /// Why a server cannot start or go on. All but the first three are errors of the system.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// No address to listen on was given.
+    /// Nowhere to listen was given.
     NoAddress,
     /// There can be 1 to 256 threads: so many a [`ConnectionId`](crate::ConnectionId) can tell
     /// apart.
@@ -20,10 +19,10 @@ pub enum ServerError {
     },
     /// A heartbeat whose `ping_every` or `dead_after` is zero. `None` is how to have none.
     ZeroHeartbeat,
-    /// An address cannot be listened on, most often because it is in use.
+    /// An endpoint cannot be listened at, most often because it is in use.
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The endpoint.
+        endpoint: Endpoint,
         /// What the system says.
         error: io::Error,
     },
@@ -52,7 +51,7 @@ impl fmt::Display for ServerError {
             Self::ZeroHeartbeat => {
                 f.write_str("the times of a heartbeat have to be longer than zero")
             }
-            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listen { endpoint, error } => write!(f, "cannot listen on {endpoint}: {error}"),
             Self::Network(error) => write!(f, "cannot make a loop's network: {error}"),
             Self::Entropy(error) => write!(f, "cannot get random bytes: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),

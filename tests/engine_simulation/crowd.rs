@@ -71,11 +71,13 @@ impl Ledger {
 
 /// The peer's number is its port.
 fn number(ctx: &mut Context<'_, ()>) -> usize {
-    usize::from(ctx.here().address().map_or(0, |address| address.port()))
+    usize::from(
+        ctx.here().address().and_then(|peer| peer.socket_addr()).map_or(0, |peer| peer.port()),
+    )
 }
 
 fn number_of(ctx: &mut Context<'_, ()>, id: ConnectionId) -> Option<usize> {
-    ctx.peer(id).address().map(|address| usize::from(address.port()))
+    ctx.peer(id).address()?.socket_addr().map(|peer| usize::from(peer.port()))
 }
 
 impl Crowd {
