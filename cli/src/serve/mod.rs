@@ -1,25 +1,23 @@
 //! `corewire serve`: the echo server.
 
+mod describe;
 mod echo;
+mod places;
 mod process;
 mod torn;
 
 use std::io::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use corewire::metrics::Counters;
-use corewire::{
-    Config, Delivery, Heartbeat, LoopLimits, MioNet, Net, Origins, Server, ServerBuilder,
-    ServerError,
-};
+use corewire::{LoopLimits, MioNet, Net, Server, ServerBuilder, ServerError};
 use tracing::{Level, info, warn};
 
 use crate::args::Failure;
-use crate::settings::{self, Listener, ListenerArgs, RouteArgs, ServeArgs, ServeCommand, Settings};
+use crate::settings::{self, ServeCommand, Settings};
 use crate::units::display_bytes;
 use echo::Echo;
 use torn::Torn;
@@ -53,7 +51,8 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     if let Err(error) = process::raise_descriptor_limit() {
         warn!("the limit of open files stays as it is: {error}");
     }
-    let builder = describe(settings)?;
+    let places = places::places(settings)?;
+    let builder = describe::server(args, &places)?;
     let is_draining = Arc::new(AtomicBool::new(false));
     let signals = process::catch_signals()?;
     let server = match test_read_bytes()? {
@@ -64,12 +63,11 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
             build(builder.network(torn), &is_draining)
         }
     }?;
-    for address in server.local_addresses() {
-        let host = reachable(*address);
-        info!("listening on {address}: WebSocket at ws://{host}/, page at http://{host}/");
+    for (place, endpoint) in places.iter().zip(server.local_endpoints()) {
+        info!("{}", place.tell(endpoint));
     }
     let max_message = display_bytes(args.listener.route.max_message);
-    info!("threads: {}; largest message: {max_message}", threads(args));
+    info!("threads: {}; largest message: {max_message}", describe::threads(args));
     process::shut_down_on(signals, server.handle(), is_draining, args.shutdown_timeout);
     let started = Instant::now();
     let counters = server.run().map_err(failure)?;
@@ -83,76 +81,6 @@ fn build<N: Net + Send + 'static>(
 ) -> Result<Server, Failure> {
     let is_draining = is_draining.clone();
     builder.build(move |_| Echo::new(is_draining.clone())).map_err(failure)
-}
-
-/// The settings as the library's.
-fn describe(settings: &Settings) -> Result<ServerBuilder, Failure> {
-    let args = &settings.general;
-    let mut builder = Server::builder();
-    if args.pin {
-        let cores = process::cores()?;
-        builder = builder.on_thread_start(move |shard| process::pin(&cores, shard));
-    }
-    for Listener { args } in &settings.listeners {
-        for address in addresses(args)? {
-            builder = builder.listen(address);
-        }
-    }
-    let listener = &args.listener;
-    let route = &listener.route;
-    let builder = builder
-        .threads(threads(args))
-        .backlog(listener.backlog)
-        .origins(origins(&route.origin))
-        .handshake(|handshake| handshake.timeout = listener.handshake_timeout)
-        .limits(|limits| {
-            limits.connections_max = args.max_connections;
-            limits.connections_per_address_max = args.max_connections_per_address;
-        })
-        .socket(|socket| {
-            socket.keepalive = listener.keepalive;
-            socket.receive_buffer_bytes = listener.rcvbuf.map(|bytes| bytes as usize);
-            socket.send_buffer_bytes = listener.sndbuf.map(|bytes| bytes as usize);
-        })
-        .config(|config| apply(route, config));
-    Ok(builder)
-}
-
-/// What each WebSocket is held to.
-fn apply(args: &RouteArgs, config: &mut Config) {
-    let limits = &mut config.limits;
-    limits.message_bytes_max = args.max_message;
-    limits.backpressure_bytes_max = args.max_backpressure as usize;
-    limits.high_water_bytes = args.high_water_bytes() as usize;
-    limits.low_water_bytes = args.low_water_bytes() as usize;
-    config.close_timeout = args.close_timeout;
-    config.compression = args.compression();
-    let heartbeat = args.ping_every.zip(args.dead_after);
-    config.heartbeat =
-        heartbeat.map(|(ping_every, dead_after)| Heartbeat { ping_every, dead_after });
-    config.delivery = if args.echo_streaming { Delivery::Streaming } else { Delivery::Whole };
-}
-
-fn addresses(args: &ListenerArgs) -> Result<Vec<SocketAddr>, Failure> {
-    let mut addresses = Vec::new();
-    for name in &args.listen {
-        let found = name.to_socket_addrs().map_err(|error| Failure(format!("{name}: {error}")))?;
-        addresses.extend(found);
-    }
-    Ok(addresses)
-}
-
-fn threads(args: &ServeArgs) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    args.threads.map_or_else(cores, usize::from)
-}
-
-fn origins(wanted: &[String]) -> Origins {
-    match wanted {
-        [one] if one == "same" => Origins::SameOrigin,
-        [one] if one == "any" => Origins::Any,
-        urls => Origins::allow(urls.iter().map(String::as_str)).expect("each was read as one"),
-    }
 }
 
 fn test_read_bytes() -> Result<Option<usize>, Failure> {
@@ -171,17 +99,6 @@ fn failure(error: ServerError) -> Failure {
         }
         error => error.to_string(),
     })
-}
-
-/// An address that leads here from here: nobody can connect to 0.0.0.0.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
-        }
-        address => address,
-    }
 }
 
 fn summarise(counters: &Counters, started: Instant) {

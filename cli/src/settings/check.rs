@@ -18,6 +18,11 @@ pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
     found
 }
 
+/// Two listeners would want the same sockets.
+pub fn repeated_systemd() -> Contradiction {
+    contradiction(&["listen"], "there is one set of systemd's sockets, and it is listed already")
+}
+
 /// Everything that is wrong between the settings of a route.
 pub fn route(args: &RouteArgs) -> Vec<Contradiction> {
     let mut found = Vec::new();

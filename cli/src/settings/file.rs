@@ -227,9 +227,13 @@ fn values(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
 
 fn scalar(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
     match value {
-        DeValue::Integer(number) => decimal(number).ok_or_else(|| "it is too large".into()),
+        DeValue::Integer(number) if is_number(arg) => {
+            decimal(number).ok_or_else(|| "it is too large".into())
+        }
         _ if is_number(arg) => Err("it takes a number, without quotes".into()),
         DeValue::String(text) => Ok(text.to_string()),
+        // Digits are the same in quotes and without them, unless they are of another radix.
+        DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
         _ => Err("it takes text, in quotes".into()),
     }
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use corewire::{Compression, CompressionMode, ConnectionLimits, Origins};
+use corewire::{Compression, ConnectionLimits, IpStack};
 use tracing::Level;
 
 use super::layer::Layer;
+use super::values::{self, Listen, Mode};
 use crate::units;
 
 /// What stands behind `corewire serve`.
@@ -65,10 +66,19 @@ pub struct ServeArgs {
 /// Settings in which listeners may differ.
 #[derive(Args, Debug)]
 pub struct ListenerArgs {
-    /// Where to listen; may be given several times. With port 0 the system chooses one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9001")]
-    #[arg(value_parser = listen, help_heading = "Listening")]
-    pub listen: Vec<String>,
+    /// Where to listen (repeatable): an address, where the system chooses a port in place of 0; a
+    /// Unix socket; or `systemd` for the sockets that it has opened
+    #[arg(long, value_name = "HOST:PORT|unix:PATH|unix:@NAME|systemd")]
+    #[arg(default_value = "127.0.0.1:9001", value_parser = Listen::parse)]
+    #[arg(help_heading = "Listening")]
+    pub listen: Vec<Listen>,
+    /// Whether an address of IPv6 such as [::] takes connections of IPv4 too
+    #[arg(long, value_name = "system|dual|v6-only", default_value = "system")]
+    #[arg(value_parser = values::ip_stack, help_heading = "Listening")]
+    pub ip_stack: IpStack,
+    /// The permissions of a Unix socket's file, such as 660 [default: what the umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = values::mode, help_heading = "Listening")]
+    pub unix_mode: Option<Mode>,
     /// Connections that may wait to be accepted; the kernel has a bound of its own
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Listening")]
     pub backlog: u32,
@@ -95,7 +105,7 @@ pub struct ListenerArgs {
 #[derive(Args, Debug)]
 pub struct RouteArgs {
     /// Who may connect from a web page: `same` origin, `any`, or the URL of an origin (repeatable)
-    #[arg(long, value_name = "same|any|URL", default_value = "same", value_parser = origin)]
+    #[arg(long, value_name = "same|any|URL", default_value = "same", value_parser = values::origin)]
     #[arg(help_heading = "Listening")]
     pub origin: Vec<String>,
 
@@ -121,7 +131,7 @@ pub struct RouteArgs {
     /// Compress messages for clients that can: not at all; with one compressor per thread; or with
     /// one per connection, of a window of 2^BITS bytes (9 to 15) and memory level MEM (1 to 9)
     #[arg(long, value_name = "disabled|shared|dedicated[:BITS:MEM]", default_value = "disabled")]
-    #[arg(value_parser = compression, hide_possible_values = true, help_heading = "Messages")]
+    #[arg(value_parser = values::compression, hide_possible_values = true, help_heading = "Messages")]
     pub compression: Compression,
     /// How hard to look for repetitions, 1 to 9
     #[arg(long, value_name = "LEVEL", default_value_t = 1, help_heading = "Messages")]
@@ -202,71 +212,11 @@ pub fn key(arg: &Arg) -> &str {
     arg.get_long().expect("every setting has a long flag")
 }
 
-fn listen(text: &str) -> Result<String, String> {
-    let port = |(host, port): (&str, &str)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?;
-    match text.rsplit_once(':').and_then(port) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("an address is HOST:PORT, such as 127.0.0.1:9001 or [::1]:9001".into()),
-    }
-}
-
-fn origin(text: &str) -> Result<String, String> {
-    if !matches!(text, "same" | "any") {
-        Origins::allow([text]).map_err(|error| format!("it is same, any or a URL: {error}"))?;
-    }
-    Ok(text.to_owned())
-}
-
-fn compression(text: &str) -> Result<Compression, String> {
-    let numbers = |text: &str| {
-        let (bits, mem) = text.split_once(':')?;
-        Some((bits.parse().ok()?, mem.parse().ok()?))
-    };
-    let mode = match text.split_once(':') {
-        None if text == "disabled" => CompressionMode::Disabled,
-        None if text == "shared" => CompressionMode::Shared,
-        None if text == "dedicated" => CompressionMode::Dedicated { window_bits: 15, mem_level: 8 },
-        Some(("dedicated", text)) => {
-            let (window_bits, mem_level) =
-                numbers(text).ok_or("dedicated takes two numbers, as in dedicated:12:5")?;
-            CompressionMode::Dedicated { window_bits, mem_level }
-        }
-        _ => return Err("it is disabled, shared or dedicated".into()),
-    };
-    Compression::new(mode).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-
-    #[test]
-    fn compression_is_a_mode_with_its_numbers() {
-        let mode = |text: &str| compression(text).map(|compression| compression.mode());
-        let dedicated =
-            |window_bits, mem_level| CompressionMode::Dedicated { window_bits, mem_level };
-        assert_eq!(mode("disabled"), Ok(CompressionMode::Disabled));
-        assert_eq!(mode("shared"), Ok(CompressionMode::Shared));
-        assert_eq!(mode("dedicated"), Ok(dedicated(15, 8)));
-        assert_eq!(mode("dedicated:9:1"), Ok(dedicated(9, 1)));
-        for wrong in [
-            "",
-            "Shared",
-            "shared:15:8",
-            "dedicated:",
-            "dedicated:12",
-            "dedicated:8:8",
-            "dedicated:16:8",
-            "dedicated:12:0",
-            "dedicated:12:10",
-            "dedicated:12:5:1",
-            "dedicated:-1:5",
-        ] {
-            assert!(compression(wrong).is_err(), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn every_setting_has_a_group_and_no_name_means_two_things() {

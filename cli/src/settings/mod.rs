@@ -11,8 +11,10 @@ mod flags;
 mod layer;
 mod mistake;
 mod print;
+mod values;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use check::Contradiction;
 use file::File;
@@ -20,12 +22,13 @@ use layer::{InForce, Layer, Source};
 use mistake::Mistake;
 
 pub use flags::{ListenerArgs, RouteArgs, ServeArgs, ServeCommand};
+pub use values::Listen;
 
 /// What is in force.
 #[derive(Debug)]
 pub struct Settings {
     pub general: ServeArgs,
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Arc<Listener>>,
     /// The same as a file.
     pub document: String,
 }
@@ -88,6 +91,7 @@ impl<'a> Layers<'a> {
         let general: ServeArgs = general.typed();
         let mut mistakes = Vec::new();
         let mut listeners = Vec::new();
+        let mut systemd_count = 0;
         let has_own = !self.file.listeners.is_empty();
         let own = self.file.listeners.iter().map(|layer| vec![layer]);
         for near in [Vec::new()].into_iter().chain(own) {
@@ -96,10 +100,16 @@ impl<'a> Layers<'a> {
             if near.is_empty() && has_own && args.listen.is_empty() {
                 continue;
             }
-            for Contradiction { keys, reason } in check::listener(&args) {
+            let mut contradictions = check::listener(&args);
+            let of_systemd = args.listen.iter().filter(|listen| **listen == Listen::Systemd);
+            systemd_count += of_systemd.count();
+            if systemd_count > 1 && args.listen.contains(&Listen::Systemd) {
+                contradictions.push(check::repeated_systemd());
+            }
+            for Contradiction { keys, reason } in contradictions {
                 blame(&in_force, keys, reason, &mut mistakes);
             }
-            listeners.push(Listener { args });
+            listeners.push(Arc::new(Listener { args }));
         }
         (Settings { general, listeners, document }, mistakes)
     }

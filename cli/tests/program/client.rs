@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::process::PATIENCE;
@@ -41,8 +42,14 @@ pub fn upgrade_head(path: &str, headers: &str) -> String {
 impl Client {
     pub fn dial(port: u16) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Client::over(stream)
+    }
+
+    /// A client over this stream; what is asked of it here, a Unix stream can do as well.
+    pub fn over(stream: impl Into<OwnedFd>) -> Client {
+        let stream = TcpStream::from(stream.into());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Client { stream }
     }
 

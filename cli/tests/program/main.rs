@@ -16,8 +16,12 @@ mod http;
 mod leaks;
 #[cfg(test)]
 mod limits;
+#[cfg(all(test, target_os = "linux"))]
+mod listeners;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod scrap;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

@@ -3,36 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::client::{BINARY, Client, PING};
 use crate::process::{corewire, run, serve_as};
-
-/// A file of the test's own, gone at its end.
-struct Scrap(PathBuf);
-
-impl Scrap {
-    fn new(text: &str) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("settings-{}-{count}.toml", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&path, text).unwrap();
-        Self(path)
-    }
-
-    fn name(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Scrap {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
+use crate::scrap::Scrap;
 
 /// What is said about a file, without its name: `3: max-message: it takes text, in quotes`.
 #[track_caller]
@@ -113,6 +88,15 @@ fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
         ("ping-every = \"2m\"", "1: ping-every: whoever is silent would be dropped after 90s"),
         ("dead-after = \"30s\"", "1: dead-after: whoever is silent would be dropped after 30s"),
         ("backlog = 1\n[listening]\nbacklog = 2", "3: backlog: it is set in line 1 too"),
+        // Endpoints.
+        ("listen = \"unix:\"", "1: listen: a Unix socket is unix:PATH or unix:@NAME"),
+        ("ip-stack = \"both\"", "1: ip-stack: it is system, dual or v6-only"),
+        ("unix-mode = 0o660", "1: unix-mode: it takes text, in quotes"),
+        ("unix-mode = 999", "1: unix-mode: permissions are three octal digits"),
+        (
+            "listen = \"systemd\"\n[[listener]]\nlisten = [\"127.0.0.1:1\", \"systemd\"]",
+            "3: listen: there is one set of systemd's sockets",
+        ),
         // Listeners.
         (
             "[listener]\nlisten = \"127.0.0.1:1\"",

@@ -1,0 +1,121 @@
+//! Where the server listens, and what is different there. Abstract names and systemd are Linux's.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::Duration;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::Signal;
+
+use crate::client::{BINARY, Client, PING, TEXT};
+use crate::process::{Server, corewire, run, serve_as};
+use crate::scrap::Scrap;
+
+fn serve_file(text: &str) -> Server {
+    let file = Scrap::new(text);
+    serve_as(&mut corewire(&["serve", "--config", file.name()]))
+}
+
+/// The port of the next listener that the server tells of.
+fn next_port(server: &mut Server) -> u16 {
+    let line = server.wait_for("listening on 127.0.0.1:");
+    let (_, port) = line.split_once("127.0.0.1:").unwrap();
+    port.split(':').next().unwrap().parse().unwrap()
+}
+
+fn assert_echo(stream: impl Into<OwnedFd>) {
+    let mut client = Client::over(stream);
+    assert_eq!(client.upgrade("/", "").status, 101);
+    client.echo(TEXT, b"whatever the socket");
+}
+
+#[test]
+fn each_listener_has_settings_of_its_own_and_the_general_ones_otherwise() {
+    let mut server = serve_file(
+        "max-message = \"2KiB\"\nno-heartbeat = true\n\
+         [[listener]]\nlisten = \"127.0.0.1:0\"\norigin = \"any\"\n\
+         [[listener]]\nlisten = \"127.0.0.1:0\"\nmax-message = \"1KiB\"\nping-every = \"50ms\"\n",
+    );
+    let (first, second) = (server.port, next_port(&mut server));
+    let status = |port| Client::dial(port).upgrade("/", "Origin: http://a.example\r\n").status;
+    assert_eq!((status(first), status(second)), (101, 403));
+    let mut client = Client::open(first);
+    client.echo(BINARY, &[7; 2048]);
+    assert!(client.is_silent_for(Duration::from_millis(200)));
+    client.send(BINARY, &[7; 2049]);
+    assert_eq!(client.close_code(), 1009);
+    let mut client = Client::open(second);
+    assert_eq!(client.frame().opcode, PING);
+    client.send(BINARY, &[7; 1025]);
+    assert_eq!(client.close_code(), 1009);
+}
+
+#[test]
+fn unix_sockets_of_both_kinds_are_served_and_the_file_goes_with_the_server() {
+    let path = Scrap::new("");
+    fs::remove_file(&path.0).unwrap();
+    let name = format!("corewire-program-{}", std::process::id());
+    let endpoints = [format!("unix:{}", path.name()), format!("unix:@{name}")];
+    let mut server = serve_as(&mut corewire(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        &endpoints[0],
+        "--listen",
+        &endpoints[1],
+        "--unix-mode",
+        "600",
+        "--threads",
+        "2",
+    ]));
+    server.wait_for(&format!("unix:@{name}"));
+    assert_eq!(fs::metadata(&path.0).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_echo(UnixStream::connect(&path.0).unwrap());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    assert_echo(UnixStream::connect_addr(&address).unwrap());
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert!(status.success(), "{log}");
+    assert!(!path.0.exists());
+}
+
+#[test]
+fn sockets_of_systemd_are_taken_over() {
+    let path = Scrap::new("");
+    fs::remove_file(&path.0).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let unix = UnixListener::bind(&path.0).unwrap();
+    // Descriptors that follow each other, which the child inherits.
+    let first = (200..).find(|fd| !fs::exists(format!("/proc/self/fd/{fd}")).unwrap()).unwrap();
+    let inherited = [
+        rustix::io::fcntl_dupfd_cloexec(&tcp, first).unwrap(),
+        rustix::io::fcntl_dupfd_cloexec(&unix, first + 1).unwrap(),
+    ];
+    assert_eq!(inherited.each_ref().map(AsRawFd::as_raw_fd), [first, first + 1]);
+    for socket in &inherited {
+        fcntl_setfd(socket, FdFlags::empty()).unwrap();
+    }
+    let mut command = corewire(&["serve", "--listen", "127.0.0.1:0", "--listen", "systemd"]);
+    command.env("LISTEN_FDS", "2").env("LISTEN_FDS_FIRST_FD", first.to_string());
+    let mut server = serve_as(&mut command);
+    drop(inherited);
+    server.wait_for(&format!("listening on 127.0.0.1:{port}"));
+    server.wait_for(path.name());
+    assert_echo(TcpStream::connect(("127.0.0.1", port)).unwrap());
+    assert_echo(UnixStream::connect(&path.0).unwrap());
+    fs::remove_file(&path.0).unwrap();
+}
+
+#[test]
+fn sockets_that_systemd_has_not_opened_are_missed() {
+    let output = run(&["serve", "--listen", "systemd"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("systemd has opened no sockets"), "{stderr}");
+}
