@@ -98,11 +98,6 @@ impl HeadScanner {
         Self { looked_bytes: 0, target_start: 0, field_count: 0, start_line, state }
     }
 
-    /// Whether it has not looked at any byte.
-    pub(crate) const fn is_untouched(&self) -> bool {
-        self.looked_bytes == 0
-    }
-
     /// Looks at the bytes of `head` that it has not seen yet.
     ///
     /// `head` is everything that has arrived of this head, from its first byte, and may go on

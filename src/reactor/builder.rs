@@ -1,9 +1,8 @@
 //! A loop before it has a handler.
 
 use std::io;
-use std::sync::Arc;
 
-use super::command::{Handle, Mailbox};
+use super::command::{Handle, Inbox};
 use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
@@ -19,14 +18,14 @@ pub struct ReactorBuilder<N> {
     net: N,
     config: ReactorConfig,
     listeners: Vec<Listener>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Inbox,
 }
 
 impl<N: Net> ReactorBuilder<N> {
     /// A loop without listeners.
     pub fn new(net: N, config: ReactorConfig) -> Self {
         let commands_max = config.limits.mailbox_commands_max;
-        let mailbox = Arc::new(Mailbox::new(net.waker(), commands_max));
+        let mailbox = Inbox::new(net.waker(), commands_max);
         Self { net, config, listeners: Vec::new(), mailbox }
     }
 
@@ -34,7 +33,7 @@ impl<N: Net> ReactorBuilder<N> {
     /// kernel's queue until the loop turns.
     ///
     /// # Errors
-    /// What the network says, most often that the address is in use.
+    /// As [`Reactor::listen`].
     pub fn listen(
         &mut self,
         endpoint: impl Into<Endpoint>,
@@ -42,8 +41,12 @@ impl<N: Net> ReactorBuilder<N> {
         settings: ListenerSettings,
     ) -> io::Result<Endpoint> {
         let token = Target::Listener(self.listeners.len()).token(self.config.shard);
+        let configs = self.listeners.iter().map(|listener| listener.settings.configs().count());
+        let configs_start = settings.configs_start(configs.sum())?;
         let (endpoint, limits) = (endpoint.into(), &self.config.limits);
-        let listener = Listener::open(&mut self.net, &endpoint, options, settings, limits, token)?;
+        let mut listener =
+            Listener::open(&mut self.net, &endpoint, options, settings, limits, token)?;
+        listener.configs_start = configs_start;
         let endpoint = listener.endpoint.clone();
         self.listeners.push(listener);
         Ok(endpoint)
@@ -62,14 +65,14 @@ impl<N: Net> ReactorBuilder<N> {
 
     /// A handle for other threads. What is posted waits until the loop turns.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.mailbox.clone(), self.config.shard)
+        self.mailbox.handle(self.config.shard)
     }
 
     /// The loop, on the thread that will turn it.
     pub fn build<H: Handler>(self, handler: H) -> Reactor<N, H> {
         let Self { net, config, listeners, mailbox } = self;
         let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox);
-        reactor.shared.listeners = listeners;
+        listeners.into_iter().for_each(|listener| reactor.add_listener(listener));
         reactor
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
 use super::net::{Accepted, ListenOptions, Net, NetKey, SocketOptions};
-use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
+use super::slot::{Expects, HttpState, Inbound, Notes, Phase, Slot};
+use super::tls::Tls;
 use super::turn::{Reactor, Timer};
-use crate::collections::{Outbox, TimerKey};
-use crate::handshake::Origins;
-use crate::http::{HeadLimits, HeadScanner};
+use crate::collections::{Key, Outbox, TimerKey};
+use crate::handshake::{Origins, Routes, TrustedProxies};
+use crate::http::HeadLimits;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 
@@ -28,6 +30,40 @@ pub struct ListenerSettings {
     pub handshake: HandshakeLimits,
     /// Who may connect from a browser. Default: pages of the same origin.
     pub origins: Origins,
+    /// Where paths lead. Default: no routes, and [`Handler::on_request`] is asked about every path.
+    /// With routes a path that none of them matches is answered 404.
+    pub routes: Routes<Route>,
+    /// Who speaks the PROXY protocol: each connection from these peers has to begin with its header,
+    /// and counts as that of the client it names. Default `None`: nobody. Name your proxies and
+    /// nobody else: whom you name can claim to be anybody.
+    pub proxy_protocol: Option<TrustedProxies>,
+    /// What connections are secured with. Default `None`: they are not.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
+    #[cfg(not(feature = "tls"))]
+    pub(crate) tls: Option<Tls>,
+}
+
+/// What the WebSockets under one pattern of paths are held to, instead of what their listener says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Route {
+    /// Of each WebSocket.
+    pub config: Arc<Config>,
+    /// Who may connect from a browser.
+    pub origins: Origins,
+}
+
+impl Route {
+    /// What the listener says.
+    pub fn new(settings: &ListenerSettings) -> Self {
+        Self { config: settings.config.clone(), origins: settings.origins.clone() }
+    }
+
+    /// The configuration, to be changed for this route alone.
+    pub fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
 }
 
 impl ListenerSettings {
@@ -37,6 +73,9 @@ impl ListenerSettings {
             config: config.into(),
             handshake: HandshakeLimits::default(),
             origins: Origins::SameOrigin,
+            routes: Routes::new(),
+            proxy_protocol: None,
+            tls: None,
         }
     }
 
@@ -44,7 +83,27 @@ impl ListenerSettings {
     pub fn config_mut(&mut self) -> &mut Config {
         Arc::make_mut(&mut self.config)
     }
+
+    /// Where the configurations begin that are added to so many.
+    ///
+    /// # Errors
+    /// There would be more than [`CONFIGS_MAX`].
+    pub(super) fn configs_start(&self, count: usize) -> io::Result<u16> {
+        if count + self.configs().count() > CONFIGS_MAX {
+            let what = "more listeners and routes than connections can name";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(count as u16)
+    }
+
+    /// The listener's own, then those of its routes in their order.
+    pub(super) fn configs(&self) -> impl Iterator<Item = &Arc<Config>> {
+        iter::once(&self.config).chain(self.routes.iter().map(|(_, route)| &route.config))
+    }
 }
+
+/// Listeners and routes of one loop: the place of a configuration has two bytes in each slot.
+const CONFIGS_MAX: usize = 1 << u16::BITS;
 
 /// A listener and how accepting goes.
 #[derive(Debug)]
@@ -56,6 +115,8 @@ pub(super) struct Listener {
     /// Of the connections that come to it.
     pub(super) sockets: SocketOptions,
     pub(super) settings: ListenerSettings,
+    /// Where its configurations begin among the loop's.
+    pub(super) configs_start: u16,
     /// The part of the settings that each head is held to.
     pub(super) head: HeadLimits,
     pub(super) accepting: Accepting,
@@ -103,10 +164,26 @@ impl Listener {
             endpoint,
             sockets: options.sockets.clone(),
             settings,
+            configs_start: 0,
             head,
             accepting: Accepting::Idle,
             next_pause: limits.accept_pause,
         })
+    }
+
+    /// The place of a route's configuration, or of the listener's own, among the loop's.
+    pub(super) fn config_index(&self, route: Option<usize>) -> u16 {
+        self.configs_start + route.map_or(0, |route| route as u16 + 1)
+    }
+
+    /// The pattern of the route whose configuration stands at this place, if it is a route's.
+    pub(super) fn pattern(&self, config_index: u16) -> Option<&str> {
+        let route = (config_index - self.configs_start).checked_sub(1)?;
+        self.settings.routes.iter().nth(usize::from(route)).map(|(pattern, _)| pattern)
+    }
+
+    pub(super) fn origins(&self, route: Option<usize>) -> &Origins {
+        route.map_or(&self.settings.origins, |route| &self.settings.routes.at(route).origins)
     }
 }
 
@@ -192,11 +269,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             };
             let token = Target::Connection(key).token(self.shared.shard);
             let Some(socket) = self.shared.listeners[index].socket else { return };
-            match self.net.accept(socket, token) {
+            match self.net.net().accept(socket, token) {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
-                    self.open_socket(index, accepted);
+                    self.open_socket(index, accepted, &[]);
                 }
                 Err(error) => match AcceptError::of(&error) {
                     AcceptError::Drained => {
@@ -247,7 +324,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    pub(super) fn open_socket(&mut self, listener: usize, accepted: Accepted) {
+    /// A connection has come, of which `early` was read already. Says how many of these bytes are
+    /// done with.
+    pub(super) fn open_socket(
+        &mut self,
+        listener: usize,
+        accepted: Accepted,
+        early: &[u8],
+    ) -> usize {
         self.shared.counters.accepted += 1;
         let timeout = self.shared.listeners[listener].settings.handshake.timeout;
         let deadline = self.shared.now + timeout;
@@ -259,7 +343,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             socket: accepted.key,
             timer,
             backlog: None,
-            listener: listener as u16,
+            config: self.shared.listeners[listener].config_index(None),
             notes: Notes::default(),
         });
         assert!(inserted.is_ok(), "a vacant key was there");
@@ -267,7 +351,29 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if index >= self.receivers.len() {
             self.receivers.resize_with(index + 1, Default::default);
         }
-        let http = HttpState { scanner: HeadScanner::request(), deadline, requests: 0 };
-        self.receivers[index].inbound = Inbound::Http(Box::new(http));
+        let expects = self.shared.listeners[listener].settings.expects(accepted.peer);
+        self.receivers[index].inbound = Inbound::Http(Box::new(HttpState::new(deadline, expects)));
+        match expects {
+            Expects::ProxyHeader => 0,
+            Expects::Request => self.secure(key, early),
+        }
+    }
+
+    /// From here on the client itself speaks, in TLS if its listener wants that. `early` was read
+    /// already; says how many of these bytes are done with.
+    pub(super) fn secure(&mut self, key: Key, early: &[u8]) -> usize {
+        let Some(slot) = self.shared.slots.get(key) else { return 0 };
+        let listener = self.shared.listener(slot);
+        let Some(slot) = self.shared.slots.get_mut(key) else { return 0 };
+        let Some(tls) = &self.shared.listeners[listener].settings.tls else { return 0 };
+        if !self.net.secure(slot.socket, tls, early) {
+            self.shared.counters.pool_exhausted += 1;
+            self.end(key);
+        } else if !early.is_empty() {
+            // No event tells of them.
+            slot.notes.readable = true;
+            self.shared.mark_ready(key);
+        }
+        early.len()
     }
 }

@@ -388,6 +388,18 @@ mod tests {
     }
 
     #[test]
+    fn closed_listener_is_silent_though_others_hold_its_socket() {
+        let mut net = MioNet::new(4096).unwrap();
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let options = ListenOptions::default();
+        let listening = net.listen(&held.try_clone().unwrap().into(), &options, 1).unwrap();
+        net.close(listening.key);
+        let _client = std::net::TcpStream::connect(held.local_addr().unwrap()).unwrap();
+        let deadline = net.now() + Duration::from_millis(20);
+        wait_until(&mut net, deadline);
+    }
+
+    #[test]
     fn accepted_sockets_have_the_options_of_their_listener() {
         let mut net = MioNet::new(4096).unwrap();
         let mut options = ListenOptions::default();

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU32;
 use std::time::Instant;
 
+use super::deferral::Deferral;
 use super::endpoint::PeerAddress;
 use super::net::NetKey;
 use crate::collections::{Block, Outbox, TimerKey};
@@ -21,7 +22,8 @@ pub(super) struct Slot<D> {
     pub(super) timer: TimerKey,
     /// Bytes read and not handled.
     pub(super) backlog: Option<BacklogKey>,
-    pub(super) listener: u16,
+    /// Its place among the loop's configurations: its listener's own, or that of its route.
+    pub(super) config: u16,
     pub(super) notes: Notes,
 }
 
@@ -77,11 +79,14 @@ pub(super) struct Notes {
     pub(super) input_ended: bool,
     /// Stands on the list of those to be served.
     pub(super) queued: bool,
+    /// Stands on the list of those whose TLS handshakes wait for a turn with time for them.
+    pub(super) awaits_handshake: bool,
     /// Stands on the list of those to be flushed.
     pub(super) dirty: bool,
     /// The application does not want to read.
     pub(super) paused: bool,
-    /// Unsent bytes are above the high-water mark.
+    /// Unsent bytes are above the high-water mark, or enough has come behind a request that waits
+    /// for its decision.
     pub(super) choked: bool,
     /// When `on_drain` is told.
     pub(super) drain_owed: DrainOwed,
@@ -98,17 +103,23 @@ impl Notes {
 
 /// The receiving side, in a table of its own under the same index, so that a callback can hold
 /// bytes of one and send through all.
-#[derive(Debug, Default)]
-pub(super) struct ReceiveSlot {
-    pub(super) inbound: Inbound,
+#[derive(Debug)]
+pub(super) struct ReceiveSlot<D> {
+    pub(super) inbound: Inbound<D>,
+}
+
+impl<D> Default for ReceiveSlot<D> {
+    fn default() -> Self {
+        Self { inbound: Inbound::default() }
+    }
 }
 
 /// Who handles what comes in.
 #[derive(Debug, Default)]
-pub(super) enum Inbound {
+pub(super) enum Inbound<D> {
     #[default]
     Vacant,
-    Http(Box<HttpState>),
+    Http(Box<HttpState<D>>),
     Open(Receiver),
     Parting {
         discarded_bytes: u32,
@@ -117,10 +128,33 @@ pub(super) enum Inbound {
 
 /// A plain HTTP connection between and inside requests.
 #[derive(Debug)]
-pub(super) struct HttpState {
+pub(super) struct HttpState<D> {
     pub(super) scanner: HeadScanner,
+    /// Of the request's head, of the next request, or of the decision.
     pub(super) deadline: Instant,
+    /// Those that had a whole head.
     pub(super) requests: u16,
+    /// Of the request that stands in front.
+    pub(super) deferral: Option<Box<Deferral<D>>>,
+    pub(super) expects: Expects,
+    /// What stands in the backlog was looked at: more input has to come, or a decision.
+    pub(super) rests: bool,
+}
+
+impl<D> HttpState<D> {
+    /// Before the first request, whose head has to be there by `deadline`.
+    pub(super) const fn new(deadline: Instant, expects: Expects) -> Self {
+        let scanner = HeadScanner::request();
+        Self { scanner, deadline, requests: 0, deferral: None, expects, rests: false }
+    }
+}
+
+/// What comes next from a connection that is no WebSocket yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expects {
+    /// A header of the PROXY protocol.
+    ProxyHeader,
+    Request,
 }
 
 /// The name of a [`Backlog`]; one more than its index, so that `Option` is free.
@@ -211,6 +245,6 @@ mod tests {
     #[test]
     fn an_idle_connection_stays_small() {
         // Two slots, the wheel's entry (24), the table's generation (8), the socket (4).
-        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot>() <= 136);
+        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot<()>>() <= 136);
     }
 }

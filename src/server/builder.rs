@@ -12,7 +12,7 @@ use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
     Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor,
-    ReactorBuilder, ReactorConfig, ShardIndex, SocketOptions,
+    ReactorBuilder, ReactorConfig, Route, ShardIndex, SocketOptions, Tls,
 };
 use crate::wire::Role;
 
@@ -49,6 +49,8 @@ pub struct ServerBuilder<N = MioNet> {
     config: Config,
     handshake: HandshakeLimits,
     origins: Origins,
+    routes: Vec<(String, RouteChange)>,
+    tls: Option<Tls>,
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
@@ -56,11 +58,16 @@ pub struct ServerBuilder<N = MioNet> {
     network: NetworkFactory<N>,
 }
 
+/// What a route has other than its listener.
+type RouteChange = Box<dyn Fn(&mut Route)>;
+
 /// Where to listen, and what is different there.
 struct Place {
     endpoint: Endpoint,
-    change: Box<dyn FnOnce(&mut ListenOptions, &mut ListenerSettings)>,
+    change: Box<Change>,
 }
+
+type Change = dyn FnOnce(&mut ListenOptions, &mut ListenerSettings);
 
 /// A [`Place`] with everything that holds there.
 struct Described {
@@ -82,6 +89,8 @@ impl ServerBuilder {
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
+            routes: Vec::new(),
+            tls: None,
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
@@ -171,6 +180,25 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// Serves the paths that match `pattern`, see [`Routes`](crate::Routes). `change` says what is
+    /// different for them, on top of what is set for all in whatever order; it is called for each
+    /// listener. Once there is a route, other paths are answered 404.
+    pub fn route(
+        mut self,
+        pattern: impl Into<String>,
+        change: impl Fn(&mut Route) + 'static,
+    ) -> Self {
+        self.routes.push((pattern.into(), Box::new(change)));
+        self
+    }
+
+    /// Secures connections by TLS (`wss://`). Default: they are not.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connections that may wait to be accepted. Default 4,096; the kernel has a bound of its own,
     /// on Linux `net.core.somaxconn`.
     pub fn backlog(mut self, connections: u32) -> Self {
@@ -202,6 +230,8 @@ impl<N: Net> ServerBuilder<N> {
             config: self.config,
             handshake: self.handshake,
             origins: self.origins,
+            routes: self.routes,
+            tls: self.tls,
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
@@ -294,20 +324,49 @@ impl<N: Net> ServerBuilder<N> {
         let mut settings = ListenerSettings::new(self.config.clone());
         settings.handshake = self.handshake.clone();
         settings.origins = self.origins.clone();
+        settings.tls = self.tls.clone();
         let describe = |Place { endpoint, change }| {
             let (mut options, mut settings) = (self.listen.clone(), settings.clone());
             change(&mut options, &mut settings);
             if settings.config.role != Role::Server {
                 settings.config_mut().role = Role::Server;
             }
-            let heartbeat = settings.config.heartbeat;
-            if heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero()) {
-                return Err(ServerError::ZeroHeartbeat);
-            }
+            add_routes(&mut settings, &self.routes)?;
+            check_heartbeats(&settings)?;
             Ok(Described { endpoint, options, settings })
         };
         std::mem::take(&mut self.places).into_iter().map(describe).collect()
     }
+}
+
+/// Adds routes to what a listener serves already.
+fn add_routes(
+    settings: &mut ListenerSettings,
+    routes: &[(String, RouteChange)],
+) -> Result<(), ServerError> {
+    for (pattern, change) in routes {
+        let mut route = Route::new(settings);
+        change(&mut route);
+        if route.config.role != Role::Server {
+            route.config_mut().role = Role::Server;
+        }
+        settings
+            .routes
+            .add(pattern, route)
+            .map_err(|error| ServerError::Route { pattern: pattern.clone(), error })?;
+    }
+    Ok(())
+}
+
+fn check_heartbeats(settings: &ListenerSettings) -> Result<(), ServerError> {
+    let is_zero = |config: &Config| {
+        config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero())
+    };
+    let mut routes = settings.routes.iter();
+    if is_zero(&settings.config) || routes.any(|(_, route)| is_zero(&route.config)) {
+        return Err(ServerError::ZeroHeartbeat);
+    }
+    Ok(())
 }
 
 impl Described {
@@ -319,9 +378,7 @@ impl Described {
     fn listen_first<N: Net>(&mut self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
         // Where nothing can be bound twice the loops share one socket.
         self.endpoint = self.endpoint.bind(&self.options)?;
-        if let Endpoint::Tcp(_) = self.endpoint
-            && !self.options.reuse_port
-        {
+        if let Endpoint::Tcp(_) = self.endpoint {
             // With SO_REUSEPORT two servers on one port are no error, they share its connections;
             // so whether somebody is there already is asked without it.
             reactor.probe(&self.endpoint, &self.options)?;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::protocol::PreparedMessage;
-use crate::reactor::{Adoption, Command, ConnectionId, Handle, PostError};
+use crate::reactor::{
+    Adoption, Command, ConnectionId, Decision, Handle, PostError, ShardIndex, Ticket,
+};
 use crate::wire::CloseCode;
 
 /// Posts commands to the loops of a [`Server`](super::Server) from any thread. Cloning is cheap.
@@ -56,6 +58,14 @@ impl ServerHandle {
         self.post(Command::Abort(id))
     }
 
+    /// Decides about a deferred request; if nobody waits for that any more, it is counted.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::post`].
+    pub fn decide(&self, ticket: Ticket, decision: Decision) -> Result<(), PostError> {
+        self.post(Command::Decide(ticket, Box::new(decision)))
+    }
+
     /// Hands a connection over to one of the loops, each in its turn. If it cannot be taken there it
     /// is closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
     ///
@@ -84,14 +94,19 @@ impl ServerHandle {
     pub fn post(&self, command: Command) -> Result<(), PostError> {
         match command {
             Command::Send(id, _) | Command::Close(id, ..) | Command::Abort(id) => {
-                match self.loops.get(usize::from(id.shard().0)) {
-                    Some(handle) => handle.post(command),
-                    None => Err(PostError::WrongShard(command)),
-                }
+                self.post_to(id.shard(), command)
             }
+            Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Broadcast(message) => self.broadcast(&message),
             Command::Shutdown(deadline) => self.shutdown(deadline),
+        }
+    }
+
+    fn post_to(&self, shard: ShardIndex, command: Command) -> Result<(), PostError> {
+        match self.loops.get(usize::from(shard.0)) {
+            Some(handle) => handle.post(command),
+            None => Err(PostError::WrongShard(command)),
         }
     }
 
