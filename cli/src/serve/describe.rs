@@ -49,6 +49,7 @@ fn describe_listener(
     options.sockets.send_buffer_bytes = args.sndbuf.map(|bytes| bytes as usize);
     settings.handshake.timeout = args.handshake_timeout;
     settings.origins = origins(&args.route.origin);
+    settings.tls = listener.tls.clone();
     describe_route(&args.route, settings.config_mut());
 }
 

@@ -54,7 +54,7 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     let places = places::places(settings)?;
     let builder = describe::server(args, &places)?;
     let is_draining = Arc::new(AtomicBool::new(false));
-    let signals = process::catch_signals()?;
+    let signals = process::catch_signals(&settings.secured)?;
     let server = match test_read_bytes()? {
         None => build(builder, &is_draining),
         Some(bytes_max) => {
@@ -68,7 +68,11 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     }
     let max_message = display_bytes(args.listener.route.max_message);
     info!("threads: {}; largest message: {max_message}", describe::threads(args));
-    process::shut_down_on(signals, server.handle(), is_draining, args.shutdown_timeout);
+    for fingerprint in settings.secured.iter().filter_map(|it| it.fingerprint.as_ref()) {
+        warn!("the certificate is our own, browsers will warn of it; SHA-256 {fingerprint}");
+    }
+    let (timeout, secured) = (args.shutdown_timeout, settings.secured.clone());
+    process::attend(signals, server.handle(), is_draining, timeout, secured);
     let started = Instant::now();
     let counters = server.run().map_err(failure)?;
     summarise(&counters, started);

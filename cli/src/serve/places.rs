@@ -59,11 +59,15 @@ fn inherited() -> Result<Vec<Endpoint>, Failure> {
 impl Place {
     /// One line about where clients find the server; `endpoint` is the place as it really is.
     pub fn tell(&self, endpoint: &Endpoint) -> String {
+        let (ws, http) = match self.listener.tls {
+            Some(_) => ("wss", "https"),
+            None => ("ws", "http"),
+        };
         match endpoint.socket_addr().map(reachable) {
             Some(host) => format!(
-                "listening on {endpoint}: WebSocket at ws://{host}/, page at http://{host}/"
+                "listening on {endpoint}: WebSocket at {ws}://{host}/, page at {http}://{host}/"
             ),
-            None => format!("listening on {endpoint}"),
+            None => format!("listening on {endpoint}: {ws}"),
         }
     }
 }

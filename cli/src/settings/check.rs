@@ -15,7 +15,20 @@ pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
     if args.listen.is_empty() {
         found.push(contradiction(&["listen"], "there is nowhere to listen"));
     }
+    let (certificates, keys) = (args.tls_cert.len(), args.tls_key.len());
+    if certificates != keys {
+        let blamed: &[&str] = if keys == 0 { &["tls-cert"] } else { &["tls-key", "tls-cert"] };
+        let reason = format!(
+            "each certificate has a key: there are {certificates} of tls-cert and {keys} of tls-key"
+        );
+        found.push(contradiction(blamed, &reason));
+    }
     found
+}
+
+/// Certificates that cannot be used.
+pub fn bad_certificates(reason: &str) -> Contradiction {
+    contradiction(&["tls-cert", "tls-key", "tls-self-signed"], reason)
 }
 
 /// Two listeners would want the same sockets.

@@ -87,6 +87,18 @@ pub struct ListenerArgs {
     #[arg(help_heading = "Listening")]
     pub handshake_timeout: Duration,
 
+    /// A certificate for wss://: a PEM file with its chain. Several for several names, each with its
+    /// key
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_cert: Vec<String>,
+    /// The PEM file with the key of a certificate, in the order of --tls-cert
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_key: Vec<String>,
+    /// A certificate of our own for localhost, 127.0.0.1 and ::1, new with each start: for trying
+    /// out, browsers warn of it
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"], help_heading = "TLS")]
+    pub tls_self_signed: bool,
+
     #[command(flatten)]
     pub route: RouteArgs,
 

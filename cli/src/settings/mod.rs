@@ -5,6 +5,7 @@
 //! not. Who says what stays apart in layers until all is known: then a refusal can name its line,
 //! and `--print-config` can tell where each value comes from.
 
+mod certificates;
 mod check;
 mod file;
 mod flags;
@@ -16,11 +17,14 @@ mod values;
 use std::path::Path;
 use std::sync::Arc;
 
+use certificates::Certificates;
 use check::Contradiction;
+use corewire::Tls;
 use file::File;
 use layer::{InForce, Layer, Source};
 use mistake::Mistake;
 
+pub use certificates::Secured;
 pub use flags::{ListenerArgs, RouteArgs, ServeArgs, ServeCommand};
 pub use values::Listen;
 
@@ -29,6 +33,8 @@ pub use values::Listen;
 pub struct Settings {
     pub general: ServeArgs,
     pub listeners: Vec<Arc<Listener>>,
+    /// All certificates of the listeners.
+    pub secured: Vec<Secured>,
     /// The same as a file.
     pub document: String,
 }
@@ -37,6 +43,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Listener {
     pub args: ListenerArgs,
+    pub tls: Option<Tls>,
 }
 
 /// What the defaults, the file and the flags come to.
@@ -86,32 +93,65 @@ impl<'a> Layers<'a> {
     }
 
     fn settle(&self, path: &Path) -> (Settings, Vec<Mistake>) {
-        let general = InForce::new::<ServeArgs>(&self.upon(&[]));
-        let document = print::document(self, &general, path);
-        let general: ServeArgs = general.typed();
-        let mut mistakes = Vec::new();
-        let mut listeners = Vec::new();
-        let mut systemd_count = 0;
-        let has_own = !self.file.listeners.is_empty();
-        let own = self.file.listeners.iter().map(|layer| vec![layer]);
-        for near in [Vec::new()].into_iter().chain(own) {
-            let in_force = InForce::new::<ListenerArgs>(&self.upon(&near));
-            let args: ListenerArgs = in_force.typed();
-            if near.is_empty() && has_own && args.listen.is_empty() {
-                continue;
-            }
-            let mut contradictions = check::listener(&args);
-            let of_systemd = args.listen.iter().filter(|listen| **listen == Listen::Systemd);
-            systemd_count += of_systemd.count();
-            if systemd_count > 1 && args.listen.contains(&Listen::Systemd) {
-                contradictions.push(check::repeated_systemd());
-            }
-            for Contradiction { keys, reason } in contradictions {
-                blame(&in_force, keys, reason, &mut mistakes);
-            }
-            listeners.push(Arc::new(Listener { args }));
+        let in_force = InForce::new::<ServeArgs>(&self.upon(&[]));
+        let document = print::document(self, &in_force, path);
+        let general = in_force.typed();
+        let mut settling = Settling::default();
+        let own: Vec<_> = self.file.listeners.iter().map(|layer| self.upon(&[layer])).collect();
+        let in_general = InForce::new::<ListenerArgs>(&self.upon(&[]));
+        let is_in_use = in_general.get("listen").is_some_and(|entry| !entry.values.is_empty());
+        if is_in_use || own.is_empty() {
+            settling.listener(&in_general);
         }
-        (Settings { general, listeners, document }, mistakes)
+        for layers in own {
+            settling.listener(&InForce::new::<ListenerArgs>(&layers));
+        }
+        let Settling { listeners, secured, mistakes, .. } = settling;
+        (Settings { general, listeners, secured, document }, mistakes)
+    }
+}
+
+/// Listeners on the way from what was said to what holds.
+#[derive(Default)]
+struct Settling {
+    listeners: Vec<Arc<Listener>>,
+    secured: Vec<Secured>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Settling {
+    fn listener(&mut self, in_force: &InForce<'_>) {
+        let args: ListenerArgs = in_force.typed();
+        let mut contradictions = check::listener(&args);
+        let mut others = self.listeners.iter().flat_map(|other| &other.args.listen);
+        let wants_systemd = args.listen.contains(&Listen::Systemd);
+        if wants_systemd && others.any(|listen| *listen == Listen::Systemd) {
+            contradictions.push(check::repeated_systemd());
+        }
+        let mut tls = None;
+        if contradictions.is_empty()
+            && let Some(certificates) = Certificates::of(&args)
+        {
+            match self.secured(certificates) {
+                Ok(secured) => tls = Some(secured),
+                Err(reason) => contradictions.push(check::bad_certificates(&reason)),
+            }
+        }
+        for Contradiction { keys, reason } in contradictions {
+            blame(in_force, keys, reason, &mut self.mistakes);
+        }
+        self.listeners.push(Arc::new(Listener { args, tls }));
+    }
+
+    /// What another listener has as well is read once.
+    fn secured(&mut self, certificates: Certificates) -> Result<Tls, String> {
+        if let Some(there) = self.secured.iter().find(|it| it.certificates == certificates) {
+            return Ok(there.tls.clone());
+        }
+        let secured = certificates.read()?;
+        let tls = secured.tls.clone();
+        self.secured.push(secured);
+        Ok(tls)
     }
 }
 

@@ -12,8 +12,8 @@ pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
 }
 
 /// An HTTP answer.
@@ -59,6 +59,25 @@ impl Client {
         let answer = client.upgrade("/", "");
         assert_eq!(answer.status, 101, "{answer:?}");
         client
+    }
+
+    /// Whether nothing comes, not even an end, for so long.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let is_silent = self.read(1).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_silent
+    }
+
+    pub fn try_clone(&self) -> Client {
+        Client { stream: self.stream.try_clone().unwrap() }
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// A client over a stream that is secured.
+    pub fn through(stream: S) -> Self {
+        Client { stream }
     }
 
     pub fn upgrade(&mut self, path: &str, headers: &str) -> Answer {
@@ -160,18 +179,6 @@ impl Client {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes).unwrap();
         bytes
-    }
-
-    /// Whether nothing comes, not even an end, for so long.
-    pub fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.stream.set_read_timeout(Some(time)).unwrap();
-        let is_silent = self.read(1).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        is_silent
-    }
-
-    pub fn try_clone(&self) -> Client {
-        Client { stream: self.stream.try_clone().unwrap() }
     }
 
     fn read(&mut self, bytes: usize) -> io::Result<Vec<u8>> {

@@ -20,13 +20,6 @@ fn serve_file(text: &str) -> Server {
     serve_as(&mut corewire(&["serve", "--config", file.name()]))
 }
 
-/// The port of the next listener that the server tells of.
-fn next_port(server: &mut Server) -> u16 {
-    let line = server.wait_for("listening on 127.0.0.1:");
-    let (_, port) = line.split_once("127.0.0.1:").unwrap();
-    port.split(':').next().unwrap().parse().unwrap()
-}
-
 fn assert_echo(stream: impl Into<OwnedFd>) {
     let mut client = Client::over(stream);
     assert_eq!(client.upgrade("/", "").status, 101);
@@ -40,7 +33,7 @@ fn each_listener_has_settings_of_its_own_and_the_general_ones_otherwise() {
          [[listener]]\nlisten = \"127.0.0.1:0\"\norigin = \"any\"\n\
          [[listener]]\nlisten = \"127.0.0.1:0\"\nmax-message = \"1KiB\"\nping-every = \"50ms\"\n",
     );
-    let (first, second) = (server.port, next_port(&mut server));
+    let (first, second) = (server.port, server.next_port());
     let status = |port| Client::dial(port).upgrade("/", "Origin: http://a.example\r\n").status;
     assert_eq!((status(first), status(second)), (101, 403));
     let mut client = Client::open(first);

@@ -27,4 +27,6 @@ mod settings;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod usage;

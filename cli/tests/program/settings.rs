@@ -97,6 +97,24 @@ fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
             "listen = \"systemd\"\n[[listener]]\nlisten = [\"127.0.0.1:1\", \"systemd\"]",
             "3: listen: there is one set of systemd's sockets",
         ),
+        // Certificates.
+        (
+            "tls-cert = \"a.pem\"",
+            "1: tls-cert: each certificate has a key: there are 1 of tls-cert",
+        ),
+        ("tls-key = \"a.pem\"", "1: tls-key: each certificate has a key: there are 0 of tls-cert"),
+        (
+            "[tls]\ntls-cert = [\"a\", \"b\"]\ntls-key = \"c\"",
+            "3: tls-key: each certificate has a key: there are 2 of tls-cert and 1 of tls-key",
+        ),
+        (
+            "tls-key = \"/nowhere/a\"\ntls-cert = \"/nowhere/a\"",
+            "2: tls-cert: /nowhere/a: No such file",
+        ),
+        (
+            "tls-self-signed = true\ntls-cert = \"a\"",
+            "2: tls-cert: it cannot stand beside tls-self-signed in line 1",
+        ),
         // Listeners.
         (
             "[listener]\nlisten = \"127.0.0.1:1\"",
