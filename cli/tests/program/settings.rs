@@ -39,18 +39,31 @@ fn values(document: &str) -> String {
     document.lines().map(value).collect::<Vec<_>>().join("\n")
 }
 
+/// Each text has one mistake, and this is how it is told, at least to begin with.
+#[track_caller]
+fn assert_refused<const N: usize>(cases: [(&str, &str); N]) {
+    for (text, refusal) in cases {
+        let told = refusals(text);
+        let [one] = &told[..] else { panic!("{text}: {told:#?}") };
+        assert!(one.starts_with(refusal), "{text}: {one}");
+    }
+}
+
 #[test]
-fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
-    for (text, refusal) in [
-        // What is no TOML.
+fn what_is_no_setting_is_refused_with_its_line_and_the_reason() {
+    assert_refused([
         ("\n[time\n", "2: "),
         ("log = \"info\"\nlog = \"warn\"", "2: duplicate key"),
-        // What there is not.
         ("max-mesage = 1", "1: max-mesage: there is no such setting; perhaps max-message"),
         ("[limits]\nmax-message = 1", "1: limits: there is no such table; there are listening"),
         ("[time]\nbacklog = 1", "2: backlog: it belongs in [listening]"),
         ("config = \"x\"", "1: config: there is no such setting"),
-        // Types.
+    ]);
+}
+
+#[test]
+fn what_has_the_wrong_type_or_unit_is_refused_with_its_line_and_the_reason() {
+    assert_refused([
         ("pin = 1", "1: pin: it is true or false"),
         ("max-message = true", "1: max-message: it takes text, in quotes"),
         ("ping-every = 30", "1: ping-every: a duration is a number and ms, s, m or h"),
@@ -59,10 +72,14 @@ fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
         ("backlog = [5]", "1: backlog: it takes one value, not a list"),
         ("origin = [1979-05-27]", "1: origin: it takes text, in quotes"),
         ("log.level = \"info\"", "1: log: it takes text, in quotes"),
-        // Units.
         ("[messages]\n\nmax-message = \"1 parsec\"", "3: max-message: a size is a number"),
         ("dead-after = \"90\"", "1: dead-after: a duration is a number and ms, s, m or h"),
-        // What cannot be.
+    ]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_line_and_the_reason() {
+    assert_refused([
         ("ping-every = \"0s\"", "1: ping-every: it has to be longer than zero"),
         ("handshake-timeout = \"0s\"", "1: handshake-timeout: it has to be longer than zero"),
         ("threads = 0", "1: threads: 0 is not in 1..=256"),
@@ -75,7 +92,20 @@ fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
         ("listen = [\"[::1]:9001\", \"nowhere\"]", "1: listen: an address is HOST:PORT"),
         ("listen = []", "1: listen: there is nowhere to listen"),
         ("origin = \"example.com\"", "1: origin: it is same, any or a URL"),
-        // What contradicts something else.
+        ("listen = \"unix:\"", "1: listen: a Unix socket is unix:PATH or unix:@NAME"),
+        ("ip-stack = \"both\"", "1: ip-stack: it is system, dual or v6-only"),
+        ("unix-mode = 0o660", "1: unix-mode: it takes text, in quotes"),
+        ("unix-mode = 999", "1: unix-mode: permissions are three octal digits"),
+        (
+            "listen = \"systemd\"\n[[listener]]\nlisten = [\"127.0.0.1:1\", \"systemd\"]",
+            "3: listen: there is one set of systemd's sockets",
+        ),
+    ]);
+}
+
+#[test]
+fn what_contradicts_something_else_is_refused_with_its_line_and_the_reason() {
+    assert_refused([
         ("origin = [\"any\", \"same\"]", "1: origin: same and any stand alone"),
         ("log = \"info\"\nquiet = true", "2: quiet: it cannot stand beside log in line 1"),
         (
@@ -88,16 +118,6 @@ fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
         ("ping-every = \"2m\"", "1: ping-every: whoever is silent would be dropped after 90s"),
         ("dead-after = \"30s\"", "1: dead-after: whoever is silent would be dropped after 30s"),
         ("backlog = 1\n[listening]\nbacklog = 2", "3: backlog: it is set in line 1 too"),
-        // Endpoints.
-        ("listen = \"unix:\"", "1: listen: a Unix socket is unix:PATH or unix:@NAME"),
-        ("ip-stack = \"both\"", "1: ip-stack: it is system, dual or v6-only"),
-        ("unix-mode = 0o660", "1: unix-mode: it takes text, in quotes"),
-        ("unix-mode = 999", "1: unix-mode: permissions are three octal digits"),
-        (
-            "listen = \"systemd\"\n[[listener]]\nlisten = [\"127.0.0.1:1\", \"systemd\"]",
-            "3: listen: there is one set of systemd's sockets",
-        ),
-        // Certificates.
         (
             "tls-cert = \"a.pem\"",
             "1: tls-cert: each certificate has a key: there are 1 of tls-cert",
@@ -115,7 +135,12 @@ fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
             "tls-self-signed = true\ntls-cert = \"a\"",
             "2: tls-cert: it cannot stand beside tls-self-signed in line 1",
         ),
-        // Listeners.
+    ]);
+}
+
+#[test]
+fn wrong_listeners_are_refused_with_their_lines_and_the_reasons() {
+    assert_refused([
         (
             "[listener]\nlisten = \"127.0.0.1:1\"",
             "1: listener: it is written as tables: [[listener]]",
@@ -132,11 +157,7 @@ fn each_wrong_setting_is_refused_with_its_line_and_the_reason() {
             "ping-every = \"1m\"\n[[listener]]\nlisten = \"127.0.0.1:1\"\ndead-after = \"1s\"",
             "4: dead-after: whoever is silent would be dropped after 1s",
         ),
-    ] {
-        let told = refusals(text);
-        let [one] = &told[..] else { panic!("{text}: {told:#?}") };
-        assert!(one.starts_with(refusal), "{text}: {one}");
-    }
+    ]);
 }
 
 #[test]
