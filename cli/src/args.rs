@@ -58,11 +58,15 @@ Examples:
 
 const SERVE_ABOUT: &str = "Serve WebSockets: every message goes back
 
-At / there is the WebSocket and, for a browser, a page to try it with. /healthz answers 200 while \
-the server runs and 503 once it is parting. Everything else is 404.
+At / (or --path) there is the WebSocket and, for a browser, a page to try it with. /healthz answers \
+200 while the server runs and 503 once it is parting. Everything else is 404.
 
 SIGINT (Ctrl-C) or SIGTERM closes all connections with 1001, waits for them at most \
---shutdown-timeout and exits with 0. A second one ends at once.";
+--shutdown-timeout and exits with 0. A second one ends at once. SIGHUP has the files of certificates \
+read again.
+
+Each flag is also a key of a file (--config): with a table [[listener]] or [[route]] settings may \
+differ from place to place. --print-config prints such a file.";
 
 const SERVE_EXAMPLES: &str = "\
 Sizes are bytes, or end in KiB, MiB or GiB; durations end in ms, s, m or h.
@@ -72,7 +76,10 @@ Examples:
   corewire serve --max-message 1MiB --max-connections-per-address 100
   corewire serve --origin https://example.com --origin https://www.example.com
   corewire serve --ping-every 10s --dead-after 25s --log debug
-  corewire serve --compression shared";
+  corewire serve --compression shared --path '/rooms/{room}'
+  corewire serve --listen unix:/run/corewire.sock --unix-mode 660
+  corewire serve --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+  corewire serve --config corewire.toml --print-config";
 
 const CONNECT_ABOUT: &str = "Connect to a server: lines go out as messages, messages are printed
 

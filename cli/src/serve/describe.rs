@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use corewire::{
-    Config, Delivery, Heartbeat, ListenOptions, ListenerSettings, Origins, Server, ServerBuilder,
+    Config, Delivery, Heartbeat, ListenOptions, ListenerSettings, Origins, Route, Server,
+    ServerBuilder, TrustedProxies,
 };
 
 use super::places::Place;
@@ -48,9 +49,19 @@ fn describe_listener(
     options.sockets.receive_buffer_bytes = args.rcvbuf.map(|bytes| bytes as usize);
     options.sockets.send_buffer_bytes = args.sndbuf.map(|bytes| bytes as usize);
     settings.handshake.timeout = args.handshake_timeout;
-    settings.origins = origins(&args.route.origin);
     settings.tls = listener.tls.clone();
-    describe_route(&args.route, settings.config_mut());
+    let proxies = args.proxy_protocol.iter().flat_map(TrustedProxies::networks);
+    settings.proxy_protocol = (!args.proxy_protocol.is_empty()).then(|| proxies.collect());
+    for (pattern, args) in listener.routes.iter() {
+        let mut route = Route::new(settings);
+        route.origins = origins(&args.origin);
+        describe_route(args, route.config_mut());
+        settings.routes.add(pattern, route).expect("the patterns stand in such a table already");
+    }
+    for pattern in ["/", "/healthz", "/{*rest}"] {
+        // What is taken leads to a WebSocket, and the handler is asked about it all the same.
+        let _ = settings.routes.add(pattern, Route::new(settings));
+    }
 }
 
 /// What each WebSocket is held to.

@@ -54,13 +54,18 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     let places = places::places(settings)?;
     let builder = describe::server(args, &places)?;
     let is_draining = Arc::new(AtomicBool::new(false));
+    let echo = {
+        let is_draining = is_draining.clone();
+        let listeners: Arc<[_]> = places.iter().map(|place| place.listener.clone()).collect();
+        move || Echo::new(is_draining.clone(), listeners.clone())
+    };
     let signals = process::catch_signals(&settings.secured)?;
     let server = match test_read_bytes()? {
-        None => build(builder, &is_draining),
+        None => build(builder, &echo),
         Some(bytes_max) => {
             let torn =
                 move |_: &LoopLimits| MioNet::new(bytes_max).map(|net| Torn::new(net, bytes_max));
-            build(builder.network(torn), &is_draining)
+            build(builder.network(torn), &echo)
         }
     }?;
     for (place, endpoint) in places.iter().zip(server.local_endpoints()) {
@@ -81,10 +86,10 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
 
 fn build<N: Net + Send + 'static>(
     builder: ServerBuilder<N>,
-    is_draining: &Arc<AtomicBool>,
+    echo: &(impl Fn() -> Echo + Clone + Send + Sync + 'static),
 ) -> Result<Server, Failure> {
-    let is_draining = is_draining.clone();
-    builder.build(move |_| Echo::new(is_draining.clone())).map_err(failure)
+    let echo = echo.clone();
+    builder.build(move |_| echo()).map_err(failure)
 }
 
 fn test_read_bytes() -> Result<Option<usize>, Failure> {

@@ -63,9 +63,11 @@ impl Place {
             Some(_) => ("wss", "https"),
             None => ("ws", "http"),
         };
+        let path = self.listener.routes.iter().next().map_or("/", |(pattern, _)| pattern);
         match endpoint.socket_addr().map(reachable) {
             Some(host) => format!(
-                "listening on {endpoint}: WebSocket at {ws}://{host}/, page at {http}://{host}/"
+                "listening on {endpoint}: WebSocket at {ws}://{host}{path}, page at \
+                 {http}://{host}{path}"
             ),
             None => format!("listening on {endpoint}: {ws}"),
         }

@@ -2,16 +2,16 @@
 
 use super::flags::{ListenerArgs, RouteArgs};
 
-/// Which settings contradict each other, the one to blame first, and why.
+/// Which settings contradict each other, and why. Where one line says both the first one is named.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Contradiction {
     pub keys: &'static [&'static str],
     pub reason: String,
 }
 
-/// Everything that is wrong between the settings of a listener.
+/// Everything that is wrong between the settings of a listener, but for those of its routes.
 pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
-    let mut found = route(&args.route);
+    let mut found = Vec::new();
     if args.listen.is_empty() {
         found.push(contradiction(&["listen"], "there is nowhere to listen"));
     }
@@ -29,6 +29,11 @@ pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
 /// Certificates that cannot be used.
 pub fn bad_certificates(reason: &str) -> Contradiction {
     contradiction(&["tls-cert", "tls-key", "tls-self-signed"], reason)
+}
+
+/// A path that is there already, or one too many.
+pub fn bad_path(reason: &str) -> Contradiction {
+    contradiction(&["path"], reason)
 }
 
 /// Two listeners would want the same sockets.
@@ -51,7 +56,7 @@ pub fn route(args: &RouteArgs) -> Vec<Contradiction> {
     }
     if low > high {
         let keys = &["low-water", "high-water", "max-backpressure"];
-        let reason = format!("{low} bytes are more than the {high} of high-water");
+        let reason = format!("low-water is {low} bytes, more than the {high} of high-water");
         found.push(contradiction(keys, &reason));
     }
     if let Some((ping_every, dead_after)) = args.ping_every.zip(args.dead_after)

@@ -38,7 +38,7 @@ pub fn read(text: &str) -> Result<File, Vec<Mistake>> {
         [] => reader.file(document.get_ref()),
         _ => File::default(),
     };
-    reader.mistakes.sort_by_key(|mistake| mistake.source.line());
+    reader.mistakes.sort_by_key(|mistake| mistake.source);
     if reader.mistakes.is_empty() { Ok(file) } else { Err(reader.mistakes) }
 }
 
@@ -148,9 +148,10 @@ impl Reader<'_> {
         let is_on = |entry: &&Entry| !entry.values.is_empty();
         for (name, entry) in layer.0.iter().filter(|(_, entry)| is_on(entry)) {
             for rival in rivals(command, name) {
-                let other = layer.0.get(&rival).filter(is_on).map(|other| other.source.line());
+                let Some(other) = layer.0.get(&rival).filter(is_on) else { continue };
                 // Each pair is met twice; the later line is the one to name.
-                if let Some(line) = other.filter(|line| *line < entry.source.line()) {
+                if (other.source, &rival) < (entry.source, name) {
+                    let line = other.source.line();
                     let reason = format!("it cannot stand beside {rival} in line {line}");
                     self.mistakes.push(Mistake { source: entry.source, key: name.clone(), reason });
                 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use corewire::{Compression, ConnectionLimits, IpStack};
+use corewire::{Compression, ConnectionLimits, IpStack, TrustedProxies};
 use tracing::Level;
 
 use super::layer::Layer;
@@ -82,6 +82,11 @@ pub struct ListenerArgs {
     /// Connections that may wait to be accepted; the kernel has a bound of its own
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Listening")]
     pub backlog: u32,
+    /// Proxies whose connections begin with a header of the PROXY protocol, which tells the client's
+    /// address (repeatable): networks such as 10.0.0.0/8, addresses, `unix`
+    #[arg(long, value_name = "NETWORKS", value_parser = values::networks)]
+    #[arg(help_heading = "Listening")]
+    pub proxy_protocol: Vec<TrustedProxies>,
     /// How long a client may take for its request
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::period)]
     #[arg(help_heading = "Listening")]
@@ -116,6 +121,11 @@ pub struct ListenerArgs {
 /// Settings in which routes may differ: what a WebSocket is held to.
 #[derive(Args, Debug)]
 pub struct RouteArgs {
+    /// Where the WebSocket is, and the page to try it with (repeatable): a path, in which {name}
+    /// stands for a segment and a last {*rest} for all that is left
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = values::path)]
+    #[arg(help_heading = "Listening")]
+    pub path: Vec<String>,
     /// Who may connect from a web page: `same` origin, `any`, or the URL of an origin (repeatable)
     #[arg(long, value_name = "same|any|URL", default_value = "same", value_parser = values::origin)]
     #[arg(help_heading = "Listening")]

@@ -7,13 +7,13 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use super::flags::{ServeArgs, command, key};
 
-/// Who said it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who said it, the last word last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Default,
-    Flag,
     /// A line of the file.
     Line(usize),
+    Flag,
 }
 
 impl Source {
@@ -145,14 +145,14 @@ pub fn rivals(command: &Command, key: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// A value that a setting takes. What has no default is a time, a size or a number.
+    /// A value that a setting takes. What has no default is a time, a number or a network.
     fn some_value(command: &Command, arg: &Arg) -> String {
         let default = arg.get_default_values().iter().filter_map(|value| value.to_str());
         let takes = |value: &&str| {
             let line = ["corewire".to_owned(), written(arg, value)];
             command.clone().try_get_matches_from(line).is_ok()
         };
-        let value = default.chain(["1s", "1"]).find(takes).expect("a value that it takes");
+        let value = default.chain(["1s", "1", "unix"]).find(takes).expect("a value that it takes");
         value.to_owned()
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use certificates::Certificates;
 use check::Contradiction;
-use corewire::Tls;
+use corewire::{Routes, Tls};
 use file::File;
 use layer::{InForce, Layer, Source};
 use mistake::Mistake;
@@ -44,6 +44,7 @@ pub struct Settings {
 pub struct Listener {
     pub args: ListenerArgs,
     pub tls: Option<Tls>,
+    pub routes: Routes<Arc<RouteArgs>>,
 }
 
 /// What the defaults, the file and the flags come to.
@@ -76,13 +77,15 @@ struct Layers<'a> {
 impl<'a> Layers<'a> {
     fn new(flags: &'a Layer, mut file: File) -> Self {
         let mut defaults = Layer::of_defaults();
-        // Who says by a flag where to listen does not want to listen elsewhere too.
-        if flags.0.contains_key("listen") {
-            file.listeners.clear();
-        }
-        // Who lists listeners wants those alone.
-        if !file.listeners.is_empty() {
-            defaults.0.entry("listen".to_owned()).and_modify(|entry| entry.values.clear());
+        for (key, tables) in [("listen", &mut file.listeners), ("path", &mut file.routes)] {
+            // Who says by a flag where to listen does not want to listen elsewhere too.
+            if flags.0.contains_key(key) {
+                tables.clear();
+            }
+            // Who lists listeners wants those alone.
+            if !tables.is_empty() {
+                defaults.0.entry(key.to_owned()).and_modify(|entry| entry.values.clear());
+            }
         }
         Self { defaults, file, flags }
     }
@@ -98,15 +101,15 @@ impl<'a> Layers<'a> {
         let general = in_force.typed();
         let mut settling = Settling::default();
         let own: Vec<_> = self.file.listeners.iter().map(|layer| self.upon(&[layer])).collect();
-        let in_general = InForce::new::<ListenerArgs>(&self.upon(&[]));
-        let is_in_use = in_general.get("listen").is_some_and(|entry| !entry.values.is_empty());
+        let is_in_use = in_force.get("listen").is_some_and(|entry| !entry.values.is_empty());
         if is_in_use || own.is_empty() {
-            settling.listener(&in_general);
+            settling.listener(&self.upon(&[]), &self.file.routes);
         }
         for layers in own {
-            settling.listener(&InForce::new::<ListenerArgs>(&layers));
+            settling.listener(&layers, &self.file.routes);
         }
-        let Settling { listeners, secured, mistakes, .. } = settling;
+        let Settling { listeners, secured, mut mistakes } = settling;
+        mistakes.sort_by_key(|mistake| mistake.source);
         (Settings { general, listeners, secured, document }, mistakes)
     }
 }
@@ -120,7 +123,9 @@ struct Settling {
 }
 
 impl Settling {
-    fn listener(&mut self, in_force: &InForce<'_>) {
+    /// A listener of which `layers` speak, the nearest first, and its routes.
+    fn listener(&mut self, layers: &[&Layer], tables: &[Layer]) {
+        let in_force = InForce::new::<ListenerArgs>(layers);
         let args: ListenerArgs = in_force.typed();
         let mut contradictions = check::listener(&args);
         let mut others = self.listeners.iter().flat_map(|other| &other.args.listen);
@@ -137,10 +142,43 @@ impl Settling {
                 Err(reason) => contradictions.push(check::bad_certificates(&reason)),
             }
         }
-        for Contradiction { keys, reason } in contradictions {
-            blame(in_force, keys, reason, &mut self.mistakes);
+        self.blame(&in_force, contradictions);
+        let mut routes = Routes::new();
+        self.route(layers, &mut routes);
+        for table in tables {
+            self.route(&[&[table], layers].concat(), &mut routes);
         }
-        self.listeners.push(Arc::new(Listener { args, tls }));
+        if routes.is_empty() {
+            self.blame(&in_force, vec![check::bad_path("there is no path to serve")]);
+        }
+        self.listeners.push(Arc::new(Listener { args, tls, routes }));
+    }
+
+    /// The paths with the settings of which `layers` speak.
+    fn route(&mut self, layers: &[&Layer], routes: &mut Routes<Arc<RouteArgs>>) {
+        let in_force = InForce::new::<RouteArgs>(layers);
+        let args: Arc<RouteArgs> = Arc::new(in_force.typed());
+        let mut contradictions = check::route(&args);
+        for path in &args.path {
+            if let Err(error) = routes.add(path, args.clone()) {
+                contradictions.push(check::bad_path(&format!("{path}: {error}")));
+            }
+        }
+        self.blame(&in_force, contradictions);
+    }
+
+    /// Each contradiction is a mistake where the last of its keys was said; what several listeners
+    /// or routes have from one line is told once.
+    fn blame(&mut self, in_force: &InForce<'_>, contradictions: Vec<Contradiction>) {
+        for Contradiction { keys, reason } in contradictions {
+            let source = |key: &str| in_force.get(key).map_or(Source::Default, |it| it.source);
+            let blamed = keys.iter().rev().max_by_key(|key| source(key));
+            let key = blamed.expect("every contradiction has a key");
+            let mistake = Mistake { source: source(key), key: (*key).to_owned(), reason };
+            if !self.mistakes.contains(&mistake) {
+                self.mistakes.push(mistake);
+            }
+        }
     }
 
     /// What another listener has as well is read once.
@@ -152,18 +190,5 @@ impl Settling {
         let tls = secured.tls.clone();
         self.secured.push(secured);
         Ok(tls)
-    }
-}
-
-/// Adds a mistake at the first of `keys` that somebody has set; what two listeners have from one
-/// line is said once.
-fn blame(in_force: &InForce<'_>, keys: &[&str], reason: String, mistakes: &mut Vec<Mistake>) {
-    let source = |key: &&str| in_force.get(key).map(|entry| entry.source);
-    let is_set = |key: &&&str| source(key).is_some_and(|source| source != Source::Default);
-    let key = keys.iter().find(is_set).unwrap_or(&keys[0]);
-    let source = source(key).unwrap_or(Source::Default);
-    let mistake = Mistake { source, key: (*key).to_owned(), reason };
-    if !mistakes.contains(&mistake) {
-        mistakes.push(mistake);
     }
 }

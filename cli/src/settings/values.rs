@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use corewire::{Compression, CompressionMode, IpStack, Origins, UnixEndpoint};
+use corewire::{
+    Compression, CompressionMode, IpStack, Origins, Routes, TrustedProxies, UnixEndpoint,
+};
 
 /// Where to listen, before names are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,15 @@ pub fn mode(text: &str) -> Result<Mode, String> {
         (1..=4).contains(&text.len()) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
     mode.map(Mode).ok_or_else(|| "permissions are three octal digits, such as 660".into())
+}
+
+pub fn networks(text: &str) -> Result<TrustedProxies, String> {
+    text.parse().map_err(|error| format!("{text}: {error}"))
+}
+
+pub fn path(text: &str) -> Result<String, String> {
+    let pattern = Routes::new().add(text, ()).map_err(|error| error.to_string());
+    pattern.map(|()| text.to_owned())
 }
 
 pub fn origin(text: &str) -> Result<String, String> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 
-use crate::client::{BINARY, Client, PING, TEXT};
+use crate::client::{BINARY, Client, PING, TEXT, upgrade_head};
 use crate::process::{Server, corewire, run, serve_as};
 use crate::scrap::Scrap;
 
@@ -75,6 +75,29 @@ fn unix_sockets_of_both_kinds_are_served_and_the_file_goes_with_the_server() {
     let (status, log) = server.wait();
     assert!(status.success(), "{log}");
     assert!(!path.0.exists());
+}
+
+#[test]
+fn trusted_proxies_tell_whose_connection_they_pass_on_and_nobody_else_may() {
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 127.0.0.1 5555 80\r\n";
+    let file = Scrap::new(
+        "log = \"debug\"\n[[listener]]\nlisten = \"127.0.0.1:0\"\n\
+         proxy-protocol = [\"unix, 192.0.2.0/24\", \"127.0.0.1\"]\n\
+         [[listener]]\nlisten = \"127.0.0.1:0\"\nproxy-protocol = \"127.0.0.2\"\n",
+    );
+    let mut server = serve_as(&mut corewire(&["serve", "--config", file.name()]));
+    let (trusting, other) = (server.port, server.next_port());
+    let mut client = Client::dial(trusting);
+    client.write(HEADER);
+    assert_eq!(client.upgrade("/", "").status, 101);
+    client.echo(TEXT, b"by a proxy");
+    server.wait_for("192.0.2.7:5555 GET /");
+    let mut client = Client::dial(trusting);
+    client.write(upgrade_head("/", "").as_bytes());
+    assert!(client.read_to_end().is_empty(), "a header was due");
+    let mut client = Client::dial(other);
+    client.write(HEADER);
+    assert_eq!(client.answer().status, 400);
 }
 
 #[test]

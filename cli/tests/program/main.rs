@@ -21,6 +21,8 @@ mod listeners;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod scrap;
 #[cfg(test)]
 mod settings;

@@ -71,9 +71,9 @@ impl Server {
 
     /// The port of the next address that the server tells of.
     pub fn next_port(&mut self) -> u16 {
-        let line = self.wait_for("listening on 127.0.0.1:");
-        let (_, rest) = line.split_once("127.0.0.1:").unwrap();
-        rest.split(':').next().unwrap().parse().unwrap()
+        let line = self.wait_for(": WebSocket at ");
+        let (address, _) = line.split_once(": WebSocket at ").unwrap();
+        address.rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// Waits until the server says a line with `text`; gives that line.

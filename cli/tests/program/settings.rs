@@ -93,6 +93,8 @@ fn what_cannot_be_is_refused_with_its_line_and_the_reason() {
         ("listen = []", "1: listen: there is nowhere to listen"),
         ("origin = \"example.com\"", "1: origin: it is same, any or a URL"),
         ("listen = \"unix:\"", "1: listen: a Unix socket is unix:PATH or unix:@NAME"),
+        ("proxy-protocol = \"10.0.0.1/8\"", "1: proxy-protocol: 10.0.0.1/8: the network's address"),
+        ("proxy-protocol = [\"unix\", \"x\"]", "1: proxy-protocol: x: not an address"),
         ("ip-stack = \"both\"", "1: ip-stack: it is system, dual or v6-only"),
         ("unix-mode = 0o660", "1: unix-mode: it takes text, in quotes"),
         ("unix-mode = 999", "1: unix-mode: permissions are three octal digits"),
@@ -112,9 +114,12 @@ fn what_contradicts_something_else_is_refused_with_its_line_and_the_reason() {
             "no-heartbeat = true\n[time]\ndead-after = \"1m\"",
             "3: dead-after: it cannot stand beside no-heartbeat in line 1",
         ),
-        ("low-water = 5000\nhigh-water = 4000", "1: low-water: 5000 bytes are more than the 4000"),
+        (
+            "low-water = 5000\nhigh-water = 4000",
+            "2: high-water: low-water is 5000 bytes, more than the 4000",
+        ),
         ("\nhigh-water = \"2MiB\"", "2: high-water: reading would pause at 2097152"),
-        ("high-water = 8\nmax-backpressure = 4", "1: high-water: reading would pause at 8"),
+        ("high-water = 8\nmax-backpressure = 4", "2: max-backpressure: reading would pause at 8"),
         ("ping-every = \"2m\"", "1: ping-every: whoever is silent would be dropped after 90s"),
         ("dead-after = \"30s\"", "1: dead-after: whoever is silent would be dropped after 30s"),
         ("backlog = 1\n[listening]\nbacklog = 2", "3: backlog: it is set in line 1 too"),
@@ -134,6 +139,24 @@ fn what_contradicts_something_else_is_refused_with_its_line_and_the_reason() {
         (
             "tls-self-signed = true\ntls-cert = \"a\"",
             "2: tls-cert: it cannot stand beside tls-self-signed in line 1",
+        ),
+    ]);
+}
+
+#[test]
+fn wrong_paths_are_refused_with_their_lines_and_the_reasons() {
+    assert_refused([
+        ("path = []", "1: path: there is no path to serve"),
+        ("path = \"chat\"", "1: path: the pattern does not begin with a slash"),
+        ("path = \"/{a}/{a}\"", "1: path: two parameters have the same name"),
+        ("path = [\"/{a}\", \"/{b}\"]", "1: path: /{b}: there is a pattern that matches the same"),
+        ("path = \"/a\"\n[[route]]\npath = \"/%61\"", "3: path: /%61: there is a pattern"),
+        ("[route]\npath = \"/\"", "1: route: it is written as tables: [[route]]"),
+        ("[[route]]\nmax-message = 5", "1: [[route]] has to say \"path\""),
+        ("[[route]]\npath = \"/\"\nbacklog = 5", "3: backlog: it is the same for every route"),
+        (
+            "dead-after = \"5s\"\nping-every = \"1s\"\n[[route]]\npath = \"/\"\nping-every = \"6s\"",
+            "5: ping-every: whoever is silent would be dropped after 5s",
         ),
     ]);
 }
@@ -201,7 +224,7 @@ fn flags_contradict_each_other_as_keys_do() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(stderr.lines().count(), 1);
-    assert!(stderr.starts_with("corewire: --low-water: 2048 bytes"), "{stderr}");
+    assert!(stderr.starts_with("corewire: --low-water: low-water is 2048 bytes"), "{stderr}");
 }
 
 /// The settings that `serve --help` tells of.
@@ -322,5 +345,7 @@ fn example_file_is_what_is_printed_and_its_examples_are_good() {
     let all_on: Vec<_> = examples.lines().map(switched_on).collect();
     let all_on = Scrap::new(&format!("{document}{}", all_on.join("\n")));
     let printed = printed(&["--config", all_on.name()]);
-    assert!(printed.matches("\n[[listener]]\n").count() >= 2, "{printed}");
+    for table in ["\n[[listener]]\n", "\n[[route]]\n"] {
+        assert!(printed.matches(table).count() >= 2, "{printed}");
+    }
 }
