@@ -64,8 +64,13 @@ impl ServerCertVerifier for Keeper {
     }
 }
 
-/// An echo over TLS by this name; gives the certificate that was shown.
-fn echo(port: u16, name: &str) -> (Client<Secured>, Vec<u8>) {
+/// The certificate that this name is shown.
+fn shown(port: u16, name: &str) -> Vec<u8> {
+    open(port, name).1
+}
+
+/// A WebSocket over TLS to this name, and the certificate that was shown.
+fn open(port: u16, name: &str) -> (Client<Secured>, Vec<u8>) {
     let provider = ring::default_provider();
     let keeper = Arc::new(Keeper { provider: provider.clone(), shown: Mutex::default() });
     let config = ClientConfig::builder_with_provider(provider.into())
@@ -80,7 +85,7 @@ fn echo(port: u16, name: &str) -> (Client<Secured>, Vec<u8>) {
     stream.set_read_timeout(Some(crate::process::PATIENCE)).unwrap();
     let mut client = Client::through(StreamOwned::new(connection, stream));
     assert_eq!(client.upgrade("/", "").status, 101);
-    client.echo(TEXT, b"unheard by others");
+    client.echo(TEXT, b"unheard");
     let shown = keeper.shown.lock().unwrap().clone();
     (client, shown)
 }
@@ -112,26 +117,26 @@ fn serve_pairs(pairs: &[&Pair]) -> Server {
 fn each_name_is_shown_its_certificate_and_others_the_first() {
     let (one, other) = (pair("one.example"), pair("other.example"));
     let server = serve_pairs(&[&one, &other]);
-    assert!(echo(server.port, "one.example").1 == one.der);
-    assert!(echo(server.port, "other.example").1 == other.der);
-    assert!(echo(server.port, "third.example").1 == one.der);
+    assert!(shown(server.port, "one.example") == one.der);
+    assert!(shown(server.port, "other.example") == other.der);
+    assert!(shown(server.port, "third.example") == one.der);
 }
 
 #[test]
 fn hang_up_reads_certificates_again_and_bad_ones_change_nothing() {
     let (old, new) = (pair("a.example"), pair("a.example"));
     let mut server = serve_pairs(&[&old]);
-    let (mut standing, shown) = echo(server.port, "a.example");
-    assert!(shown == old.der);
+    let (mut standing, first) = open(server.port, "a.example");
+    assert!(first == old.der);
     fs::copy(&new.chain.0, &old.chain.0).unwrap();
     // The key of before does not fit.
     server.signal(Signal::HUP);
     server.wait_for("certificates stay as they were: ");
-    assert!(echo(server.port, "a.example").1 == old.der);
+    assert!(shown(server.port, "a.example") == old.der);
     fs::copy(&new.key.0, &old.key.0).unwrap();
     server.signal(Signal::HUP);
     server.wait_for("certificates are read again: ");
-    assert!(echo(server.port, "a.example").1 == new.der);
+    assert!(shown(server.port, "a.example") == new.der);
     standing.echo(TEXT, b"untouched");
 }
 
@@ -140,7 +145,7 @@ fn certificate_of_our_own_is_announced_with_its_fingerprint() {
     let mut server = serve(&["--tls-self-signed", "--threads", "2"]);
     let line = server.wait_for("browsers will warn");
     let (_, fingerprint) = line.split_once("SHA-256 ").unwrap();
-    let (_, shown) = echo(server.port, "localhost");
+    let shown = shown(server.port, "localhost");
     let digest = ::ring::digest::digest(&::ring::digest::SHA256, &shown);
     let digest: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
     assert_eq!(fingerprint, digest.join(":"));
@@ -154,13 +159,18 @@ fn hang_up_ends_a_server_that_has_nothing_to_read_again() {
 }
 
 #[test]
-fn listeners_with_and_without_tls_stand_side_by_side() {
+fn listeners_with_and_without_tls_stand_side_by_side_and_share_their_certificate() {
     let file = Scrap::new(
         "[[listener]]\nlisten = \"127.0.0.1:0\"\n\
-         [[listener]]\nlisten = \"127.0.0.1:0\"\ntls-self-signed = true\n",
+         [[listener]]\nlisten = \"127.0.0.1:0\"\ntls-self-signed = true\n\
+         [[listener]]\nlisten = \"127.0.0.1:0\"\ntls-self-signed = true\nmax-message = 7",
     );
     let mut server = serve_as(&mut corewire(&["serve", "--config", file.name()]));
-    Client::open(server.port).echo(TEXT, b"heard by others");
-    let port = server.next_port();
-    echo(port, "localhost");
+    let ports = [server.next_port(), server.next_port()];
+    Client::open(server.port).echo(TEXT, b"heard");
+    let shown = ports.map(|port| shown(port, "localhost"));
+    assert!(!shown[0].is_empty() && shown[0] == shown[1]);
+    server.signal(Signal::TERM);
+    let (_, log) = server.wait();
+    assert_eq!(log.matches("browsers will warn").count(), 1, "{log}");
 }
