@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
 
 use crate::client::{BINARY, Client, PING, TEXT, upgrade_head};
@@ -107,13 +107,16 @@ fn sockets_of_systemd_are_taken_over() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = tcp.local_addr().unwrap().port();
     let unix = UnixListener::bind(&path.0).unwrap();
-    // Descriptors that follow each other, which the child inherits.
-    let first = (200..).find(|fd| !fs::exists(format!("/proc/self/fd/{fd}")).unwrap()).unwrap();
-    let inherited = [
-        rustix::io::fcntl_dupfd_cloexec(&tcp, first).unwrap(),
-        rustix::io::fcntl_dupfd_cloexec(&unix, first + 1).unwrap(),
-    ];
-    assert_eq!(inherited.each_ref().map(AsRawFd::as_raw_fd), [first, first + 1]);
+    // Descriptors that follow each other, which the child inherits. Other tests open some meanwhile.
+    let pair = |first| {
+        let sockets = [
+            fcntl_dupfd_cloexec(&tcp, first).unwrap(),
+            fcntl_dupfd_cloexec(&unix, first + 1).unwrap(),
+        ];
+        (sockets.each_ref().map(AsRawFd::as_raw_fd) == [first, first + 1]).then_some(sockets)
+    };
+    let inherited = (900..).step_by(2).find_map(pair).unwrap();
+    let first = inherited[0].as_raw_fd();
     for socket in &inherited {
         fcntl_setfd(socket, FdFlags::empty()).unwrap();
     }
