@@ -8,6 +8,7 @@ mod connect;
 mod log;
 mod opening;
 mod serve;
+mod settings;
 mod units;
 
 use std::process::ExitCode;

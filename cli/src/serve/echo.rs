@@ -9,10 +9,14 @@ use corewire::{
 };
 use tracing::debug;
 
+use crate::settings::Listener;
+
 /// Sends every message back; answers plain HTTP with the page.
 pub struct Echo {
     /// Shared by all loops: whether the server is parting.
     is_draining: Arc<AtomicBool>,
+    /// In the order in which they were added.
+    listeners: Arc<[Arc<Listener>]>,
 }
 
 const PAGE: &str = include_str!("../page.html");
@@ -20,23 +24,29 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
 impl Echo {
-    pub fn new(is_draining: Arc<AtomicBool>) -> Self {
-        Self { is_draining }
+    pub fn new(is_draining: Arc<AtomicBool>, listeners: Arc<[Arc<Listener>]>) -> Self {
+        Self { is_draining, listeners }
     }
 
-    fn respond(&self, request: &Request<'_>) -> Response {
+    /// Whether the WebSocket is at this path, and with it the page.
+    fn is_at(&self, arrival: &Arrival<'_>) -> bool {
+        let mut routes = self.listeners[arrival.listener].routes.iter();
+        routes.any(|(pattern, _)| Some(pattern) == arrival.route)
+    }
+
+    fn respond(&self, request: &Request<'_>, arrival: &Arrival<'_>) -> Response {
         if !matches!(request.method(), "GET" | "HEAD") {
             return answer(405, PLAIN, "only GET and HEAD are answered here\n")
                 .header("Allow", "GET, HEAD")
                 .expect("a legal header");
         }
         match request.path() {
-            "/" => page(),
             "/healthz" if self.is_draining.load(Ordering::Relaxed) => {
                 answer(503, PLAIN, "draining\n")
             }
             "/healthz" => answer(200, PLAIN, "ok\n"),
-            _ => answer(404, PLAIN, "there is nothing at this path; the page is at /\n"),
+            _ if self.is_at(arrival) => page(),
+            _ => answer(404, PLAIN, "there is nothing at this path\n"),
         }
     }
 }
@@ -60,13 +70,10 @@ impl Handler for Echo {
 
     fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
         debug!("{} {} {}", arrival.peer, request.method(), request.target());
-        match (request.is_upgrade(), request.path()) {
-            (true, "/") => Verdict::Accept { accept: Accept::new(), data: () },
-            (true, _) => {
-                let body = "there is no WebSocket at this path; it is at /\n";
-                Verdict::Reject(answer(404, PLAIN, body))
-            }
-            (false, _) => Verdict::Respond(self.respond(request)),
+        match request.is_upgrade() {
+            true if self.is_at(arrival) => Verdict::Accept { accept: Accept::new(), data: () },
+            true => Verdict::Reject(answer(404, PLAIN, "there is no WebSocket at this path\n")),
+            false => Verdict::Respond(self.respond(request, arrival)),
         }
     }
 

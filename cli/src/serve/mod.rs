@@ -1,22 +1,23 @@
 //! `corewire serve`: the echo server.
 
+mod describe;
 mod echo;
+mod places;
 mod process;
 mod torn;
 
-use std::net::SocketAddr;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use corewire::metrics::Counters;
-use corewire::{
-    Delivery, Heartbeat, LoopLimits, MioNet, Net, Origins, Server, ServerBuilder, ServerError,
-};
+use corewire::{LoopLimits, MioNet, Net, Server, ServerBuilder, ServerError};
 use tracing::{Level, info, warn};
 
-use crate::args::{Failure, ServeArgs};
+use crate::args::Failure;
+use crate::settings::{self, ServeCommand, Settings};
 use crate::units::display_bytes;
 use echo::Echo;
 use torn::Torn;
@@ -27,28 +28,56 @@ pub use process::raise_descriptor_limit;
 const TEST_READ_BYTES: &str = "COREWIRE_TEST_READ_BYTES";
 
 /// Serves until a signal ends it.
-pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
-    crate::log::start(if args.quiet { Level::ERROR } else { args.log });
+pub fn run(command: &ServeCommand) -> Result<ExitCode, Failure> {
+    let settings = match settings::load(command) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            mistakes.iter().for_each(crate::log::say);
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if command.print_config {
+        // A reader that has gone away does not want the rest.
+        let _ = std::io::stdout().write_all(settings.document.as_bytes());
+        return Ok(ExitCode::SUCCESS);
+    }
+    serve(&settings)
+}
+
+fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
+    let args = &settings.general;
+    // With --quiet there is none.
+    crate::log::start(args.log.unwrap_or(Level::ERROR));
     if let Err(error) = process::raise_descriptor_limit() {
         warn!("the limit of open files stays as it is: {error}");
     }
-    let builder = describe(args)?;
+    let places = places::places(settings)?;
+    let builder = describe::server(args, &places)?;
     let is_draining = Arc::new(AtomicBool::new(false));
-    let signals = process::catch_signals()?;
+    let echo = {
+        let is_draining = is_draining.clone();
+        let listeners: Arc<[_]> = places.iter().map(|place| place.listener.clone()).collect();
+        move || Echo::new(is_draining.clone(), listeners.clone())
+    };
+    let signals = process::catch_signals(&settings.secured)?;
     let server = match test_read_bytes()? {
-        None => build(builder, &is_draining),
+        None => build(builder, &echo),
         Some(bytes_max) => {
             let torn =
                 move |_: &LoopLimits| MioNet::new(bytes_max).map(|net| Torn::new(net, bytes_max));
-            build(builder.network(torn), &is_draining)
+            build(builder.network(torn), &echo)
         }
     }?;
-    for address in server.local_addresses() {
-        let host = reachable(*address);
-        info!("listening on {address}: WebSocket at ws://{host}/, page at http://{host}/");
+    for (place, endpoint) in places.iter().zip(server.local_endpoints()) {
+        info!("{}", place.tell(endpoint));
     }
-    info!("threads: {}; largest message: {}", threads(args), display_bytes(args.max_message));
-    process::shut_down_on(signals, server.handle(), is_draining, args.shutdown_timeout);
+    let max_message = display_bytes(args.listener.route.max_message);
+    info!("threads: {}; largest message: {max_message}", describe::threads(args));
+    for fingerprint in settings.secured.iter().filter_map(|it| it.fingerprint.as_ref()) {
+        warn!("the certificate is our own, browsers will warn of it; SHA-256 {fingerprint}");
+    }
+    let (timeout, secured) = (args.shutdown_timeout, settings.secured.clone());
+    process::attend(signals, server.handle(), is_draining, timeout, secured);
     let started = Instant::now();
     let counters = server.run().map_err(failure)?;
     summarise(&counters, started);
@@ -57,68 +86,10 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
 
 fn build<N: Net + Send + 'static>(
     builder: ServerBuilder<N>,
-    is_draining: &Arc<AtomicBool>,
+    echo: &(impl Fn() -> Echo + Clone + Send + Sync + 'static),
 ) -> Result<Server, Failure> {
-    let is_draining = is_draining.clone();
-    builder.build(move |_| Echo::new(is_draining.clone())).map_err(failure)
-}
-
-/// The flags as the library's settings.
-fn describe(args: &ServeArgs) -> Result<ServerBuilder, Failure> {
-    let mut builder = Server::builder();
-    for address in args.listen.iter().flat_map(|addresses| &addresses.0) {
-        builder = builder.listen(*address);
-    }
-    if args.pin {
-        let cores = process::cores()?;
-        builder = builder.on_thread_start(move |shard| process::pin(&cores, shard));
-    }
-    let builder = builder
-        .threads(threads(args))
-        .backlog(args.backlog)
-        .origins(origins(&args.origin)?)
-        .handshake(|handshake| handshake.timeout = args.handshake_timeout)
-        .limits(|limits| {
-            limits.connections_max = args.max_connections;
-            limits.connections_per_address_max = args.max_connections_per_address;
-        })
-        .socket(|socket| {
-            socket.keepalive = args.keepalive;
-            socket.receive_buffer_bytes = args.rcvbuf.map(|bytes| bytes as usize);
-            socket.send_buffer_bytes = args.sndbuf.map(|bytes| bytes as usize);
-        })
-        .config(|config| {
-            let limits = &mut config.limits;
-            limits.message_bytes_max = args.max_message;
-            limits.backpressure_bytes_max = args.max_backpressure as usize;
-            // Reading has to pause before the bound is met, or an echo to a slow reader would fail
-            // where it could wait.
-            limits.high_water_bytes =
-                limits.high_water_bytes.min(limits.backpressure_bytes_max / 4);
-            limits.low_water_bytes = limits.low_water_bytes.min(limits.high_water_bytes / 4);
-            config.close_timeout = args.close_timeout;
-            config.compression = args.compression.clone();
-            let (ping_every, dead_after) = (args.ping_every, args.dead_after);
-            config.heartbeat = (!args.no_heartbeat).then_some(Heartbeat { ping_every, dead_after });
-            if args.echo_streaming {
-                config.delivery = Delivery::Streaming;
-            }
-        });
-    Ok(builder)
-}
-
-fn threads(args: &ServeArgs) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    args.threads.map_or_else(cores, usize::from)
-}
-
-fn origins(wanted: &[String]) -> Result<Origins, Failure> {
-    match wanted {
-        [one] if one == "same" => Ok(Origins::SameOrigin),
-        [one] if one == "any" => Ok(Origins::Any),
-        urls => Origins::allow(urls.iter().map(String::as_str))
-            .map_err(|error| Failure(format!("--origin takes same, any or URLs: {error}"))),
-    }
+    let echo = echo.clone();
+    builder.build(move |_| echo()).map_err(failure)
 }
 
 fn test_read_bytes() -> Result<Option<usize>, Failure> {
@@ -137,17 +108,6 @@ fn failure(error: ServerError) -> Failure {
         }
         error => error.to_string(),
     })
-}
-
-/// An address that leads here from here: nobody can connect to 0.0.0.0.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
-        }
-        address => address,
-    }
 }
 
 fn summarise(counters: &Counters, started: Instant) {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use corewire::{ServerHandle, ShardIndex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::{emulate_default_handler, signal_name};
 use tracing::{error, info};
 
 use crate::args::Failure;
+use crate::settings::Secured;
 
 /// Raises the limit of open files to the hard one: each connection is a descriptor.
 pub fn raise_descriptor_limit() -> io::Result<()> {
@@ -22,35 +23,47 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// From here on signals wait to be taken.
-pub fn catch_signals() -> Result<Signals, Failure> {
-    Signals::new([SIGINT, SIGTERM])
+/// From here on signals wait to be taken. SIGHUP is among them if it has a meaning here; otherwise
+/// it ends the process, as it does when a terminal goes away.
+pub fn catch_signals(secured: &[Secured]) -> Result<Signals, Failure> {
+    let hang_up = secured.iter().any(Secured::is_of_files).then_some(SIGHUP);
+    Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up))
         .map_err(|error| Failure(format!("cannot catch signals: {error}")))
 }
 
-/// Shuts the server down at the first signal, ends the process at the second.
-pub fn shut_down_on(
+/// Shuts the server down at the first signal, ends the process at the second; SIGHUP has the
+/// certificates read again.
+pub fn attend(
     mut signals: Signals,
     server: ServerHandle,
     is_draining: Arc<AtomicBool>,
     timeout: Duration,
+    secured: Vec<Secured>,
 ) {
     thread::spawn(move || {
-        let mut signals = signals.forever();
-        if let Some(signal) = signals.next() {
-            let name = signal_name(signal).unwrap_or("signal");
-            info!("{name}: closing all connections with 1001, for at most {timeout:?}");
-            is_draining.store(true, Ordering::Relaxed);
-            // A mailbox is full for a moment only.
-            while server.shutdown(timeout).is_err() {
-                thread::sleep(Duration::from_millis(1));
+        for signal in &mut signals {
+            if signal == SIGHUP {
+                secured.iter().filter(|it| it.is_of_files()).for_each(reload);
+            } else if is_draining.swap(true, Ordering::Relaxed) {
+                error!("second signal: ending at once");
+                let _ = emulate_default_handler(signal);
+            } else {
+                let name = signal_name(signal).unwrap_or("signal");
+                info!("{name}: closing all connections with 1001, for at most {timeout:?}");
+                // A mailbox is full for a moment only.
+                while server.shutdown(timeout).is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
             }
         }
-        if let Some(signal) = signals.next() {
-            error!("second signal: ending at once");
-            let _ = emulate_default_handler(signal);
-        }
     });
+}
+
+fn reload(secured: &Secured) {
+    match secured.tls.reload() {
+        Ok(()) => info!("SIGHUP: certificates are read again: {secured}"),
+        Err(error) => error!("SIGHUP: certificates stay as they were: {error}"),
+    }
 }
 
 /// The cores that this process may run on.

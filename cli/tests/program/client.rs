@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::process::PATIENCE;
@@ -11,8 +12,8 @@ pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
 }
 
 /// An HTTP answer.
@@ -41,8 +42,14 @@ pub fn upgrade_head(path: &str, headers: &str) -> String {
 impl Client {
     pub fn dial(port: u16) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Client::over(stream)
+    }
+
+    /// A client over this stream; what is asked of it here, a Unix stream can do as well.
+    pub fn over(stream: impl Into<OwnedFd>) -> Client {
+        let stream = TcpStream::from(stream.into());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Client { stream }
     }
 
@@ -52,6 +59,25 @@ impl Client {
         let answer = client.upgrade("/", "");
         assert_eq!(answer.status, 101, "{answer:?}");
         client
+    }
+
+    /// Whether nothing comes, not even an end, for so long.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let is_silent = self.read(1).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_silent
+    }
+
+    pub fn try_clone(&self) -> Client {
+        Client { stream: self.stream.try_clone().unwrap() }
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// A client over a stream that is secured.
+    pub fn through(stream: S) -> Self {
+        Client { stream }
     }
 
     pub fn upgrade(&mut self, path: &str, headers: &str) -> Answer {
@@ -153,18 +179,6 @@ impl Client {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes).unwrap();
         bytes
-    }
-
-    /// Whether nothing comes, not even an end, for so long.
-    pub fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.stream.set_read_timeout(Some(time)).unwrap();
-        let is_silent = self.read(1).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        is_silent
-    }
-
-    pub fn try_clone(&self) -> Client {
-        Client { stream: self.stream.try_clone().unwrap() }
     }
 
     fn read(&mut self, bytes: usize) -> io::Result<Vec<u8>> {

@@ -16,9 +16,19 @@ mod http;
 mod leaks;
 #[cfg(test)]
 mod limits;
+#[cfg(all(test, target_os = "linux"))]
+mod listeners;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod scrap;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod usage;

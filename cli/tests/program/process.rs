@@ -60,15 +60,20 @@ pub fn serve_as(command: &mut Command) -> Server {
         stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
     });
     let mut server = Server { child, lines, log: String::new(), port: 0 };
-    let line = server.wait_for("ws://");
-    let (_, address) = line.split_once("ws://").unwrap();
-    server.port = address.split(['/', ':']).nth(1).unwrap().parse().unwrap();
+    server.port = server.next_port();
     server
 }
 
 impl Server {
     pub fn url(&self) -> String {
         format!("ws://127.0.0.1:{}/", self.port)
+    }
+
+    /// The port of the next address that the server tells of.
+    pub fn next_port(&mut self) -> u16 {
+        let line = self.wait_for(": WebSocket at ");
+        let (address, _) = line.split_once(": WebSocket at ").unwrap();
+        address.rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// Waits until the server says a line with `text`; gives that line.

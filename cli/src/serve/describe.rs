@@ -1,0 +1,88 @@
+//! The settings as the library's.
+
+use std::sync::Arc;
+
+use corewire::{
+    Config, Delivery, Heartbeat, ListenOptions, ListenerSettings, Origins, Route, Server,
+    ServerBuilder, TrustedProxies,
+};
+
+use super::places::Place;
+use super::process;
+use crate::args::Failure;
+use crate::settings::{Listener, RouteArgs, ServeArgs};
+
+/// A server that listens at `places`.
+pub fn server(args: &ServeArgs, places: &[Place]) -> Result<ServerBuilder, Failure> {
+    let mut builder = Server::builder().threads(threads(args)).limits(|limits| {
+        limits.connections_max = args.max_connections;
+        limits.connections_per_address_max = args.max_connections_per_address;
+    });
+    if args.pin {
+        let cores = process::cores()?;
+        builder = builder.on_thread_start(move |shard| process::pin(&cores, shard));
+    }
+    for Place { endpoint, listener } in places {
+        let listener = Arc::clone(listener);
+        builder = builder.listen_with(endpoint.clone(), move |options, settings| {
+            describe_listener(&listener, options, settings);
+        });
+    }
+    Ok(builder)
+}
+
+pub fn threads(args: &ServeArgs) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.threads.map_or_else(cores, usize::from)
+}
+
+fn describe_listener(
+    listener: &Listener,
+    options: &mut ListenOptions,
+    settings: &mut ListenerSettings,
+) {
+    let args = &listener.args;
+    options.backlog = args.backlog;
+    options.ip_stack = args.ip_stack;
+    options.unix_mode = args.unix_mode.map(|mode| mode.0);
+    options.sockets.keepalive = args.keepalive;
+    options.sockets.receive_buffer_bytes = args.rcvbuf.map(|bytes| bytes as usize);
+    options.sockets.send_buffer_bytes = args.sndbuf.map(|bytes| bytes as usize);
+    settings.handshake.timeout = args.handshake_timeout;
+    settings.tls = listener.tls.clone();
+    let proxies = args.proxy_protocol.iter().flat_map(TrustedProxies::networks);
+    settings.proxy_protocol = (!args.proxy_protocol.is_empty()).then(|| proxies.collect());
+    for (pattern, args) in listener.routes.iter() {
+        let mut route = Route::new(settings);
+        route.origins = origins(&args.origin);
+        describe_route(args, route.config_mut());
+        settings.routes.add(pattern, route).expect("the patterns stand in such a table already");
+    }
+    for pattern in ["/", "/healthz", "/{*rest}"] {
+        // What is taken leads to a WebSocket, and the handler is asked about it all the same.
+        let _ = settings.routes.add(pattern, Route::new(settings));
+    }
+}
+
+/// What each WebSocket is held to.
+fn describe_route(args: &RouteArgs, config: &mut Config) {
+    let limits = &mut config.limits;
+    limits.message_bytes_max = args.max_message;
+    limits.backpressure_bytes_max = args.max_backpressure as usize;
+    limits.high_water_bytes = args.high_water_bytes() as usize;
+    limits.low_water_bytes = args.low_water_bytes() as usize;
+    config.close_timeout = args.close_timeout;
+    config.compression = args.compression();
+    let heartbeat = args.ping_every.zip(args.dead_after);
+    config.heartbeat =
+        heartbeat.map(|(ping_every, dead_after)| Heartbeat { ping_every, dead_after });
+    config.delivery = if args.echo_streaming { Delivery::Streaming } else { Delivery::Whole };
+}
+
+fn origins(wanted: &[String]) -> Origins {
+    match wanted {
+        [one] if one == "same" => Origins::SameOrigin,
+        [one] if one == "any" => Origins::Any,
+        urls => Origins::allow(urls.iter().map(String::as_str)).expect("each was read as one"),
+    }
+}

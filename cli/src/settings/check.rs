@@ -1,0 +1,81 @@
+//! Settings that are fine one by one and cannot be together.
+
+use super::flags::{ListenerArgs, RouteArgs};
+
+/// Which settings contradict each other, and why. Where one line says both the first one is named.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    pub keys: &'static [&'static str],
+    pub reason: String,
+}
+
+/// Everything that is wrong between the settings of a listener, but for those of its routes.
+pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
+    let mut found = Vec::new();
+    if args.listen.is_empty() {
+        found.push(contradiction(&["listen"], "there is nowhere to listen"));
+    }
+    let (certificates, keys) = (args.tls_cert.len(), args.tls_key.len());
+    if certificates != keys {
+        let blamed: &[&str] = if keys == 0 { &["tls-cert"] } else { &["tls-key", "tls-cert"] };
+        let reason = format!(
+            "each certificate has a key: there are {certificates} of tls-cert and {keys} of tls-key"
+        );
+        found.push(contradiction(blamed, &reason));
+    }
+    found
+}
+
+/// Certificates that cannot be used.
+pub fn bad_certificates(reason: &str) -> Contradiction {
+    contradiction(&["tls-cert", "tls-key", "tls-self-signed"], reason)
+}
+
+/// A path that is there already, or one too many.
+pub fn bad_path(reason: &str) -> Contradiction {
+    contradiction(&["path"], reason)
+}
+
+/// Two listeners would want the same sockets.
+pub fn repeated_systemd() -> Contradiction {
+    contradiction(&["listen"], "there is one set of systemd's sockets, and it is listed already")
+}
+
+/// Everything that is wrong between the settings of a route.
+pub fn route(args: &RouteArgs) -> Vec<Contradiction> {
+    let mut found = Vec::new();
+    let (high, low) = (args.high_water_bytes(), args.low_water_bytes());
+    if high > args.max_backpressure {
+        let keys = &["high-water", "max-backpressure"];
+        let reason = format!(
+            "reading would pause at {high} unsent bytes, and the connection fails at {} \
+             (max-backpressure)",
+            args.max_backpressure
+        );
+        found.push(contradiction(keys, &reason));
+    }
+    if low > high {
+        let keys = &["low-water", "high-water", "max-backpressure"];
+        let reason = format!("low-water is {low} bytes, more than the {high} of high-water");
+        found.push(contradiction(keys, &reason));
+    }
+    if let Some((ping_every, dead_after)) = args.ping_every.zip(args.dead_after)
+        && dead_after <= ping_every
+    {
+        let keys = &["dead-after", "ping-every"];
+        let reason = format!(
+            "whoever is silent would be dropped after {dead_after:?}, and is sent a ping only \
+             after {ping_every:?} (ping-every)"
+        );
+        found.push(contradiction(keys, &reason));
+    }
+    if args.origin.len() > 1 && args.origin.iter().any(|one| matches!(&**one, "same" | "any")) {
+        let reason = "same and any stand alone: it takes one of them, or URLs";
+        found.push(contradiction(&["origin"], reason));
+    }
+    found
+}
+
+fn contradiction(keys: &'static [&'static str], reason: &str) -> Contradiction {
+    Contradiction { keys, reason: reason.to_owned() }
+}

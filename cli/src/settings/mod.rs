@@ -1,0 +1,194 @@
+//! The settings of `serve`: defaults, a file, flags, and what they come to.
+//!
+//! There is one description of them, the structures in [`flags`]. Every key of the file is the name
+//! of a flag, and its value is read as the flag's would be, so neither can know what the other does
+//! not. Who says what stays apart in layers until all is known: then a refusal can name its line,
+//! and `--print-config` can tell where each value comes from.
+
+mod certificates;
+mod check;
+mod file;
+mod flags;
+mod layer;
+mod mistake;
+mod print;
+mod values;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use certificates::Certificates;
+use check::Contradiction;
+use corewire::{Routes, Tls};
+use file::File;
+use layer::{InForce, Layer, Source};
+use mistake::Mistake;
+
+pub use certificates::Secured;
+pub use flags::{ListenerArgs, RouteArgs, ServeArgs, ServeCommand};
+pub use values::Listen;
+
+/// What is in force.
+#[derive(Debug)]
+pub struct Settings {
+    pub general: ServeArgs,
+    pub listeners: Vec<Arc<Listener>>,
+    /// All certificates of the listeners.
+    pub secured: Vec<Secured>,
+    /// The same as a file.
+    pub document: String,
+}
+
+/// Addresses that share their settings.
+#[derive(Debug)]
+pub struct Listener {
+    pub args: ListenerArgs,
+    pub tls: Option<Tls>,
+    pub routes: Routes<Arc<RouteArgs>>,
+}
+
+/// What the defaults, the file and the flags come to.
+///
+/// # Errors
+/// A line for each mistake that can be told at once.
+pub fn load(command: &ServeCommand) -> Result<Settings, Vec<String>> {
+    let path = command.config.as_deref().unwrap_or(Path::new(""));
+    let tell = |mistakes: Vec<Mistake>| mistakes.iter().map(|it| it.tell(path)).collect();
+    let file = match &command.config {
+        None => File::default(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| vec![format!("{}: {error}", path.display())])?;
+            file::read(&text).map_err(tell)?
+        }
+    };
+    let layers = Layers::new(&command.flags.0, file);
+    let (settings, mistakes) = layers.settle(path);
+    if mistakes.is_empty() { Ok(settings) } else { Err(tell(mistakes)) }
+}
+
+/// Everything that was said, by whom.
+struct Layers<'a> {
+    defaults: Layer,
+    file: File,
+    flags: &'a Layer,
+}
+
+impl<'a> Layers<'a> {
+    fn new(flags: &'a Layer, mut file: File) -> Self {
+        let mut defaults = Layer::of_defaults();
+        for (key, tables) in [("listen", &mut file.listeners), ("path", &mut file.routes)] {
+            // Who says by a flag where to listen does not want to listen elsewhere too.
+            if flags.0.contains_key(key) {
+                tables.clear();
+            }
+            // Who lists listeners wants those alone.
+            if !tables.is_empty() {
+                defaults.0.entry(key.to_owned()).and_modify(|entry| entry.values.clear());
+            }
+        }
+        Self { defaults, file, flags }
+    }
+
+    /// The general settings, and upon them `near`, the nearest first.
+    fn upon<'b>(&'b self, near: &[&'b Layer]) -> Vec<&'b Layer> {
+        [near, &[self.flags, &self.file.general, &self.defaults]].concat()
+    }
+
+    fn settle(&self, path: &Path) -> (Settings, Vec<Mistake>) {
+        let in_force = InForce::new::<ServeArgs>(&self.upon(&[]));
+        let document = print::document(self, &in_force, path);
+        let general = in_force.typed();
+        let mut settling = Settling::default();
+        let own: Vec<_> = self.file.listeners.iter().map(|layer| self.upon(&[layer])).collect();
+        let is_in_use = in_force.get("listen").is_some_and(|entry| !entry.values.is_empty());
+        if is_in_use || own.is_empty() {
+            settling.listener(&self.upon(&[]), &self.file.routes);
+        }
+        for layers in own {
+            settling.listener(&layers, &self.file.routes);
+        }
+        let Settling { listeners, secured, mut mistakes } = settling;
+        mistakes.sort_by_key(|mistake| mistake.source);
+        (Settings { general, listeners, secured, document }, mistakes)
+    }
+}
+
+/// Listeners on the way from what was said to what holds.
+#[derive(Default)]
+struct Settling {
+    listeners: Vec<Arc<Listener>>,
+    secured: Vec<Secured>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Settling {
+    /// A listener of which `layers` speak, the nearest first, and its routes.
+    fn listener(&mut self, layers: &[&Layer], tables: &[Layer]) {
+        let in_force = InForce::new::<ListenerArgs>(layers);
+        let args: ListenerArgs = in_force.typed();
+        let mut contradictions = check::listener(&args);
+        let mut others = self.listeners.iter().flat_map(|other| &other.args.listen);
+        let wants_systemd = args.listen.contains(&Listen::Systemd);
+        if wants_systemd && others.any(|listen| *listen == Listen::Systemd) {
+            contradictions.push(check::repeated_systemd());
+        }
+        let mut tls = None;
+        if contradictions.is_empty()
+            && let Some(certificates) = Certificates::of(&args)
+        {
+            match self.secured(certificates) {
+                Ok(secured) => tls = Some(secured),
+                Err(reason) => contradictions.push(check::bad_certificates(&reason)),
+            }
+        }
+        self.blame(&in_force, contradictions);
+        let mut routes = Routes::new();
+        self.route(layers, &mut routes);
+        for table in tables {
+            self.route(&[&[table], layers].concat(), &mut routes);
+        }
+        if routes.is_empty() {
+            self.blame(&in_force, vec![check::bad_path("there is no path to serve")]);
+        }
+        self.listeners.push(Arc::new(Listener { args, tls, routes }));
+    }
+
+    /// The paths with the settings of which `layers` speak.
+    fn route(&mut self, layers: &[&Layer], routes: &mut Routes<Arc<RouteArgs>>) {
+        let in_force = InForce::new::<RouteArgs>(layers);
+        let args: Arc<RouteArgs> = Arc::new(in_force.typed());
+        let mut contradictions = check::route(&args);
+        for path in &args.path {
+            if let Err(error) = routes.add(path, args.clone()) {
+                contradictions.push(check::bad_path(&format!("{path}: {error}")));
+            }
+        }
+        self.blame(&in_force, contradictions);
+    }
+
+    /// Each contradiction is a mistake where the last of its keys was said; what several listeners
+    /// or routes have from one line is told once.
+    fn blame(&mut self, in_force: &InForce<'_>, contradictions: Vec<Contradiction>) {
+        for Contradiction { keys, reason } in contradictions {
+            let source = |key: &str| in_force.get(key).map_or(Source::Default, |it| it.source);
+            let blamed = keys.iter().rev().max_by_key(|key| source(key));
+            let key = blamed.expect("every contradiction has a key");
+            let mistake = Mistake { source: source(key), key: (*key).to_owned(), reason };
+            if !self.mistakes.contains(&mistake) {
+                self.mistakes.push(mistake);
+            }
+        }
+    }
+
+    /// What another listener has as well is read once.
+    fn secured(&mut self, certificates: Certificates) -> Result<Tls, String> {
+        if let Some(there) = self.secured.iter().find(|it| it.certificates == certificates) {
+            return Ok(there.tls.clone());
+        }
+        let secured = certificates.read()?;
+        let tls = secured.tls.clone();
+        self.secured.push(secured);
+        Ok(tls)
+    }
+}
