@@ -1,0 +1,89 @@
+"""The idle time-outs of proxies against the heartbeat, both at a thirtieth of their usual length."""
+
+import asyncio
+import time
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from bed import UPGRADE, Bed, Corewire, Proxy, free_port, haproxy, nginx, scenario
+
+# The page's 75 s, and 30 s and 90 s of the heartbeat.
+TIMEOUT = 2.5
+HEARTBEAT = ("--ping-every", "1s", "--dead-after", "3s")
+TIMEOUT_OF = {"nginx": "75s", "haproxy": "timeout tunnel 75s"}
+
+
+def urls(bed, server, name):
+    """Through the proxy, as HTTP and as a mere stream of bytes; both with the short time-out."""
+    old = TIMEOUT_OF[name]
+    short = {old: old.replace("75s", f"{TIMEOUT * 1000:.0f}ms")}
+    proxy = Proxy(bed, name, f"127.0.0.1:{server.port}", short)
+    proxy.await_upstream()
+    yield f"{name}", proxy.url()
+    port = free_port()
+    edits = {"127.0.0.1:9001": f"127.0.0.1:{server.port}", "75s": f"{TIMEOUT * 1000:.0f}ms"}
+    if name == "nginx":
+        edits |= {"listen 443;": f"listen 127.0.0.1:{port};", "proxy_protocol on;": ""}
+        process = nginx(bed, edits, name="nginx-stream", file="nginx-stream.conf")
+    else:
+        edits |= {"bind :443": f"bind 127.0.0.1:{port}", " send-proxy-v2": ""}
+        process = haproxy(bed, edits, name="haproxy-tcp", file="haproxy-tcp.cfg")
+    process.await_listening(port)
+    yield f"{name} as a stream", f"ws://127.0.0.1:{port}/"
+
+
+async def is_kept(name, url):
+    """Four time-outs without a message: pings and pongs are enough."""
+    async with connect(url, ping_interval=None) as ws:
+        await asyncio.sleep(4 * TIMEOUT)
+        await ws.send("still here")
+        assert await ws.recv() == "still here", name
+
+
+async def is_cut(name, url):
+    async with connect(url, ping_interval=None) as ws:
+        began = time.monotonic()
+        try:
+            await ws.recv()
+        except ConnectionClosed as closed:
+            assert closed.rcvd is None, f"{name}: a Close came: {closed.rcvd}"
+        after = time.monotonic() - began
+        assert TIMEOUT - 0.1 < after < 2 * TIMEOUT, f"{name}: cut after {after:.1f} s"
+
+
+async def is_dropped(name, url):
+    """A client that answers no ping, behind a proxy that is well: the proxy is not taken for it."""
+    reader, writer = await asyncio.open_connection(*url.split("/")[2].split(":"))
+    writer.write(UPGRADE)
+    began = time.monotonic()
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    frames = await reader.read()
+    after = time.monotonic() - began
+    assert frames.startswith(b"\x89"), f"{name}: no ping: {frames[:20]}"
+    assert 2.9 < after < 5, f"{name}: dropped after {after:.1f} s"
+    writer.close()
+
+
+async def all_of(act, served):
+    await asyncio.wait_for(asyncio.gather(*(act(name, url) for name, url in served)), 60)
+
+
+@scenario
+def the_heartbeat_keeps_an_idle_connection_through_each_proxy(out):
+    with Bed(out) as bed:
+        server = Corewire(bed, *HEARTBEAT)
+        served = [pair for name in Proxy.NAMES for pair in urls(bed, server, name)]
+        asyncio.run(all_of(is_kept, served))
+        asyncio.run(all_of(is_dropped, served))
+        assert server.stop() == 2 * len(served)
+        assert f"{len(served)} peers without a sign of life" in server.log.read_text()
+
+
+@scenario
+def without_a_heartbeat_each_proxy_cuts_an_idle_connection(out):
+    with Bed(out) as bed:
+        server = Corewire(bed, "--no-heartbeat")
+        served = [pair for name in Proxy.NAMES for pair in urls(bed, server, name)]
+        asyncio.run(all_of(is_cut, served))
+        assert server.stop() == len(served)
