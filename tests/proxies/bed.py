@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import page
@@ -96,6 +97,11 @@ class Bed(contextlib.ExitStack):
         self.path(name).write_text(text)
         return self.path(name)
 
+    def unix(self):
+        """A Unix socket to listen on. Its path may not be long, whatever that of the directory is."""
+        short = self.enter_context(tempfile.TemporaryDirectory(prefix="corewire"))
+        return f"unix:{short}/socket"
+
     def certificate(self, host):
         """A self-signed certificate and its key, also in one file: its three paths."""
         both, certificate, key = (self.path(f"{host}.{end}") for end in ("both", "pem", "key"))
@@ -164,7 +170,7 @@ def haproxy(bed, edits, name="haproxy", file="haproxy.cfg", variation=None, repl
 
 
 class Proxy:
-    """One of the two in front of `upstream`, HOST:PORT, on a port for each of HTTP and HTTPS."""
+    """One of the two in front of `upstream`, HOST:PORT or unix:PATH, on a port for each of HTTP and HTTPS."""
 
     NAMES = ("nginx", "haproxy")
 
@@ -173,19 +179,18 @@ class Proxy:
         self.port, self.tls_port = free_port(), free_port()
         certificate, key, both = bed.certificate("example.com")
         internal = bed.certificate("corewire.internal")[0]
-        ports = self.port, self.tls_port
-        self.edits = {
-            "nginx": lambda: {
-                "listen 80;": f"listen 127.0.0.1:{ports[0]};",
-                "listen 443 ssl;": f"listen 127.0.0.1:{ports[1]} ssl;",
+        if name == "nginx":
+            self.edits = {
+                "listen 80;": f"listen 127.0.0.1:{self.port};",
+                "listen 443 ssl;": f"listen 127.0.0.1:{self.tls_port} ssl;",
                 f"ssl_certificate {CERTIFICATE}": f"ssl_certificate {certificate}",
                 KEY: str(key),
-            },
-            "haproxy": lambda: {
-                "bind :80": f"bind 127.0.0.1:{ports[0]}",
-                f"bind :443 ssl crt {CERTIFICATE}": f"bind 127.0.0.1:{ports[1]} ssl crt {both}",
-            },
-        }[name]()
+            }
+        else:
+            self.edits = {
+                "bind :80": f"bind 127.0.0.1:{self.port}",
+                f"bind :443 ssl crt {CERTIFICATE}": f"bind 127.0.0.1:{self.tls_port} ssl crt {both}",
+            }
         if upstream.startswith("unix:"):
             self.edits["/run/corewire/corewire.sock"] = upstream.removeprefix("unix:")
         else:
@@ -210,3 +215,17 @@ class Proxy:
 
     def url(self, scheme="ws"):
         return f"{scheme}://127.0.0.1:{self.tls_port if scheme in ('wss', 'https') else self.port}/"
+
+
+def stream(bed, name, server, edits=None):
+    """A port from which a proxy passes bytes on untouched."""
+    port = free_port()
+    edits = {"127.0.0.1:9001": f"127.0.0.1:{server.port}", **(edits or {})}
+    if name == "nginx":
+        edits["listen 443;"] = f"listen 127.0.0.1:{port};"
+        process = nginx(bed, edits, "nginx-stream", "nginx-stream.conf")
+    else:
+        edits["bind :443"] = f"bind 127.0.0.1:{port}"
+        process = haproxy(bed, edits, "haproxy-tcp", "haproxy-tcp.cfg")
+    process.await_listening(port)
+    return port

@@ -6,31 +6,24 @@ import time
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from bed import UPGRADE, Bed, Corewire, Proxy, free_port, haproxy, nginx, scenario
+from bed import UPGRADE, Bed, Corewire, Proxy, scenario, stream
 
 # The page's 75 s, and 30 s and 90 s of the heartbeat.
-TIMEOUT = 2.5
+TIMEOUT, SHORT = 2.5, "2500ms"
 HEARTBEAT = ("--ping-every", "1s", "--dead-after", "3s")
-TIMEOUT_OF = {"nginx": "75s", "haproxy": "timeout tunnel 75s"}
+LONG = {"nginx": "75s", "haproxy": "timeout tunnel 75s"}
+HEADER = {"nginx": "proxy_protocol on;", "haproxy": " send-proxy-v2"}
 
 
-def urls(bed, server, name):
-    """Through the proxy, as HTTP and as a mere stream of bytes; both with the short time-out."""
-    old = TIMEOUT_OF[name]
-    short = {old: old.replace("75s", f"{TIMEOUT * 1000:.0f}ms")}
-    proxy = Proxy(bed, name, f"127.0.0.1:{server.port}", short)
-    proxy.await_upstream()
-    yield f"{name}", proxy.url()
-    port = free_port()
-    edits = {"127.0.0.1:9001": f"127.0.0.1:{server.port}", "75s": f"{TIMEOUT * 1000:.0f}ms"}
-    if name == "nginx":
-        edits |= {"listen 443;": f"listen 127.0.0.1:{port};", "proxy_protocol on;": ""}
-        process = nginx(bed, edits, name="nginx-stream", file="nginx-stream.conf")
-    else:
-        edits |= {"bind :443": f"bind 127.0.0.1:{port}", " send-proxy-v2": ""}
-        process = haproxy(bed, edits, name="haproxy-tcp", file="haproxy-tcp.cfg")
-    process.await_listening(port)
-    yield f"{name} as a stream", f"ws://127.0.0.1:{port}/"
+def urls(bed, server):
+    """Through each proxy, as HTTP and as a mere stream of bytes; all with the short time-out."""
+    for name in Proxy.NAMES:
+        short = {LONG[name]: LONG[name].replace("75s", SHORT)}
+        proxy = Proxy(bed, name, f"127.0.0.1:{server.port}", short)
+        proxy.await_upstream()
+        yield name, proxy.url()
+        port = stream(bed, name, server, {"75s": SHORT, HEADER[name]: ""})
+        yield f"{name} as a stream", f"ws://127.0.0.1:{port}/"
 
 
 async def is_kept(name, url):
@@ -73,7 +66,7 @@ async def all_of(act, served):
 def the_heartbeat_keeps_an_idle_connection_through_each_proxy(out):
     with Bed(out) as bed:
         server = Corewire(bed, *HEARTBEAT)
-        served = [pair for name in Proxy.NAMES for pair in urls(bed, server, name)]
+        served = list(urls(bed, server))
         asyncio.run(all_of(is_kept, served))
         asyncio.run(all_of(is_dropped, served))
         assert server.stop() == 2 * len(served)
@@ -84,6 +77,6 @@ def the_heartbeat_keeps_an_idle_connection_through_each_proxy(out):
 def without_a_heartbeat_each_proxy_cuts_an_idle_connection(out):
     with Bed(out) as bed:
         server = Corewire(bed, "--no-heartbeat")
-        served = [pair for name in Proxy.NAMES for pair in urls(bed, server, name)]
+        served = list(urls(bed, server))
         asyncio.run(all_of(is_cut, served))
         assert server.stop() == len(served)

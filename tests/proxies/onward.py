@@ -3,11 +3,10 @@
 import asyncio
 import socket
 import ssl
-import time
 
 from websockets.asyncio.client import connect
 
-from bed import PATIENCE, Bed, Corewire, Proxy, curl, free_port, haproxy, nginx, scenario
+from bed import PATIENCE, UPGRADE, Bed, Corewire, Proxy, curl, scenario, stream, wait_until
 from exchange import exchange_all
 
 
@@ -34,7 +33,7 @@ def tls_goes_on_from_each_proxy_to_corewire(out):
 def a_unix_socket_leads_from_each_proxy_to_corewire(out):
     for name in Proxy.NAMES:
         with Bed(out / name) as bed:
-            path = f"unix:{bed.path('socket')}"
+            path = bed.unix()
             server = Corewire(bed, listen=path)
             proxy = Proxy(bed, name, path, variation="over a Unix socket")
             proxy.await_upstream()
@@ -76,13 +75,35 @@ def the_proxy_protocol_tells_the_clients_address(out):
             proxy.await_upstream()
             check_address(server, proxy.url())
             exchange_all(server, proxy.url())
-    with Bed(out / "untrusted") as bed:
+    with Bed(out / "unix") as bed:
+        path = bed.unix()
+        server = Corewire(bed, "--proxy-protocol", "unix", listen=path)
+        with_header = {".sock check": ".sock check send-proxy-v2"}
+        proxy = Proxy(bed, "haproxy", path, with_header, "over a Unix socket")
+        proxy.await_upstream()
+        address = asyncio.run(echo_from("127.0.0.77", proxy.url()))
+        assert (address, "GET", "/") in server.requests(), server.requests()
+        assert server.stop() == 1
+
+
+@scenario
+def a_proxy_header_of_somebody_else_is_refused(out):
+    with Bed(out / "stranger") as bed:
         server = Corewire(bed, "--proxy-protocol", "192.0.2.0/24")
         proxy = Proxy(bed, "haproxy", f"127.0.0.1:{server.port}", variation="with PROXY v1")
-        time.sleep(2.5)  # Longer than HAProxy waits between two of its checks.
-        assert curl(proxy.url("http") + "healthz")[0] == 503
+        down = "Server corewire/corewire is DOWN"
+        wait_until(lambda: down in proxy.process.log.read_text(), "HAProxy's checks are refused")
         assert server.requests() == [], "a PROXY header of anybody was believed"
         assert server.stop() == 0
+    # The client's own header comes behind the proxy's, where a request should begin.
+    with Bed(out / "client") as bed:
+        server = Corewire(bed, "--proxy-protocol", "127.0.0.1")
+        port = stream(bed, "nginx", server)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as one:
+            one.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + UPGRADE)
+            answer = one.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 400 "), answer
+        assert server.requests() == [] and server.stop() == 0
 
 
 @scenario
@@ -92,16 +113,7 @@ def tls_passes_through_behind_a_proxy_header(out):
             certificate, key, _ = bed.certificate("example.com")
             server = Corewire(bed, "--tls-cert", certificate, "--tls-key", key,
                               "--proxy-protocol", "127.0.0.1")
-            port = free_port()
-            upstream = {"127.0.0.1:9001": f"127.0.0.1:{server.port}"}
-            if name == "nginx":
-                edits = {"listen 443;": f"listen 127.0.0.1:{port};", **upstream}
-                process = nginx(bed, edits, file="nginx-stream.conf")
-            else:
-                process = haproxy(bed, {"bind :443": f"bind 127.0.0.1:{port}", **upstream},
-                                  file="haproxy-tcp.cfg")
-            process.await_listening(port)
-            url = f"wss://127.0.0.1:{port}/"
+            url = f"wss://127.0.0.1:{stream(bed, name, server)}/"
             context = ssl.create_default_context(cafile=certificate)
             address = asyncio.run(echo_from("127.0.0.77", url, ssl=context))
             assert (address, "GET", "/") in server.requests(), server.requests()
