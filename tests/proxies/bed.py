@@ -98,7 +98,7 @@ class Bed(contextlib.ExitStack):
         return self.path(name)
 
     def unix(self):
-        """A Unix socket to listen on. Its path may not be long, whatever that of the directory is."""
+        """A Unix socket to listen on, its path short enough wherever the directory is."""
         short = self.enter_context(tempfile.TemporaryDirectory(prefix="corewire"))
         return f"unix:{short}/socket"
 
@@ -157,7 +157,8 @@ def nginx(bed, edits, name="nginx", file="nginx.conf", variation=None):
     edits = {**({"http {": http} if file == "nginx.conf" else {}), **edits}
     path = bed.write(f"{name}.conf", page.configuration(file, edits, variation))
     # Its user opens Unix sockets of corewire's, which here belong to whoever runs this.
-    own = f"daemon off; pid {bed.path(name + '.pid')};" + (" user root;" if os.geteuid() == 0 else "")
+    user = "user root;" if os.geteuid() == 0 else ""
+    own = f"daemon off; pid {bed.path(name + '.pid')}; {user}"
     return Process(bed, name, ["nginx", "-e", "stderr", "-p", bed.directory, "-c", path, "-g", own])
 
 
@@ -170,7 +171,8 @@ def haproxy(bed, edits, name="haproxy", file="haproxy.cfg", variation=None, repl
 
 
 class Proxy:
-    """One of the two in front of `upstream`, HOST:PORT or unix:PATH, on a port for each of HTTP and HTTPS."""
+    """One of the two in front of `upstream`, HOST:PORT or unix:PATH, with a port for HTTP and one for
+    HTTPS."""
 
     NAMES = ("nginx", "haproxy")
 
@@ -189,7 +191,7 @@ class Proxy:
         else:
             self.edits = {
                 "bind :80": f"bind 127.0.0.1:{self.port}",
-                f"bind :443 ssl crt {CERTIFICATE}": f"bind 127.0.0.1:{self.tls_port} ssl crt {both}",
+                f":443 ssl crt {CERTIFICATE}": f"127.0.0.1:{self.tls_port} ssl crt {both}",
             }
         if upstream.startswith("unix:"):
             self.edits["/run/corewire/corewire.sock"] = upstream.removeprefix("unix:")

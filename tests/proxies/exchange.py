@@ -32,7 +32,7 @@ def await_client(client):
 
 
 def exchange_all(server, url, certificate=None):
-    """All steps of the client, and then the server's 1001. It ends the server, which must be clean."""
+    """All steps of the client, and then the 1001 of the server, which ends cleanly."""
     await_client(talk(url, certificate=certificate))
     client = talk(url, "going-away", certificate=certificate)
     line = client.stdout.readline()
@@ -108,7 +108,8 @@ def what_a_client_claims_about_itself_is_overwritten(out):
             options += ["-H", "Host: example.com:8443", "-k", "--interface", "127.0.0.77"]
             for scheme in ("http", "https"):
                 heads.clear()
-                wait_until(lambda: curl(proxy.url(scheme) + "seen", *options)[0] == 200, "an answer")
+                url = proxy.url(scheme) + "seen"
+                wait_until(lambda: curl(url, *options)[0] == 200, "an answer")
                 seen = next(head for head in heads if head[0].startswith("GET /seen "))
                 fields = sorted(field.lower() for field in seen[1:] if "forwarded" in field.lower())
                 assert fields == ["x-forwarded-for: 127.0.0.77",

@@ -1,4 +1,4 @@
-"""The idle time-outs of proxies against the heartbeat, both at a thirtieth of their usual length."""
+"""The idle time-outs of proxies against the heartbeat, both at a thirtieth of their length."""
 
 import asyncio
 import time

@@ -34,7 +34,7 @@ def a_unix_socket_leads_from_each_proxy_to_corewire(out):
     for name in Proxy.NAMES:
         with Bed(out / name) as bed:
             path = bed.unix()
-            server = Corewire(bed, listen=path)
+            server = Corewire(bed, "--unix-mode", "660", listen=path)
             proxy = Proxy(bed, name, path, variation="over a Unix socket")
             proxy.await_upstream()
             exchange_all(server, proxy.url())
@@ -71,7 +71,8 @@ def the_proxy_protocol_tells_the_clients_address(out):
     for version in ("v1", "v2"):
         with Bed(out / version) as bed:
             server = Corewire(bed, "--proxy-protocol", "127.0.0.1/32")
-            proxy = Proxy(bed, "haproxy", f"127.0.0.1:{server.port}", variation=f"with PROXY {version}")
+            upstream = f"127.0.0.1:{server.port}"
+            proxy = Proxy(bed, "haproxy", upstream, variation=f"with PROXY {version}")
             proxy.await_upstream()
             check_address(server, proxy.url())
             exchange_all(server, proxy.url())

@@ -13,7 +13,7 @@ HEAD = re.compile(r'file: (?P<file>\S+)|(?P<of>\S+), (?P<variation>.+): instead 
 
 
 def read():
-    """The files by name, and the variations by file and name, each as what it replaces and by what."""
+    """The files by name; the variations by file and name, as what is replaced and by what."""
     files, variations = {}, {}
     for head, body in BLOCK.findall(PAGE.read_text()):
         found = HEAD.fullmatch(head)

@@ -74,7 +74,7 @@ def workers(process):
 
 
 def reload(proxy):
-    """Asks for a new process beside the old one. What is given back tells whether the old one is gone."""
+    """Asks for a new process beside the old one; a function that tells if the old one is gone."""
     if proxy.name == "nginx":
         old = workers(proxy.process)
         proxy.process.popen.send_signal(signal.SIGHUP)
@@ -133,8 +133,8 @@ def under_a_crowd(out, act, edits=lambda name: {}):
             at_first = server.descriptors()
             upstream = f"127.0.0.1:{server.port}"
             # A pool of idle connections and health checks would be counted too.
-            apart = {"nginx": {"keepalive 16;": ""}, "haproxy": {f"{upstream} check": upstream}}[name]
-            proxy = Proxy(bed, name, upstream, apart | edits(name))
+            without = {"nginx": "keepalive 16;", "haproxy": " check"}[name]
+            proxy = Proxy(bed, name, upstream, {without: "", **edits(name)})
             proxy.await_upstream()
             nobody = lambda: server.await_descriptors(at_first)
             expected = asyncio.run(act(proxy, nobody))

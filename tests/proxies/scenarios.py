@@ -2,8 +2,8 @@
 
     scenarios.py OUTDIR [SCENARIO | list]...
 
-A scenario is a function of one of the files beside this one, marked as `@scenario` and called with a
-directory of its own; its name says what it proves. Exits with 1 if one fails, after all have run.
+A scenario is a function of one of the files beside this one, marked as `@scenario` and called with
+a directory of its own; its name says what it proves. Exits with 1 if one fails, after all have run.
 """
 
 import sys

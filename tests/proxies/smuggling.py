@@ -1,7 +1,7 @@
 """Requests that a proxy and a server could read differently, sent through each proxy.
 
-Each proxy is told to refuse /private itself, and shares one connection to corewire among its clients.
-An attacker tries to get a request for /private past it; a second client asks for something harmless
+Each proxy is told to refuse /private itself, and shares its connections to corewire among its
+clients. An attacker tries to get a request for /private past it; a second client asks for something harmless
 before and after each attack. What has to come out is written down for each attack and exactly: the
 statuses that the attacker gets, and the requests that corewire's application gets. The attacker's
 second request never gets there, and nobody gets an answer that is not his.
@@ -93,7 +93,7 @@ BEHIND_AN_UPGRADE = {
         gets(404, 403, seen=[ABSENT]), gets(404, 403, seen=[ABSENT])),
 }
 LENGTHS_AND_CHUNKS = {
-    # HAProxy follows RFC 9112 §6.3: chunks overrule a length, and what it sends on has one of them.
+    # HAProxy follows RFC 9112 §6.3: chunks overrule a length, and it sends on one of the two.
     "CL.TE": Attack(post(length(BEHIND_LAST_CHUNK), CHUNKED) + BEHIND_LAST_CHUNK,
                     gets(400), gets(405, seen=[POST])),
     "TE.CL": Attack(post(CHUNKED, b"Content-Length: 4") + IN_ONE_CHUNK,
@@ -280,7 +280,8 @@ RULES = {
         "location / {": "location /private { return 403; }\nlocation / {",
     },
     "haproxy": {
-        "default_backend": "http-request deny deny_status 403 if { path_beg /private }\ndefault_backend",
+        "default_backend":
+            "http-request deny deny_status 403 if { path_beg /private }\ndefault_backend",
         # By itself it shares what it thinks is safe.
         "option httpchk": "http-reuse always\noption httpchk",
     },
