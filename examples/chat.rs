@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use corewire::{
     Accept, Arrival, CloseSummary, ConnectionId, Context, Handler, Message, PreparedMessage,
-    Request, Response, Server, Verdict,
+    Request, Server, Verdict,
 };
 
 #[derive(Default)]
@@ -34,13 +34,9 @@ impl Chat {
 impl Handler for Chat {
     type Data = Member;
 
-    fn on_request(&mut self, request: &Request<'_>, _: &Arrival) -> Verdict<Member> {
-        let room = request.path().trim_start_matches('/');
-        if room.is_empty() {
-            let not_found = Response::new(404).expect("a legal status");
-            return Verdict::Reject(not_found.body(&b"a path names a room\n"[..]));
-        }
-        Verdict::Accept { accept: Accept::new(), data: Member { room: room.to_owned() } }
+    fn on_request(&mut self, _: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<Member> {
+        let room = arrival.param("room").expect("there is no other route").into_owned();
+        Verdict::Accept { accept: Accept::new(), data: Member { room } }
     }
 
     fn on_open(&mut self, ctx: &mut Context<'_, Member>) {
@@ -73,7 +69,11 @@ impl Handler for Chat {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9001".into());
     let address: std::net::SocketAddr = address.parse()?;
-    let server = Server::builder().listen(address).threads(1).build(|_shard| Chat::default())?;
+    let server = Server::builder()
+        .listen(address)
+        .route("/{room}", |_| {})
+        .threads(1)
+        .build(|_shard| Chat::default())?;
     println!("listening on {}", server.local_addresses()[0]);
     server.run()?;
     Ok(())

@@ -110,8 +110,9 @@ mod server;
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
-    Accept, AllowList, HandshakeError, InvalidHeader, InvalidOrigin, Negotiated, Origins, Request,
-    Response,
+    Accept, AllowList, ClientAddress, ForwardedClient, ForwardedField, Forwarding, HandshakeError,
+    InvalidHeader, InvalidNetwork, InvalidOrigin, Negotiated, Origins, Request, Response,
+    RouteError, Routes, TrustedNetwork, TrustedProxies,
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
@@ -121,11 +122,14 @@ pub use protocol::{
 };
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Arrival, Buffer, Command, ConnectionId, Context, Handle, Handler, ListenOptions,
-    ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PostError,
-    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, ShardIndex, SocketOptions, Usage,
-    Verdict, Wait, Wake,
+    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, Endpoint,
+    Handle, Handler, InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Message,
+    MioNet, Net, NetKey, PanicPolicy, Peer, PeerAddress, PostError, Reactor, ReactorBuilder,
+    ReactorConfig, Readiness, Received, Route, ShardIndex, SocketOptions, Ticket, UnixEndpoint,
+    Usage, Verdict, Wait, Wake,
 };
+#[cfg(feature = "tls")]
+pub use reactor::{Tls, TlsBuilder, TlsError};
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};
@@ -137,14 +141,14 @@ pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role}
 /// [`inspect`](opening::inspect), [`write_accept`](opening::write_accept); a client writes a
 /// [`ClientRequest`](opening::ClientRequest) and goes
 /// [`parse_response`](opening::parse_response), [`verify`](opening::verify). Behind it a
-/// [`Connection`] takes over.
+/// [`Connection`] takes over. A proxy may have put a [`ProxyHeader`](opening::ProxyHeader) in front.
 pub mod opening {
     #[cfg(feature = "deflate")]
     pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};
     pub use crate::handshake::{
         BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
-        NegotiatedExtension, Persistence, SubprotocolNotOffered, Upgrade, inspect, verify,
-        write_accept,
+        NegotiatedExtension, Persistence, Proxied, ProxyError, ProxyHeader, SubprotocolNotOffered,
+        Upgrade, inspect, verify, write_accept,
     };
     pub use crate::http::{
         FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,

@@ -68,6 +68,29 @@ pub const DEFLATERS_RETAINED: usize = 16;
 /// so rare and take so long that an allocation is nothing to them.
 pub const DEFLATED_BYTES_RETAINED: usize = MIB;
 
+/// Routes of one listener. Guess: more than an application has, and few enough to be tried one after
+/// another. At the bound the one that is added is refused.
+pub const ROUTES_MAX: usize = 1024;
+
+/// Segments of a route's pattern. Guess. At the bound it is refused.
+pub const ROUTE_SEGMENTS_MAX: usize = 32;
+
+/// The longest that a request may wait for its decision; a longer time is cut to this one. Guess:
+/// who has not decided in an hour does not.
+pub const DEFERRAL_MAX: Duration = Duration::from_secs(3600);
+
+/// Bytes of TLS records that wait for the rest of a record or of a handshake message, which may have
+/// 64 KiB. At the bound the connection fails, as one that breaks the rules.
+pub const TLS_INCOMING_BYTES_MAX: usize = 96 * KIB;
+
+/// What a TLS session takes while nothing is under way (measured with rustls 0.23.46 and ring:
+/// 3,273 bytes in TLS 1.3, 3,361 in TLS 1.2), with its place among the connections.
+pub const TLS_SESSION_BYTES: usize = 3584;
+
+/// Bytes of a header of the PROXY protocol. 536 would do for addresses; names and certificates of
+/// clients can follow them, and nginx has the same bound. At the bound the header is an error.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -173,6 +196,14 @@ pub struct LoopLimits {
     /// Bytes of compressors, and of what messages to peers may refer to, in use and kept. Default
     /// 1 GiB. At the bound: messages are sent uncompressed.
     pub deflate_bytes_max: usize,
+    /// Steps of TLS handshakes worked through in one turn; a handshake has two or three, of which
+    /// one takes the time of many messages. The rest waits in the order it came. Default 16: about
+    /// 3 ms, guess.
+    pub tls_handshakes_per_turn: u32,
+    /// Bytes of TLS sessions and of records that wait for each other or for the kernel. Default
+    /// 1 GiB, 300,000 idle sessions. At the bound: new connections are closed, and those that
+    /// hold records.
+    pub tls_bytes_max: usize,
     /// Commands from other threads that may wait. Default 65,536. At the bound the sender gets
     /// its command back.
     pub mailbox_commands_max: usize,
@@ -208,6 +239,8 @@ impl Default for LoopLimits {
             block_bytes_retained: 16 * MIB,
             inflate_bytes_max: 1024 * MIB,
             deflate_bytes_max: 1024 * MIB,
+            tls_handshakes_per_turn: 16,
+            tls_bytes_max: 1024 * MIB,
             mailbox_commands_max: 65_536,
             accept_pause: Duration::from_millis(100),
             accept_pause_max: Duration::from_secs(1),

@@ -112,9 +112,9 @@ impl Bed {
         let mut options = ListenOptions::default();
         options.sockets.send_buffer_bytes = Some(64 << 10);
         options.sockets.receive_buffer_bytes = Some(64 << 10);
-        let address = "127.0.0.1:0".parse().unwrap();
-        let address = reactor.listen(address, &options, ListenerSettings::new(config)).unwrap();
-        let client = TcpStream::connect(address).unwrap();
+        let any = ([127, 0, 0, 1], 0);
+        let endpoint = reactor.listen(any, &options, ListenerSettings::new(config)).unwrap();
+        let client = TcpStream::connect(endpoint.socket_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
         client.set_nodelay(true).unwrap();
         let mut bed = Self { reactor, client };

@@ -61,12 +61,14 @@ fn loops_have_their_documented_defaults() {
 #[cfg(feature = "net")]
 #[test]
 fn sockets_have_their_documented_defaults() {
-    use corewire::{ListenOptions, PanicPolicy, ReactorConfig, SocketOptions};
+    use corewire::{IpStack, ListenOptions, PanicPolicy, ReactorConfig, SocketOptions};
 
     let socket = SocketOptions::default();
     assert!(socket.nodelay);
     assert_eq!(socket.keepalive, None);
     assert_eq!((socket.receive_buffer_bytes, socket.send_buffer_bytes), (None, None));
-    assert_eq!(ListenOptions::default().backlog, 4096);
+    let listen = ListenOptions::default();
+    assert_eq!((listen.backlog, listen.reuse_port, listen.unix_mode), (4096, false, None));
+    assert_eq!(listen.ip_stack, IpStack::System);
     assert_eq!(ReactorConfig::new([0; 32]).panics, PanicPolicy::Propagate);
 }

@@ -12,6 +12,8 @@ mod actor;
 mod compressing;
 #[path = "engine_simulation/crowd.rs"]
 mod crowd;
+#[path = "engine_simulation/deciding.rs"]
+mod deciding;
 #[path = "engine_simulation/dice.rs"]
 mod dice;
 
@@ -41,6 +43,7 @@ use corewire::{
 use actor::{Actor, Script};
 use compressing::{Compressing, Inflating};
 use crowd::{Crowd, Ledger, Record, SharedLedger};
+use deciding::Deciding;
 use dice::Dice;
 use sim_net::{Sim, SimNet};
 use sim_peer::Frame;
@@ -59,6 +62,7 @@ struct Simulation {
     /// Those who have not connected yet, with their numbers.
     coming: Vec<(u16, Script)>,
     dice: Dice,
+    deciding: Deciding,
 }
 
 impl Simulation {
@@ -88,9 +92,11 @@ impl Simulation {
         let any = SocketAddr::from(([10, 0, 0, 9], 0));
         let settings = ListenerSettings::new(config);
         let address = reactor.listen(any, &ListenOptions::default(), settings);
-        let address = address.expect("nothing else listens");
+        let address = address.expect("nothing else listens").socket_addr();
+        let address = address.expect("it listens on an address");
         let coming = (0..).zip(scripts).collect();
-        Self { reactor, sim, address, ledger, actors: Vec::new(), coming, dice }
+        let (actors, deciding) = (Vec::new(), Deciding::default());
+        Self { reactor, sim, address, ledger, actors, coming, dice, deciding }
     }
 
     fn run(&mut self) -> u64 {
@@ -115,6 +121,9 @@ impl Simulation {
         }
         if self.dice.chance(1) {
             self.command();
+        }
+        if self.dice.chance(10) {
+            self.deciding.decide_one(&self.reactor.handle(), &self.ledger, &mut self.dice);
         }
         if self.dice.chance(1) {
             self.sim.advance(Duration::from_secs(self.dice.below(20) as u64));
@@ -167,6 +176,7 @@ impl Simulation {
         }
         for _ in 0..10_000 {
             self.actors.iter_mut().for_each(Actor::hurry);
+            self.deciding.decide_all(&self.reactor.handle(), &self.ledger);
             let before = (self.sim.elapsed(), self.sim.0.borrow().progress);
             self.turn(Duration::from_millis(3));
             let waited = self.sim.elapsed() - before.0 > Duration::from_millis(3);
@@ -225,11 +235,13 @@ impl Simulation {
 
     fn judge(&mut self) {
         assert_eq!(self.usage(), Usage::default(), "something is left");
+        self.deciding.judge(&self.reactor.counters());
         let ledger = self.ledger.borrow();
         let world = self.sim.0.borrow();
         for link in &world.links {
             let number = usize::from(link.address.port());
             let record = &ledger.records[number];
+            deciding::judge_answers(&record.asked, &link.handed_over);
             judge_peer(number, record, &link.handed_over);
         }
     }

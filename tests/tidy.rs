@@ -134,7 +134,9 @@ fn lower_floors_are_sans_io(files: &[File]) -> Vec<String> {
             let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
             let is_io = match segments[..] {
                 // An address is a value: only sockets do I/O.
-                ["std", "net", named, ..] => !named.starts_with("Ip"),
+                ["std", "net", named, ..] => {
+                    !["Ip", "SocketAddr"].iter().any(|address| named.starts_with(address))
+                }
                 ["std", "net" | "thread" | "fs" | "process" | "env", ..] => true,
                 [.., "Instant", "now"] => true,
                 // A field or a variable may be called `log`, a crate is followed by more.
@@ -378,7 +380,7 @@ mod tests {
             assert_complaints(lower_floors_are_sans_io, "src/protocol/timer.rs", text, count);
         };
         judge("use std::io::IoSlice; use std::time::Instant; fn f(now: Instant) {}", 0);
-        judge("use std::net::{IpAddr, Ipv4Addr};", 0);
+        judge("use std::net::{IpAddr, Ipv4Addr, SocketAddr};", 0);
         judge("use std::net::{IpAddr, TcpStream};", 1);
         judge("use std::{fs, thread, net};", 3);
         judge("fn f() { let now = std::time::Instant::now(); }", 1);

@@ -1,10 +1,12 @@
 //! What more than one target needs.
 
 use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use corewire::opening::Agreement;
 use corewire::{Config, Connection, Event, LoopLimits, Pools, PoolsInUse};
+use ppp::{HeaderResult, v1, v2};
 
 /// What a connection makes of `input` in pieces of so many bytes: all events one behind the other,
 /// the pieces of a message joined, and how many bytes it has queued. Whole messages are echoed.
@@ -71,4 +73,33 @@ pub fn push_frame(input: &mut Vec<u8>, first: u8, payload: &[u8]) {
     }
     input.extend(MASKING_KEY);
     input.extend(payload.iter().zip(MASKING_KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+}
+
+/// The source and the destination that ppp reads from a PROXY header; `None` if it reads no addresses
+/// of TCP.
+pub fn proxied_addresses(header: &[u8]) -> Option<[SocketAddr; 2]> {
+    let pair = |addresses: [IpAddr; 2], ports: [u16; 2]| {
+        let address = |index: usize| SocketAddr::new(addresses[index].to_canonical(), ports[index]);
+        Some([address(0), address(1)])
+    };
+    let v4 = |tcp: v2::IPv4| {
+        let addresses = [tcp.source_address.into(), tcp.destination_address.into()];
+        pair(addresses, [tcp.source_port, tcp.destination_port])
+    };
+    let v6 = |tcp: v2::IPv6| {
+        let addresses = [tcp.source_address.into(), tcp.destination_address.into()];
+        pair(addresses, [tcp.source_port, tcp.destination_port])
+    };
+    match HeaderResult::parse(header) {
+        HeaderResult::V1(line) => match line.ok()?.addresses {
+            v1::Addresses::Tcp4(tcp) => v4(tcp),
+            v1::Addresses::Tcp6(tcp) => v6(tcp),
+            v1::Addresses::Unknown => None,
+        },
+        HeaderResult::V2(binary) => match binary.ok()?.addresses {
+            v2::Addresses::IPv4(tcp) => v4(tcp),
+            v2::Addresses::IPv6(tcp) => v6(tcp),
+            v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
+        },
+    }
 }

@@ -58,6 +58,11 @@ pub enum HandshakeError {
         /// When it is worth another try.
         retry_after_seconds: u32,
     },
+    /// The application was to decide later, and has not in time.
+    Undecided {
+        /// When it is worth another try.
+        retry_after_seconds: u32,
+    },
     /// The application's answer broke a rule: see [`SubprotocolNotOffered`].
     InvalidAnswer,
 }
@@ -87,7 +92,7 @@ impl HandshakeError {
             Self::ExpectationFailed => 417,
             Self::UnsupportedVersion | Self::UpgradeRequired => 426,
             Self::InvalidAnswer => 500,
-            Self::Overloaded { .. } => 503,
+            Self::Overloaded { .. } | Self::Undecided { .. } => 503,
         }
     }
 
@@ -100,7 +105,8 @@ impl HandshakeError {
         self.response().write_with_connection(out, connection, body_allowed);
     }
 
-    fn response(&self) -> Response {
+    /// The answer as a value; of 426 the Connection field is missing.
+    pub(crate) fn response(&self) -> Response {
         let response = Response::with_status(self.status())
             .with_header("Content-Type", "text/plain")
             .body(format!("{self}\n").into_bytes());
@@ -112,7 +118,7 @@ impl HandshakeError {
                 .with_header("Upgrade", "websocket")
                 .with_header("Sec-WebSocket-Version", "13"),
             Self::UpgradeRequired => response.with_header("Upgrade", "websocket"),
-            Self::Overloaded { retry_after_seconds } => {
+            Self::Overloaded { retry_after_seconds } | Self::Undecided { retry_after_seconds } => {
                 response.with_header("Retry-After", &retry_after_seconds.to_string())
             }
             _ => response,
@@ -144,6 +150,7 @@ impl fmt::Display for HandshakeError {
             Self::NotFound => "nothing is served under this path",
             Self::UpgradeRequired => "a WebSocket is served here and nothing else",
             Self::TimedOut => "the request was not complete in time",
+            Self::Undecided { .. } => "the request was not decided in time",
             Self::Overloaded { .. } => "the server is at its capacity",
             Self::InvalidAnswer => "the server's application broke a rule",
         })

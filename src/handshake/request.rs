@@ -1,5 +1,7 @@
 //! A request as the application sees it, before an upgrade or instead of one.
 
+use std::borrow::Cow;
+
 use super::response::{BodyAllowed, Persistence};
 use crate::http::{Authority, Fields, RequestHead, RequestTarget, Version, is_token};
 
@@ -33,6 +35,17 @@ impl<'a> Request<'a> {
     /// What follows the target's question mark, if there is one.
     pub const fn query(&self) -> Option<&'a str> {
         self.target.query
+    }
+
+    /// The query's parameters in their order, decoded as forms are (`+` is a space); bytes that are
+    /// no UTF-8 come as U+FFFD.
+    pub fn query_params(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        form_urlencoded::parse(self.query().unwrap_or_default().as_bytes())
+    }
+
+    /// The first of the query's parameters with this name, which is compared after decoding.
+    pub fn query_param(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.query_params().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// The version of HTTP.
@@ -130,6 +143,25 @@ mod tests {
             assert_eq!(request.header("absent"), None);
             assert!(request.headers().map(|(name, _)| name).eq(["Host", "Cookie", "cookie"]));
         });
+    }
+
+    #[test]
+    fn query_is_taken_apart_and_decoded() {
+        let param = |target: &str, name: &str| {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            plain(head, |request| request.query_param(name).map(Cow::into_owned))
+        };
+        let target = "/?a=1&b%26=x+y%2b&a=2&empty=&bare&&%c3%bc=%ff";
+        for (name, value) in
+            [("a", "1"), ("b&", "x y+"), ("empty", ""), ("bare", ""), ("ü", "\u{fffd}")]
+        {
+            assert_eq!(param(target, name).as_deref(), Some(value), "{name}");
+        }
+        for (target, name) in [(target, "c"), (target, ""), ("/", "a"), ("/?", "")] {
+            assert_eq!(param(target, name), None, "{target} {name}");
+        }
+        let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(plain(head, |request| request.query_params().count()), 6);
     }
 
     // RFC 6455 §4.2.1 item 8, §11.3.4

@@ -112,7 +112,7 @@ impl Response {
         self
     }
 
-    /// Sets the body. With a status that has none (204, 304) it is never sent.
+    /// Sets the body. With a status that has none (204, 205, 304) it is never sent.
     #[must_use]
     pub fn body(mut self, body: impl Into<Cow<'static, [u8]>>) -> Self {
         self.body = body.into();
@@ -147,13 +147,15 @@ impl Response {
             write_field(out, "Connection", connection);
         }
         // RFC 9110 §8.6 forbids a Content-Length with 204; with 304 it would speak of another body.
-        let has_body = !matches!(self.status, 204 | 304);
-        if has_body {
-            write_field(out, "Content-Length", &self.body.len().to_string());
+        let has_length = !matches!(self.status, 204 | 304);
+        // RFC 9110 §15.3.6: 205 says by its length that nothing follows.
+        let body = if self.status == 205 { &[] } else { &*self.body };
+        if has_length {
+            write_field(out, "Content-Length", &body.len().to_string());
         }
         out.extend_from_slice(b"\r\n");
-        if has_body && body_allowed == BodyAllowed::Yes {
-            out.extend_from_slice(&self.body);
+        if has_length && body_allowed == BodyAllowed::Yes {
+            out.extend_from_slice(body);
         }
     }
 }
@@ -308,6 +310,14 @@ mod tests {
                 format!("HTTP/1.1 {line}\r\n\r\n")
             );
         }
+    }
+
+    // RFC 9110 §15.3.6
+    #[test]
+    fn status_205_says_that_nothing_follows() {
+        let response = Response::new(205).unwrap().body("hello".as_bytes());
+        let answer = written(&response, Persistence::KeepAlive, BodyAllowed::Yes);
+        assert!(answer.ends_with("\r\nContent-Length: 0\r\n\r\n"), "{answer}");
     }
 
     // RFC 9110 §5.5, §15

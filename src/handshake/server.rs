@@ -25,6 +25,16 @@ pub struct Upgrade<'a> {
     accept_key: AcceptKey,
 }
 
+impl<'a> Inspected<'a> {
+    /// The request, whatever it asks for.
+    pub const fn request(&self) -> &Request<'a> {
+        match self {
+            Self::Upgrade(upgrade) => &upgrade.request,
+            Self::Plain(request) => request,
+        }
+    }
+}
+
 impl<'a> Upgrade<'a> {
     /// The request.
     pub const fn request(&self) -> &Request<'a> {

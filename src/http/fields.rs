@@ -17,12 +17,12 @@ impl<'h> Fields<'h> {
     }
 
     /// Every field line: its name as it was sent, and its value.
-    pub fn iter(self) -> impl Iterator<Item = (&'h str, &'h [u8])> {
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = (&'h str, &'h [u8])> {
         self.0.iter().map(|line| (line.name, line.value))
     }
 
     /// The values of all lines with this name, in their order.
-    pub fn all(self, name: &str) -> impl Iterator<Item = &'h [u8]> {
+    pub fn all(self, name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
         self.iter().filter_map(move |(of, value)| of.eq_ignore_ascii_case(name).then_some(value))
     }
 

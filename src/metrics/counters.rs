@@ -30,18 +30,37 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections accepted by listeners.
+    /// Connections accepted by listeners, or taken over.
     accepted,
     /// Accepted connections closed at once, because the loop is full.
     refused_over_capacity,
     /// How often accepting paused, for want of descriptors or memory.
     accept_pauses,
+    /// Connections handed over by other threads that could not be taken.
+    adoptions_failed,
     /// Opening handshakes that ended in an agreement.
     handshakes_completed,
     /// Opening handshakes refused, by either side.
     handshakes_refused,
+    /// Connections of proxies that began with no valid header of the PROXY protocol.
+    proxy_headers_refused,
+    /// TLS handshakes that ended in an agreement.
+    tls_handshakes,
+    /// Of these, those that resumed a session of before.
+    tls_resumptions,
+    /// TLS connections that failed because the peer broke the rules, or had no version, suite or
+    /// protocol in common with us.
+    tls_errors,
+    /// TLS connections whose stream ended without a close_notify, so that it may have been cut off.
+    tls_truncations,
     /// HTTP requests read, upgrades included.
     http_requests,
+    /// Requests whose answer was left to a later decision.
+    requests_deferred,
+    /// Deferred requests that were not decided in time.
+    deferrals_timed_out,
+    /// Decisions about requests that were decided already, not deferred, or gone.
+    decisions_missed,
     /// Whole messages received.
     messages_received,
     /// Messages taken for sending.

@@ -1,14 +1,13 @@
 //! A loop before it has a handler.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
-use super::command::{Handle, Mailbox};
+use super::command::{Handle, Inbox};
+use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
-use super::listener::ListenerSettings;
-use super::net::{ListenOptions, Listening, Net};
+use super::listener::{Listener, ListenerSettings};
+use super::net::{ListenOptions, Net};
 use super::turn::{Reactor, ReactorConfig};
 
 /// A loop before it has a handler: it listens already, and commands can be posted to it.
@@ -18,47 +17,62 @@ use super::turn::{Reactor, ReactorConfig};
 pub struct ReactorBuilder<N> {
     net: N,
     config: ReactorConfig,
-    listeners: Vec<(Listening, ListenerSettings)>,
-    mailbox: Arc<Mailbox>,
+    listeners: Vec<Listener>,
+    mailbox: Inbox,
 }
 
 impl<N: Net> ReactorBuilder<N> {
     /// A loop without listeners.
     pub fn new(net: N, config: ReactorConfig) -> Self {
         let commands_max = config.limits.mailbox_commands_max;
-        let mailbox = Arc::new(Mailbox::new(net.waker(), commands_max));
+        let mailbox = Inbox::new(net.waker(), commands_max);
         Self { net, config, listeners: Vec::new(), mailbox }
     }
 
-    /// Listens on `address`; returns the address that it really is, with its port. Connections
-    /// wait in the kernel's queue until the loop turns.
+    /// Listens at `endpoint`; returns what it really is, with its port. Connections wait in the
+    /// kernel's queue until the loop turns.
     ///
     /// # Errors
-    /// What the network says, most often that the address is in use.
+    /// As [`Reactor::listen`].
     pub fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: impl Into<Endpoint>,
         options: &ListenOptions,
         settings: ListenerSettings,
-    ) -> io::Result<SocketAddr> {
+    ) -> io::Result<Endpoint> {
         let token = Target::Listener(self.listeners.len()).token(self.config.shard);
-        let listening = self.net.listen(address, options, token)?;
-        self.listeners.push((listening, settings));
-        Ok(listening.address)
+        let configs = self.listeners.iter().map(|listener| listener.settings.configs().count());
+        let configs_start = settings.configs_start(configs.sum())?;
+        let (endpoint, limits) = (endpoint.into(), &self.config.limits);
+        let mut listener =
+            Listener::open(&mut self.net, &endpoint, options, settings, limits, token)?;
+        listener.configs_start = configs_start;
+        let endpoint = listener.endpoint.clone();
+        self.listeners.push(listener);
+        Ok(endpoint)
+    }
+
+    /// Whether `endpoint` can be listened at as things are: listens there and leaves again.
+    ///
+    /// # Errors
+    /// As [`ReactorBuilder::listen`].
+    pub(crate) fn probe(&mut self, endpoint: &Endpoint, options: &ListenOptions) -> io::Result<()> {
+        let token = Target::Listener(self.listeners.len()).token(self.config.shard);
+        let listening = self.net.listen(endpoint, options, token)?;
+        self.net.close(listening.key);
+        Ok(())
     }
 
     /// A handle for other threads. What is posted waits until the loop turns.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.mailbox.clone(), self.config.shard)
+        self.mailbox.handle(self.config.shard)
     }
 
     /// The loop, on the thread that will turn it.
     pub fn build<H: Handler>(self, handler: H) -> Reactor<N, H> {
         let Self { net, config, listeners, mailbox } = self;
         let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox);
-        for (listening, settings) in listeners {
-            reactor.add_listener(listening, settings);
-        }
+        listeners.into_iter().for_each(|listener| reactor.add_listener(listener));
         reactor
     }
 }

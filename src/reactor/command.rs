@@ -1,10 +1,13 @@
 //! Commands from other threads: the one thing that crosses.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::adopt::Adoption;
+use super::deferral::{Decision, Ticket};
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::{Net, Wake};
@@ -17,7 +20,7 @@ use crate::wire::{CloseCode, InvalidClose, encode_close};
 /// Posts commands to one loop from any thread.
 ///
 /// The loop's mailbox is bounded; when it is full the sender gets its command back. The loop is
-/// woken once per batch.
+/// woken once per batch. What is posted to a loop that is gone is dropped.
 #[derive(Clone)]
 pub struct Handle {
     mailbox: Arc<Mailbox>,
@@ -25,7 +28,7 @@ pub struct Handle {
 }
 
 /// What another thread asks of a loop.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
     /// Send a message; to a connection that is gone it is dropped and counted.
@@ -36,6 +39,10 @@ pub enum Command {
     Close(ConnectionId, CloseCode, Box<str>),
     /// End without a closing handshake.
     Abort(ConnectionId),
+    /// Say what becomes of a deferred request; if nobody waits for that any more it is counted.
+    Decide(Ticket, Box<Decision>),
+    /// Take a connection over; one that cannot be taken is closed and counted.
+    Adopt(Adoption),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -67,22 +74,28 @@ impl std::error::Error for PostError {}
 
 /// Commands on their way to a loop.
 pub(super) struct Mailbox {
-    commands: Mutex<Vec<Command>>,
+    /// `None` once the loop is gone: what is posted then is dropped.
+    commands: Mutex<Option<Vec<Command>>>,
     /// Set while commands wait, so that only the first of a batch wakes the loop.
     is_waiting: AtomicBool,
     waker: Arc<dyn Wake>,
     commands_max: usize,
 }
 
+/// The loop's end of its mailbox. It goes with the loop, and what is in it with it: handles may live
+/// on, and a connection that is handed over to nobody must not stay open.
+pub(super) struct Inbox(Arc<Mailbox>);
+
 impl Mailbox {
-    pub(super) fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
-        let (commands, is_waiting) = (Mutex::default(), AtomicBool::new(false));
+    fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
+        let (commands, is_waiting) = (Mutex::new(Some(Vec::new())), AtomicBool::new(false));
         Self { commands, is_waiting, waker, commands_max }
     }
 
     fn post(&self, command: Command) -> Result<(), PostError> {
         {
-            let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut commands = self.commands();
+            let Some(commands) = commands.as_mut() else { return Ok(()) };
             if commands.len() >= self.commands_max {
                 return Err(PostError::Full(command));
             }
@@ -104,7 +117,7 @@ impl Mailbox {
     pub(super) fn take(&self) -> Vec<Command> {
         // A swap and no store: the list must not be taken before the flag is down.
         self.is_waiting.swap(false, Ordering::AcqRel);
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        self.commands().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The emptied list, so that a steady stream of commands does not allocate one each turn.
@@ -112,18 +125,45 @@ impl Mailbox {
         if emptied.capacity() == 0 {
             return;
         }
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        if commands.capacity() == 0 {
+        if let Some(commands) = self.commands().as_mut()
+            && commands.capacity() == 0
+        {
             *commands = emptied;
         }
+    }
+
+    fn commands(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox {
+    pub(super) fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
+        Self(Arc::new(Mailbox::new(waker, commands_max)))
+    }
+
+    pub(super) fn handle(&self, shard: ShardIndex) -> Handle {
+        Handle { mailbox: self.0.clone(), shard }
+    }
+}
+
+impl Deref for Inbox {
+    type Target = Mailbox;
+
+    fn deref(&self) -> &Mailbox {
+        &self.0
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let left = self.0.commands().take();
+        // Outside the lock: connections that were to be adopted are closed here.
+        drop(left);
     }
 }
 
 impl Handle {
-    pub(super) fn new(mailbox: Arc<Mailbox>, shard: ShardIndex) -> Self {
-        Self { mailbox, shard }
-    }
-
     /// The loop that this handle posts to.
     pub const fn shard(&self) -> ShardIndex {
         self.shard
@@ -141,11 +181,16 @@ impl Handle {
             {
                 return Err(PostError::WrongShard(command));
             }
+            Command::Decide(ticket, _) if ticket.id().shard() != self.shard => {
+                return Err(PostError::WrongShard(command));
+            }
             Command::Close(_, code, reason) => {
                 encode_close(*code, reason).map_err(PostError::InvalidClose)?;
             }
             Command::Send(..)
             | Command::Abort(_)
+            | Command::Decide(..)
+            | Command::Adopt(_)
             | Command::Broadcast(_)
             | Command::Shutdown(_) => {}
         }
@@ -184,6 +229,15 @@ impl Handle {
         self.post(Command::Abort(id))
     }
 
+    /// Hands a connection over to the loop. If that fails there, as [`Reactor::adopt`] may, it is
+    /// closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn adopt(&self, adoption: Adoption) -> Result<(), PostError> {
+        self.post(Command::Adopt(adoption))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loop when they are gone, at
     /// the latest after `deadline`.
     ///
@@ -218,6 +272,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Command::Abort(id) => {
                 self.shared.with_transmit(id.key(), &mut self.net, |to| to.abort());
                 self.shared.mark_dirty(id.key());
+            }
+            Command::Decide(ticket, decision) => self.handle_decision(ticket, *decision),
+            Command::Adopt(adoption) => {
+                if self.take_over(adoption).is_err() {
+                    self.shared.counters.adoptions_failed += 1;
+                }
             }
             Command::Shutdown(deadline) => self.begin_drain(deadline),
         }

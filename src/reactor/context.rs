@@ -1,14 +1,14 @@
 //! What a callback may do.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::endpoint::PeerAddress;
 use super::handler::Message;
 use super::id::ConnectionId;
-use super::net::{Net, NetKey};
+use super::net::NetKey;
 use super::shared::Shared;
 use super::slot::Phase;
 use crate::collections::Key;
@@ -32,15 +32,9 @@ pub struct Peer<'a, D> {
     key: Key,
 }
 
-/// The writing part of a [`Net`], without its type: only large payloads and full corks pass here.
+/// The writing part of a [`Transport`](super::transport::Transport), without its type: only large payloads and full corks pass here.
 pub(super) trait Writer {
     fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-}
-
-impl<N: Net> Writer for N {
-    fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send(socket, slices)
-    }
 }
 
 /// Offers the output of one slot to its socket. An error is noted for after the callback.
@@ -139,6 +133,19 @@ impl<D> Context<'_, D> {
         }
     }
 
+    /// In [`Handler::on_open`](super::Handler::on_open): what the decision to accept has brought
+    /// along, if it is of this type. It can be taken once.
+    pub fn take_attachment<T: 'static>(&mut self) -> Option<T> {
+        let attachment = self.shared.attachment.take()?;
+        match attachment.downcast() {
+            Ok(attachment) => Some(*attachment),
+            Err(attachment) => {
+                self.shared.attachment = Some(attachment);
+                None
+            }
+        }
+    }
+
     /// The names of all open connections of this loop.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         let shard = self.shared.shard;
@@ -210,9 +217,12 @@ impl<D> Peer<'_, D> {
         self.act(|transmit| transmit.abort());
     }
 
-    /// Stops reading. What has been read already waits; TCP holds the sender back.
+    /// Stops reading. What has been read already waits; TCP holds the sender back. Before
+    /// `on_open` and after `on_close` it does nothing.
     pub fn pause(&mut self) {
-        if let Some(slot) = self.shared.slots.get_mut(self.key) {
+        if let Some(slot) = self.shared.slots.get_mut(self.key)
+            && matches!(slot.phase, Phase::Open { .. })
+        {
             slot.notes.paused = true;
         }
     }
@@ -233,13 +243,19 @@ impl<D> Peer<'_, D> {
     }
 
     /// The other end of the socket.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.shared.slots.get(self.key).map(|slot| slot.peer.socket_addr())
+    pub fn address(&self) -> Option<PeerAddress> {
+        self.shared.slots.get(self.key).map(|slot| slot.peer.unpack())
     }
 
     /// Which listener the connection came to, counted in the order they were added.
     pub fn listener(&self) -> Option<usize> {
-        self.shared.slots.get(self.key).map(|slot| usize::from(slot.listener))
+        self.shared.slots.get(self.key).map(|slot| self.shared.listener(slot))
+    }
+
+    /// The pattern of the route that the connection came by, if its listener has routes.
+    pub fn route(&self) -> Option<&str> {
+        let slot = self.shared.slots.get(self.key)?;
+        self.shared.listeners[self.shared.listener(slot)].pattern(slot.config)
     }
 
     /// The subprotocol that was agreed on.

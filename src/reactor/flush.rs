@@ -95,9 +95,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 }
             }
             Phase::Parting { outbox, write_side, until } => {
+                let is_sent = outbox.is_empty() && !self.net.has_pending(slot.socket);
                 if write_error.is_some() {
                     self.end(key);
-                } else if outbox.is_empty() && *write_side == WriteSide::Open {
+                } else if is_sent && *write_side == WriteSide::Open {
                     *write_side = WriteSide::Shut;
                     *until = self.shared.now + self.limits.parting_timeout;
                     let input_ended = slot.notes.input_ended;
@@ -168,7 +169,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn close(&mut self, key: Key) {
         let incomplete_bytes = self.release_input(key);
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
-        let address = slot.peer.socket_addr().ip();
+        let address = slot.peer.unpack().ip();
         let (sender, data) = match std::mem::replace(&mut slot.phase, Phase::Ended) {
             Phase::Open { sender, data } => (sender, data),
             other => {
@@ -177,17 +178,26 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
         };
         slot.phase = Phase::Closed { data };
-        let summary = sender.finish(incomplete_bytes, &mut self.shared.pools);
+        let pending_bytes = self.net.unsent_bytes(slot.socket) as u64;
+        let mut summary = sender.finish(incomplete_bytes, &mut self.shared.pools);
+        let may_part = match summary.cause {
+            CloseCause::ClosingHandshake | CloseCause::Failed(_) | CloseCause::HandlerPanicked => {
+                summary.unsent_bytes == 0
+            }
+            // What TLS has in hand may still arrive.
+            CloseCause::EndOfStream => pending_bytes > 0,
+            _ => false,
+        };
+        if !may_part {
+            summary.unsent_bytes += pending_bytes;
+        }
         self.count_closed(&summary);
         self.admission.depart(address);
         self.call(key, |handler, ctx| handler.on_close(ctx, &summary));
-        match summary.cause {
-            CloseCause::ClosingHandshake | CloseCause::Failed(_) | CloseCause::HandlerPanicked
-                if summary.unsent_bytes == 0 =>
-            {
-                self.part(key, Outbox::new());
-            }
-            _ => self.end(key),
+        if may_part {
+            self.part(key, Outbox::new());
+        } else {
+            self.end(key);
         }
     }
 

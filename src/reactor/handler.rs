@@ -1,11 +1,13 @@
 //! What an application implements.
 
-use std::net::SocketAddr;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::context::Context;
+use super::deferral::Ticket;
+use super::endpoint::PeerAddress;
 use super::id::ConnectionId;
-use crate::handshake::{Accept, Request, Response};
+use crate::handshake::{Accept, Request, Response, RouteMatch};
 use crate::protocol::{Chunk, CloseSummary};
 use crate::wire::Opcode;
 
@@ -37,8 +39,9 @@ pub trait Handler {
     /// A request has come whose head keeps the rules. The default accepts every upgrade and
     /// answers 426 to all else.
     ///
-    /// An upgrade that is not welcome by its `Origin` never comes here.
-    fn on_request(&mut self, request: &Request<'_>, _: &Arrival) -> Verdict<Self::Data> {
+    /// An upgrade that is not welcome by its `Origin` never comes here, nor does a path that none of
+    /// the listener's routes matches.
+    fn on_request(&mut self, request: &Request<'_>, _: &Arrival<'_>) -> Verdict<Self::Data> {
         if request.is_upgrade() {
             return Verdict::Accept { accept: Accept::new(), data: Self::Data::default() };
         }
@@ -119,6 +122,19 @@ pub enum Verdict<D> {
     Reject(Response),
     /// Answer so as plain HTTP; the connection is kept for the next request where HTTP allows it.
     Respond(Response),
+    /// Decide later, from any thread, by [`Handle::decide`](super::Handle::decide) with the
+    /// [ticket](Arrival::ticket) of the request. What is pipelined behind it waits.
+    ///
+    /// The connection may be gone by then: an upgrade ends as soon as its client has left, a plain
+    /// request if the connection is reset. The decision is a miss then.
+    Defer {
+        /// How long the client waits at most, up to
+        /// [`DEFERRAL_MAX`](crate::limits::DEFERRAL_MAX). At the bound: 503 with `Retry-After`.
+        timeout: Duration,
+        /// What the application keeps for the connection, should it be accepted; otherwise it is
+        /// dropped.
+        data: D,
+    },
     /// 426 with `Upgrade: websocket` (RFC 9110 §15.5.22): there is nothing here but a WebSocket.
     UpgradeRequired,
 }
@@ -126,11 +142,28 @@ pub enum Verdict<D> {
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Arrival {
+pub struct Arrival<'a> {
     /// The name of the connection, should it be accepted.
     pub id: ConnectionId,
     /// The other end of the socket; behind a proxy, the proxy.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// Which listener it came to, counted in the order they were added.
     pub listener: usize,
+    /// The pattern of the route that the path has matched; `None` on a listener without routes.
+    pub route: Option<&'a str>,
+    pub(super) matched: Option<RouteMatch<'a>>,
+    pub(super) request: u16,
+}
+
+impl<'a> Arrival<'a> {
+    /// What a parameter of the route's pattern stands for, percent-decoded; it is never empty. Of
+    /// an encoded slash nothing can be told any more, and `..` may stand there.
+    pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.matched?.param(name)
+    }
+
+    /// What to name the request by, if it is answered [`Verdict::Defer`].
+    pub const fn ticket(&self) -> Ticket {
+        Ticket { id: self.id, request: self.request }
+    }
 }

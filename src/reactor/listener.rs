@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::iter;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
-use super::net::{Accepted, Net, NetKey};
-use super::slot::{HttpState, Inbound, Notes, Phase, Slot};
+use super::net::{Accepted, ListenOptions, Net, NetKey, SocketOptions};
+use super::slot::{Expects, HttpState, Inbound, Notes, Phase, Slot};
+use super::tls::Tls;
 use super::turn::{Reactor, Timer};
-use crate::collections::{Outbox, TimerKey};
-use crate::handshake::Origins;
-use crate::http::{HeadLimits, HeadScanner};
+use crate::collections::{Key, Outbox, TimerKey};
+use crate::handshake::{Origins, Routes, TrustedProxies};
+use crate::http::HeadLimits;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 
@@ -27,6 +30,40 @@ pub struct ListenerSettings {
     pub handshake: HandshakeLimits,
     /// Who may connect from a browser. Default: pages of the same origin.
     pub origins: Origins,
+    /// Where paths lead. Default: no routes, and [`Handler::on_request`] is asked about every path.
+    /// With routes a path that none of them matches is answered 404.
+    pub routes: Routes<Route>,
+    /// Who speaks the PROXY protocol: each connection from these peers has to begin with its header,
+    /// and counts as that of the client it names. Default `None`: nobody. Name your proxies and
+    /// nobody else: whom you name can claim to be anybody.
+    pub proxy_protocol: Option<TrustedProxies>,
+    /// What connections are secured with. Default `None`: they are not.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
+    #[cfg(not(feature = "tls"))]
+    pub(crate) tls: Option<Tls>,
+}
+
+/// What the WebSockets under one pattern of paths are held to, instead of what their listener says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Route {
+    /// Of each WebSocket.
+    pub config: Arc<Config>,
+    /// Who may connect from a browser.
+    pub origins: Origins,
+}
+
+impl Route {
+    /// What the listener says.
+    pub fn new(settings: &ListenerSettings) -> Self {
+        Self { config: settings.config.clone(), origins: settings.origins.clone() }
+    }
+
+    /// The configuration, to be changed for this route alone.
+    pub fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
 }
 
 impl ListenerSettings {
@@ -36,17 +73,50 @@ impl ListenerSettings {
             config: config.into(),
             handshake: HandshakeLimits::default(),
             origins: Origins::SameOrigin,
+            routes: Routes::new(),
+            proxy_protocol: None,
+            tls: None,
         }
     }
+
+    /// The configuration, to be changed for this listener alone.
+    pub fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
+
+    /// Where the configurations begin that are added to so many.
+    ///
+    /// # Errors
+    /// There would be more than [`CONFIGS_MAX`].
+    pub(super) fn configs_start(&self, count: usize) -> io::Result<u16> {
+        if count + self.configs().count() > CONFIGS_MAX {
+            let what = "more listeners and routes than connections can name";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(count as u16)
+    }
+
+    /// The listener's own, then those of its routes in their order.
+    pub(super) fn configs(&self) -> impl Iterator<Item = &Arc<Config>> {
+        iter::once(&self.config).chain(self.routes.iter().map(|(_, route)| &route.config))
+    }
 }
+
+/// Listeners and routes of one loop: the place of a configuration has two bytes in each slot.
+const CONFIGS_MAX: usize = 1 << u16::BITS;
 
 /// A listener and how accepting goes.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) socket: NetKey,
+    /// `None` if it is detached.
+    pub(super) socket: Option<NetKey>,
     /// Where it really listens, with its port.
-    pub(super) address: SocketAddr,
+    pub(super) endpoint: Endpoint,
+    /// Of the connections that come to it.
+    pub(super) sockets: SocketOptions,
     pub(super) settings: ListenerSettings,
+    /// Where its configurations begin among the loop's.
+    pub(super) configs_start: u16,
     /// The part of the settings that each head is held to.
     pub(super) head: HeadLimits,
     pub(super) accepting: Accepting,
@@ -68,29 +138,56 @@ pub(super) enum Accepting {
 }
 
 impl Listener {
-    pub(super) fn new(
-        socket: NetKey,
-        address: SocketAddr,
+    /// A listener that stands, registered under `token`.
+    pub(super) fn open<N: Net>(
+        net: &mut N,
+        endpoint: &Endpoint,
+        options: &ListenOptions,
         settings: ListenerSettings,
         limits: &LoopLimits,
-    ) -> Self {
+        token: u64,
+    ) -> io::Result<Self> {
+        let (socket, endpoint) = match endpoint {
+            Endpoint::Detached => (None, Endpoint::Detached),
+            endpoint => {
+                let listening = net.listen(endpoint, options, token)?;
+                (Some(listening.key), listening.endpoint)
+            }
+        };
         let head = HeadLimits {
             head_bytes_max: settings.handshake.head_bytes_max,
             fields_max: settings.handshake.fields_max,
             target_bytes_max: settings.handshake.target_bytes_max,
         };
-        Self {
+        Ok(Self {
             socket,
-            address,
+            endpoint,
+            sockets: options.sockets.clone(),
             settings,
+            configs_start: 0,
             head,
             accepting: Accepting::Idle,
             next_pause: limits.accept_pause,
-        }
+        })
+    }
+
+    /// The place of a route's configuration, or of the listener's own, among the loop's.
+    pub(super) fn config_index(&self, route: Option<usize>) -> u16 {
+        self.configs_start + route.map_or(0, |route| route as u16 + 1)
+    }
+
+    /// The pattern of the route whose configuration stands at this place, if it is a route's.
+    pub(super) fn pattern(&self, config_index: u16) -> Option<&str> {
+        let route = (config_index - self.configs_start).checked_sub(1)?;
+        self.settings.routes.iter().nth(usize::from(route)).map(|(pattern, _)| pattern)
+    }
+
+    pub(super) fn origins(&self, route: Option<usize>) -> &Origins {
+        route.map_or(&self.settings.origins, |route| &self.settings.routes.at(route).origins)
     }
 }
 
-/// Counts connections, in all and by address.
+/// Counts connections, in all and by address. Those from Unix sockets have none.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     by_address: HashMap<IpAddr, u32>,
@@ -99,22 +196,27 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Whether one more may open.
-    pub(super) fn permits(&self, address: IpAddr, limits: &LoopLimits) -> bool {
-        let from_there = self.by_address.get(&address).copied().unwrap_or(0);
+    pub(super) fn permits(&self, address: Option<IpAddr>, limits: &LoopLimits) -> bool {
+        let from_there = address.and_then(|address| self.by_address.get(&address)).copied();
+        let from_there = from_there.unwrap_or(0);
         self.open < limits.connections_max
             && limits.connections_per_address_max.is_none_or(|bound| from_there < bound)
     }
 
-    pub(super) fn arrive(&mut self, address: IpAddr, limits: &LoopLimits) {
+    pub(super) fn arrive(&mut self, address: Option<IpAddr>, limits: &LoopLimits) {
         self.open += 1;
-        if limits.connections_per_address_max.is_some() {
+        if limits.connections_per_address_max.is_some()
+            && let Some(address) = address
+        {
             *self.by_address.entry(address).or_default() += 1;
         }
     }
 
-    pub(super) fn depart(&mut self, address: IpAddr) {
+    pub(super) fn depart(&mut self, address: Option<IpAddr>) {
         self.open -= 1;
-        if let Some(count) = self.by_address.get_mut(&address) {
+        if let Some(address) = address
+            && let Some(count) = self.by_address.get_mut(&address)
+        {
             *count -= 1;
             if *count == 0 {
                 self.by_address.remove(&address);
@@ -166,12 +268,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 return self.pause_accepting(index);
             };
             let token = Target::Connection(key).token(self.shared.shard);
-            let listener = &self.shared.listeners[index];
-            match self.net.accept(listener.socket, token) {
+            let Some(socket) = self.shared.listeners[index].socket else { return };
+            match self.net.net().accept(socket, token) {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
-                    self.open_socket(index, accepted);
+                    self.open_socket(index, accepted, &[]);
                 }
                 Err(error) => match AcceptError::of(&error) {
                     AcceptError::Drained => {
@@ -216,11 +318,20 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 }
                 Accepting::Idle | Accepting::Ready => {}
             }
-            self.net.close(listener.socket);
+            if let Some(socket) = listener.socket {
+                self.net.close(socket);
+            }
         }
     }
 
-    fn open_socket(&mut self, listener: usize, accepted: Accepted) {
+    /// A connection has come, of which `early` was read already. Says how many of these bytes are
+    /// done with.
+    pub(super) fn open_socket(
+        &mut self,
+        listener: usize,
+        accepted: Accepted,
+        early: &[u8],
+    ) -> usize {
         self.shared.counters.accepted += 1;
         let timeout = self.shared.listeners[listener].settings.handshake.timeout;
         let deadline = self.shared.now + timeout;
@@ -232,7 +343,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             socket: accepted.key,
             timer,
             backlog: None,
-            listener: listener as u16,
+            config: self.shared.listeners[listener].config_index(None),
             notes: Notes::default(),
         });
         assert!(inserted.is_ok(), "a vacant key was there");
@@ -240,7 +351,29 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if index >= self.receivers.len() {
             self.receivers.resize_with(index + 1, Default::default);
         }
-        let http = HttpState { scanner: HeadScanner::request(), deadline, requests: 0 };
-        self.receivers[index].inbound = Inbound::Http(Box::new(http));
+        let expects = self.shared.listeners[listener].settings.expects(accepted.peer);
+        self.receivers[index].inbound = Inbound::Http(Box::new(HttpState::new(deadline, expects)));
+        match expects {
+            Expects::ProxyHeader => 0,
+            Expects::Request => self.secure(key, early),
+        }
+    }
+
+    /// From here on the client itself speaks, in TLS if its listener wants that. `early` was read
+    /// already; says how many of these bytes are done with.
+    pub(super) fn secure(&mut self, key: Key, early: &[u8]) -> usize {
+        let Some(slot) = self.shared.slots.get(key) else { return 0 };
+        let listener = self.shared.listener(slot);
+        let Some(slot) = self.shared.slots.get_mut(key) else { return 0 };
+        let Some(tls) = &self.shared.listeners[listener].settings.tls else { return 0 };
+        if !self.net.secure(slot.socket, tls, early) {
+            self.shared.counters.pool_exhausted += 1;
+            self.end(key);
+        } else if !early.is_empty() {
+            // No event tells of them.
+            slot.notes.readable = true;
+            self.shared.mark_ready(key);
+        }
+        early.len()
     }
 }

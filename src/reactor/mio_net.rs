@@ -1,19 +1,25 @@
 //! The real network: non-blocking sockets over mio, registered once, edge-triggered.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, Socket};
 
 use super::alarm::Alarm;
+use super::endpoint::{Endpoint, PeerAddress};
 use super::net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
     Wait, Wake,
+};
+use super::socket::{
+    Family, SocketFile, bind_tcp, bind_unix, duplicate, family_of, local_endpoint, set_up,
+    take_over,
 };
 
 /// Sockets over epoll (kqueue on the BSDs), one instance per loop.
@@ -26,6 +32,8 @@ pub struct MioNet {
     alarm: Alarm,
     events: Events,
     waker: Arc<Waker>,
+    /// Unix sockets stand here too: reading, writing and shutting down are the same calls on the
+    /// descriptor, whatever its family, and one type for all takes four bytes.
     streams: Vec<Option<TcpStream>>,
     listeners: Vec<Listener>,
     /// `None` while it is handed out.
@@ -35,13 +43,21 @@ pub struct MioNet {
 
 #[derive(Debug)]
 struct Listener {
-    socket: TcpListener,
+    /// In front of the socket, so that the file goes while its inode is still ours.
+    _file: Option<Arc<SocketFile>>,
+    socket: ListeningSocket,
     /// Of the connections that come to it.
     options: SocketOptions,
 }
 
-/// Whether an accepted socket has the options of its listener. Linux copies all that can be set
-/// here, which saves a system call for each connection; elsewhere it is not written down.
+#[derive(Debug)]
+enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Whether an accepted socket of TCP has the options of its listener. Linux copies all that can be
+/// set here, which saves a system call for each connection; elsewhere it is not written down.
 const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
 
 /// Tokens with nearly all bits set cannot be a connection's.
@@ -86,40 +102,17 @@ impl MioNet {
     }
 
     fn listener(&self, key: NetKey) -> io::Result<&Listener> {
-        let found = self.listeners.iter().find(|listener| key_of(&listener.socket) == key);
+        let found = self.listeners.iter().find(|listener| listener.key() == key);
         found.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
-}
 
-impl Net for MioNet {
-    fn listen(
+    /// Registers a stream, once for as long as it lives.
+    fn enter(
         &mut self,
-        address: SocketAddr,
-        options: &ListenOptions,
+        mut stream: TcpStream,
+        peer: PeerAddress,
         token: u64,
-    ) -> io::Result<Listening> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.set_reuse_address(true)?;
-        if options.reuse_port {
-            socket.set_reuse_port(true)?;
-        }
-        apply(&options.sockets, &socket)?;
-        socket.bind(&address.into())?;
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        let mut socket = TcpListener::from_std(socket.into());
-        self.poll.registry().register(&mut socket, to_token(token), Interest::READABLE)?;
-        let listening = Listening { key: key_of(&socket), address: socket.local_addr()? };
-        self.listeners.push(Listener { socket, options: options.sockets.clone() });
-        Ok(listening)
-    }
-
-    fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
-        let listener = self.listener(listener)?;
-        let (mut stream, peer) = uninterrupted(|| listener.socket.accept())?;
-        if !INHERITS_OPTIONS {
-            apply(&listener.options, &SockRef::from(&stream))?;
-        }
+    ) -> io::Result<Accepted> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, to_token(token), interest)?;
         let key = key_of(&stream);
@@ -129,6 +122,85 @@ impl Net for MioNet {
         }
         self.streams[index] = Some(stream);
         Ok(Accepted { key, peer })
+    }
+}
+
+impl Listener {
+    fn key(&self) -> NetKey {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => key_of(socket),
+            ListeningSocket::Unix(socket) => key_of(socket),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match &mut self.socket {
+            ListeningSocket::Tcp(socket) => socket,
+            ListeningSocket::Unix(socket) => socket,
+        }
+    }
+
+    fn accept(&self) -> io::Result<(TcpStream, PeerAddress)> {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                if !INHERITS_OPTIONS {
+                    set_up(&SockRef::from(&stream), Family::Tcp, &self.options)?;
+                }
+                Ok((stream, peer.into()))
+            }
+            ListeningSocket::Unix(socket) => {
+                let (stream, _) = socket.accept()?;
+                set_up(&SockRef::from(&stream), Family::Unix, &self.options)?;
+                Ok((OwnedFd::from(stream).into(), PeerAddress::Unix))
+            }
+        }
+    }
+}
+
+impl Net for MioNet {
+    fn listen(
+        &mut self,
+        endpoint: &Endpoint,
+        options: &ListenOptions,
+        token: u64,
+    ) -> io::Result<Listening> {
+        let (socket, file) = match endpoint {
+            Endpoint::Tcp(address) => (bind_tcp(*address, options)?, None),
+            Endpoint::Unix(name) => bind_unix(name, options)?,
+            Endpoint::Inherited(inherited) => {
+                (duplicate(inherited, options)?, inherited.file.clone())
+            }
+            Endpoint::Detached => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let endpoint = local_endpoint(&socket)?;
+        let socket = match family_of(&socket)? {
+            Family::Tcp => ListeningSocket::Tcp(TcpListener::from_std(socket.into())),
+            Family::Unix => ListeningSocket::Unix(UnixListener::from_std(socket.into())),
+        };
+        let mut listener = Listener { _file: file, socket, options: options.sockets.clone() };
+        let interest = Interest::READABLE;
+        self.poll.registry().register(listener.source(), to_token(token), interest)?;
+        let key = listener.key();
+        self.listeners.push(listener);
+        Ok(Listening { key, endpoint })
+    }
+
+    fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
+        let listener = self.listener(listener)?;
+        let (stream, peer) = uninterrupted(|| listener.accept())?;
+        self.enter(stream, peer, token)
+    }
+
+    fn adopt(
+        &mut self,
+        stream: OwnedFd,
+        options: &SocketOptions,
+        token: u64,
+    ) -> io::Result<Accepted> {
+        let socket = Socket::from(stream);
+        let peer = take_over(&socket, options)?;
+        self.enter(OwnedFd::from(socket).into(), peer, token)
     }
 
     #[inline]
@@ -188,7 +260,12 @@ impl Net for MioNet {
         if let Some(stream) = self.streams.get_mut(key.0 as usize) {
             *stream = None;
         }
-        self.listeners.retain(|listener| key_of(&listener.socket) != key);
+        let index = self.listeners.iter().position(|listener| listener.key() == key);
+        if let Some(mut listener) = index.map(|index| self.listeners.swap_remove(index)) {
+            // Another loop may hold a duplicate, and while one is open the epoll set forgets
+            // nothing.
+            let _ = self.poll.registry().deregister(listener.source());
+        }
     }
 
     fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait) -> io::Result<()> {
@@ -251,22 +328,6 @@ impl Wake for Waker {
     }
 }
 
-fn apply(options: &SocketOptions, socket: &Socket) -> io::Result<()> {
-    if options.nodelay {
-        socket.set_tcp_nodelay(true)?;
-    }
-    if let Some(silence) = options.keepalive {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?;
-    }
-    if let Some(bytes) = options.receive_buffer_bytes {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    if let Some(bytes) = options.send_buffer_bytes {
-        socket.set_send_buffer_size(bytes)?;
-    }
-    Ok(())
-}
-
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -327,13 +388,26 @@ mod tests {
     }
 
     #[test]
+    fn closed_listener_is_silent_though_others_hold_its_socket() {
+        let mut net = MioNet::new(4096).unwrap();
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let options = ListenOptions::default();
+        let listening = net.listen(&held.try_clone().unwrap().into(), &options, 1).unwrap();
+        net.close(listening.key);
+        let _client = std::net::TcpStream::connect(held.local_addr().unwrap()).unwrap();
+        let deadline = net.now() + Duration::from_millis(20);
+        wait_until(&mut net, deadline);
+    }
+
+    #[test]
     fn accepted_sockets_have_the_options_of_their_listener() {
         let mut net = MioNet::new(4096).unwrap();
         let mut options = ListenOptions::default();
         options.sockets.keepalive = Some(Duration::from_secs(77));
         options.sockets.send_buffer_bytes = Some(50_000);
-        let listening = net.listen("127.0.0.1:0".parse().unwrap(), &options, 1).unwrap();
-        let client = std::net::TcpStream::connect(listening.address).unwrap();
+        let listening = net.listen(&([127, 0, 0, 1], 0).into(), &options, 1).unwrap();
+        let client =
+            std::net::TcpStream::connect(listening.endpoint.socket_addr().unwrap()).unwrap();
         net.poll(&mut Vec::new(), Wait::Until(Instant::now() + Duration::from_secs(10))).unwrap();
         let accepted = net.accept(listening.key, 2).unwrap();
         let socket = SockRef::from(&*net.stream(accepted.key).unwrap());

@@ -1,4 +1,4 @@
-//! The event loop: the only module that names mio and socket2.
+//! The event loop: the only module that names mio, socket2 and rustls.
 //!
 //! One [`Reactor`] per core: it accepts, shakes hands, reads, dispatches, writes and keeps time.
 //!
@@ -7,31 +7,48 @@
 //!                (output goes on)                         │ read, handle, call back, flush
 //! ```
 
+mod adopt;
 mod alarm;
 mod builder;
 mod command;
 mod context;
+mod deferral;
+mod endpoint;
 mod flush;
 mod handler;
 mod id;
 mod listener;
 mod mio_net;
 mod net;
+mod proxied;
 mod read;
 mod shared;
 mod slot;
+mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+mod transport;
 mod turn;
 mod upgrade;
 
+pub use adopt::Adoption;
 pub use builder::ReactorBuilder;
 pub use command::{Command, Handle, PostError};
 pub use context::{Context, Peer};
+pub use deferral::{Decision, Ticket};
+pub use endpoint::{Endpoint, InheritedSocket, PeerAddress, UnixEndpoint};
 pub use handler::{Arrival, Handler, Message, Verdict};
 pub use id::{ConnectionId, ShardIndex};
-pub use listener::ListenerSettings;
+pub use listener::{ListenerSettings, Route};
 pub use mio_net::MioNet;
 pub use net::{
-    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
-    Wait, Wake,
+    Accepted, Buffer, IpStack, ListenOptions, Listening, Net, NetKey, Readiness, Received,
+    SocketOptions, Wait, Wake,
 };
+pub use tls::Tls;
+#[cfg(feature = "tls")]
+pub use tls::{TlsBuilder, TlsError};
 pub use turn::{PanicPolicy, Reactor, ReactorConfig, Usage};

@@ -5,9 +5,11 @@
 //! an implementation is its own affair.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use super::endpoint::{Endpoint, PeerAddress};
 
 /// A network as the loop sees it: non-blocking calls, readiness and a clock.
 ///
@@ -16,13 +18,15 @@ use std::time::{Duration, Instant};
 /// Readiness is edge-triggered: it is told once and holds until a call says `WouldBlock` or moves
 /// fewer bytes than it was given room for.
 pub trait Net {
-    /// Listens on `address`; a port of 0 is chosen by the network.
+    /// Listens at `endpoint`, which is never [`Endpoint::Detached`]; a port of 0 is chosen by the
+    /// network.
     ///
     /// # Errors
-    /// What `socket`, `bind`, `listen` and the registration say.
+    /// What `socket`, `bind`, `listen` and the registration say. `Unsupported` for an endpoint that
+    /// the network does not know.
     fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         options: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening>;
@@ -32,6 +36,22 @@ pub trait Net {
     /// # Errors
     /// What `accept` and the registration say; the connection is closed if the latter fails.
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted>;
+
+    /// Takes a connected stream from the caller, sets it up and registers it under `token`. It is
+    /// closed if that fails.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no stream, `Unsupported` from a network that takes none, which is
+    /// the default, and what the system says.
+    fn adopt(
+        &mut self,
+        stream: OwnedFd,
+        options: &SocketOptions,
+        token: u64,
+    ) -> io::Result<Accepted> {
+        let _ = (stream, options, token);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Reads what has arrived: into `place` first, which may be empty; then at most
     /// `surplus_bytes_max` into a buffer of the network's own, which it hands out by value and the
@@ -111,12 +131,12 @@ pub struct Readiness {
 }
 
 /// A listener that stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Listening {
     /// Its key.
     pub key: NetKey,
-    /// The address it really has.
-    pub address: SocketAddr,
+    /// Where it really is.
+    pub endpoint: Endpoint,
 }
 
 /// A connection taken from a listener.
@@ -125,7 +145,7 @@ pub struct Accepted {
     /// Its key.
     pub key: NetKey,
     /// The other end.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
 }
 
 /// A receive buffer, preallocated and initialised once, passed by value.
@@ -177,21 +197,46 @@ pub struct ListenOptions {
     /// Connections that may wait to be accepted. Default 4,096; the kernel caps it at
     /// `net.core.somaxconn`.
     pub backlog: u32,
-    /// SO_REUSEPORT: several loops listen on one address and the kernel spreads connections over
-    /// them. Default off, so that two programs on one port are an error; more than one thread
+    /// SO_REUSEPORT, of TCP: several loops listen on one address and the kernel spreads connections
+    /// over them. Default off, so that two programs on one port are an error; more than one thread
     /// switches it on.
     pub reuse_port: bool,
+    /// Whether a socket of IPv6 takes connections of IPv4. Default: as the system is set up.
+    pub ip_stack: IpStack,
+    /// The permissions of a Unix socket's file, such as `0o660`. Default `None`: what the process's
+    /// mask leaves. To connect is to write.
+    pub unix_mode: Option<u32>,
     /// How its connections are set up.
     pub sockets: SocketOptions,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 4096, reuse_port: false, sockets: SocketOptions::default() }
+        Self {
+            backlog: 4096,
+            reuse_port: false,
+            ip_stack: IpStack::default(),
+            unix_mode: None,
+            sockets: SocketOptions::default(),
+        }
     }
 }
 
-/// How an accepted connection is set up.
+/// Whether a socket of IPv6 takes connections of IPv4 as well (IPV6_V6ONLY, RFC 3493 §5.3). It
+/// means nothing to an address of IPv4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpStack {
+    /// What the system is set up for; on Linux `net.ipv6.bindv6only`, which is both if nobody has
+    /// changed it.
+    #[default]
+    System,
+    /// Both. `[::]:9001` then leaves no room for `0.0.0.0:9001` beside it.
+    Dual,
+    /// IPv6 alone.
+    V6Only,
+}
+
+/// How an accepted connection is set up. The first two are for TCP alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {

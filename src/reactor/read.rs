@@ -68,7 +68,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if matches!(slot.phase, Phase::Ended) {
                 return;
             }
-            if slot.notes.is_held() || !slot.notes.readable || slot.phase.is_deaf() {
+            let notes = slot.notes;
+            if notes.is_held() || !notes.readable || notes.awaits_handshake || slot.phase.is_deaf()
+            {
                 break;
             }
             if budget.is_spent() && !self.may_finish_message(key, &budget) {
@@ -95,10 +97,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Handles what was read earlier. Says whether reading may go on.
     fn handle_backlog(&mut self, key: Key, budget: &mut Budget) -> bool {
-        if matches!(self.receivers[key.index as usize].inbound, Inbound::Http(_)) {
-            // An unfinished head waits for more input, not for its turn.
-            return true;
-        }
+        let is_decided = match &self.receivers[key.index as usize].inbound {
+            // It waits for more input or for a decision, not for its turn.
+            Inbound::Http(http) if http.rests => return true,
+            Inbound::Http(http) => http.is_decided(),
+            Inbound::Vacant | Inbound::Open(_) | Inbound::Parting { .. } => false,
+        };
         let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
         if is_held {
             return false;
@@ -110,6 +114,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(mut backlog) = self.take_backlog(key) else { return true };
         self.handle_taken(key, &mut backlog, budget);
         let all = self.keep_backlog(key, backlog);
+        if is_decided && self.shared.slots.get(key).is_some_and(|slot| slot.notes.input_ended) {
+            self.handle_end_of_stream(key);
+        }
         if !all && self.shared.slots.get(key).is_some_and(|slot| !slot.notes.is_held()) {
             self.shared.mark_ready(key);
         }
@@ -147,7 +154,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// Keeps bytes that were read and not handled.
-    fn stash(&mut self, key: Key, rest: &[u8]) {
+    pub(super) fn stash(&mut self, key: Key, rest: &[u8]) {
         if self.is_over(key) {
             return;
         }
@@ -197,7 +204,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn receive(&mut self, key: Key, budget: &mut Budget) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let socket = slot.socket;
-        let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
+        let config = &self.shared.configs[usize::from(slot.config)];
         let receiver = &mut self.receivers[key.index as usize];
         let wanted = match &mut receiver.inbound {
             Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
@@ -214,11 +221,16 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return;
         }
         match self.net.receive(socket, &mut place[..room], surplus_bytes_max) {
-            Ok(Received { placed_bytes: 0, surplus_bytes: 0, buffer, .. }) => {
+            Ok(None) => {
+                // It stays readable, and comes first in the next turn.
+                slot.notes.awaits_handshake = true;
+                self.handshakes.push_back(key);
+            }
+            Ok(Some(Received { placed_bytes: 0, surplus_bytes: 0, buffer, .. })) => {
                 self.net.give_back(buffer);
                 self.handle_end_of_stream(key);
             }
-            Ok(received) => {
+            Ok(Some(received)) => {
                 if let Inbound::Open(receiver) = &mut receiver.inbound {
                     receiver.handle_placed(received.placed_bytes, &mut self.receive_pools);
                 }
@@ -241,7 +253,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             sender.handle_sign_of_life(self.shared.moment);
         }
         if slot.backlog.is_some() {
-            // Only an unfinished head: what is new belongs behind it.
+            // Only an unfinished head or a deferred request: what is new belongs behind it.
             self.stash(key, received.surplus());
             if let Some(mut backlog) = self.take_backlog(key) {
                 self.handle_taken(key, &mut backlog, budget);
@@ -266,7 +278,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 // What the callbacks of this turn have queued leaves before the end is judged.
                 self.flush(key);
                 let Some(slot) = self.shared.slots.get_mut(key) else { return };
-                let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
+                let config = &self.shared.configs[usize::from(slot.config)];
                 if let Phase::Open { sender, .. } = &mut slot.phase {
                     sender.handle_end_of_stream(config, self.shared.moment);
                 }
@@ -274,9 +286,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Phase::Http(_) => {
                 // A peer may shut its side behind its request and still wait for the answer.
                 self.flush(key);
-                self.part_http(key);
+                if !self.owes_plain_answer(key) {
+                    self.part_http(key);
+                }
             }
-            Phase::Parting { outbox, .. } if !outbox.is_empty() => {}
+            Phase::Parting { outbox, .. }
+                if !outbox.is_empty() || self.net.has_pending(slot.socket) => {}
             Phase::Parting { .. } => self.end(key),
             Phase::Closed { .. } | Phase::Ended => {}
         }
@@ -296,6 +311,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.counters.read_errors += 1;
         match &mut slot.phase {
             Phase::Open { sender, .. } => sender.handle_transport_error(error.kind()),
+            // TLS cannot go on, and has said so: the peer shall see that and not a reset.
+            Phase::Http(_) if error.kind() == io::ErrorKind::InvalidData => self.part_http(key),
             Phase::Http(_) | Phase::Parting { .. } => self.end(key),
             Phase::Closed { .. } | Phase::Ended => {}
         }
@@ -318,17 +335,19 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         loop {
             match &mut self.receivers[key.index as usize].inbound {
                 Inbound::Open(_) => return at + self.handle_bytes(key, &mut bytes[at..], budget),
-                Inbound::Http(_) if at < bytes.len() => match self.handle_head(key, &bytes[at..]) {
-                    None => return at,
-                    Some(consumed) => {
-                        budget.bytes = budget.bytes.saturating_sub(consumed);
-                        at += consumed;
-                        // `on_open` may have paused it before its first message.
-                        if self.shared.slots.get(key).is_some_and(|slot| slot.notes.is_held()) {
-                            return at;
+                Inbound::Http(_) if at < bytes.len() => {
+                    match self.handle_opening(key, &bytes[at..]) {
+                        None => return at,
+                        Some(consumed) => {
+                            budget.bytes = budget.bytes.saturating_sub(consumed);
+                            at += consumed;
+                            // `on_open` may have paused it before its first message.
+                            if self.shared.slots.get(key).is_some_and(|slot| slot.notes.is_held()) {
+                                return at;
+                            }
                         }
                     }
-                },
+                }
                 Inbound::Parting { discarded_bytes } => {
                     let bytes_left = (bytes.len() - at) as u32;
                     *discarded_bytes = discarded_bytes.saturating_add(bytes_left);

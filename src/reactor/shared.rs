@@ -1,5 +1,6 @@
 //! What callbacks and the loop share: all sending halves, their pools, and notes of what is to do.
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +22,8 @@ pub(super) struct Shared<D> {
     pub(super) slots: Table<Slot<D>>,
     pub(super) pools: SendPools,
     pub(super) listeners: Vec<Listener>,
+    /// Of each listener, followed by those of its routes.
+    pub(super) configs: Vec<Arc<Config>>,
     /// What was agreed on, by index. Most connections agree on nothing, so no slot has a place
     /// for it.
     pub(super) negotiated: BTreeMap<u32, Negotiated>,
@@ -28,6 +31,8 @@ pub(super) struct Shared<D> {
     pub(super) ready: VecDeque<Key>,
     /// Those with output of this turn, or whose state may have changed.
     pub(super) dirty: Vec<Key>,
+    /// What a decision has brought along for the `on_open` that follows it at once.
+    pub(super) attachment: Option<Box<dyn Any + Send>>,
     pub(super) counters: Counters,
     /// The time of this turn, twice: for the application and for the connections.
     pub(super) now: Instant,
@@ -51,7 +56,7 @@ impl<D> Shared<D> {
             error: &mut slot.notes.write_error,
             bytes_sent: &mut self.counters.bytes_sent,
         };
-        let config = &self.listeners[usize::from(slot.listener)].settings.config;
+        let config = &self.configs[usize::from(slot.config)];
         let mut transmit =
             Transmit { sender, pools: &mut self.pools, config, now: self.moment, sink: &mut sink };
         Some(act(&mut transmit))
@@ -68,7 +73,7 @@ impl<D> Shared<D> {
         if let Some(slot) = self.slots.get_mut(key)
             && let Phase::Open { sender, .. } = &mut slot.phase
         {
-            let config = &self.listeners[usize::from(slot.listener)].settings.config;
+            let config = &self.configs[usize::from(slot.config)];
             if sender.cork_short(&mut self.pools, config, message.opcode(), message.payload()) {
                 self.counters.messages_sent += 1;
                 return SendOutcome::Sent;
@@ -120,8 +125,15 @@ impl<D> Shared<D> {
         }
     }
 
+    /// Which listener a connection came to.
+    pub(super) fn listener(&self, slot: &Slot<D>) -> usize {
+        let up_to = |listener: &Listener| listener.configs_start <= slot.config;
+        // The first listener's begin at 0.
+        self.listeners.partition_point(up_to) - 1
+    }
+
     pub(super) fn config(&self, slot: &Slot<D>) -> &Arc<Config> {
-        &self.listeners[usize::from(slot.listener)].settings.config
+        &self.configs[usize::from(slot.config)]
     }
 
     /// Has `key` looked at before the turn ends.

@@ -2,10 +2,12 @@
 //! two slots and nothing else.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU32;
 use std::time::Instant;
 
+use super::deferral::Deferral;
+use super::endpoint::PeerAddress;
 use super::net::NetKey;
 use crate::collections::{Block, Outbox, TimerKey};
 use crate::http::HeadScanner;
@@ -15,12 +17,13 @@ use crate::protocol::{Receiver, Sender};
 #[derive(Debug)]
 pub(super) struct Slot<D> {
     pub(super) phase: Phase<D>,
-    pub(super) peer: PeerAddress,
+    pub(super) peer: PackedAddress,
     pub(super) socket: NetKey,
     pub(super) timer: TimerKey,
     /// Bytes read and not handled.
     pub(super) backlog: Option<BacklogKey>,
-    pub(super) listener: u16,
+    /// Its place among the loop's configurations: its listener's own, or that of its route.
+    pub(super) config: u16,
     pub(super) notes: Notes,
 }
 
@@ -76,11 +79,14 @@ pub(super) struct Notes {
     pub(super) input_ended: bool,
     /// Stands on the list of those to be served.
     pub(super) queued: bool,
+    /// Stands on the list of those whose TLS handshakes wait for a turn with time for them.
+    pub(super) awaits_handshake: bool,
     /// Stands on the list of those to be flushed.
     pub(super) dirty: bool,
     /// The application does not want to read.
     pub(super) paused: bool,
-    /// Unsent bytes are above the high-water mark.
+    /// Unsent bytes are above the high-water mark, or enough has come behind a request that waits
+    /// for its decision.
     pub(super) choked: bool,
     /// When `on_drain` is told.
     pub(super) drain_owed: DrainOwed,
@@ -97,17 +103,23 @@ impl Notes {
 
 /// The receiving side, in a table of its own under the same index, so that a callback can hold
 /// bytes of one and send through all.
-#[derive(Debug, Default)]
-pub(super) struct ReceiveSlot {
-    pub(super) inbound: Inbound,
+#[derive(Debug)]
+pub(super) struct ReceiveSlot<D> {
+    pub(super) inbound: Inbound<D>,
+}
+
+impl<D> Default for ReceiveSlot<D> {
+    fn default() -> Self {
+        Self { inbound: Inbound::default() }
+    }
 }
 
 /// Who handles what comes in.
 #[derive(Debug, Default)]
-pub(super) enum Inbound {
+pub(super) enum Inbound<D> {
     #[default]
     Vacant,
-    Http(Box<HttpState>),
+    Http(Box<HttpState<D>>),
     Open(Receiver),
     Parting {
         discarded_bytes: u32,
@@ -116,10 +128,33 @@ pub(super) enum Inbound {
 
 /// A plain HTTP connection between and inside requests.
 #[derive(Debug)]
-pub(super) struct HttpState {
+pub(super) struct HttpState<D> {
     pub(super) scanner: HeadScanner,
+    /// Of the request's head, of the next request, or of the decision.
     pub(super) deadline: Instant,
+    /// Those that had a whole head.
     pub(super) requests: u16,
+    /// Of the request that stands in front.
+    pub(super) deferral: Option<Box<Deferral<D>>>,
+    pub(super) expects: Expects,
+    /// What stands in the backlog was looked at: more input has to come, or a decision.
+    pub(super) rests: bool,
+}
+
+impl<D> HttpState<D> {
+    /// Before the first request, whose head has to be there by `deadline`.
+    pub(super) const fn new(deadline: Instant, expects: Expects) -> Self {
+        let scanner = HeadScanner::request();
+        Self { scanner, deadline, requests: 0, deferral: None, expects, rests: false }
+    }
+}
+
+/// What comes next from a connection that is no WebSocket yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expects {
+    /// A header of the PROXY protocol.
+    ProxyHeader,
+    Request,
 }
 
 /// The name of a [`Backlog`]; one more than its index, so that `Option` is free.
@@ -144,9 +179,9 @@ impl BacklogKey {
     }
 }
 
-/// A socket address in 24 bytes instead of 32.
+/// A [`PeerAddress`] in 24 bytes instead of 32.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PeerAddress {
+pub(super) struct PackedAddress {
     octets: [u8; 16],
     scope_id: u32,
     port: u16,
@@ -157,37 +192,39 @@ pub(super) struct PeerAddress {
 enum Family {
     V4,
     V6,
+    Unix,
 }
 
-impl From<SocketAddr> for PeerAddress {
-    fn from(address: SocketAddr) -> Self {
+impl From<PeerAddress> for PackedAddress {
+    fn from(address: PeerAddress) -> Self {
+        let mut packed = Self { octets: [0; 16], scope_id: 0, port: 0, family: Family::Unix };
         match address {
-            SocketAddr::V4(v4) => {
-                let mut octets = [0; 16];
-                octets[..4].copy_from_slice(&v4.ip().octets());
-                Self { octets, scope_id: 0, port: v4.port(), family: Family::V4 }
+            PeerAddress::Unix => {}
+            PeerAddress::Inet(SocketAddr::V4(v4)) => {
+                packed.octets[..4].copy_from_slice(&v4.ip().octets());
+                (packed.port, packed.family) = (v4.port(), Family::V4);
             }
-            SocketAddr::V6(v6) => Self {
-                octets: v6.ip().octets(),
-                scope_id: v6.scope_id(),
-                port: v6.port(),
-                family: Family::V6,
-            },
+            PeerAddress::Inet(SocketAddr::V6(v6)) => {
+                (packed.octets, packed.scope_id) = (v6.ip().octets(), v6.scope_id());
+                (packed.port, packed.family) = (v6.port(), Family::V6);
+            }
         }
+        packed
     }
 }
 
-impl PeerAddress {
-    pub(super) fn socket_addr(&self) -> SocketAddr {
+impl PackedAddress {
+    pub(super) fn unpack(&self) -> PeerAddress {
         match self.family {
             Family::V4 => {
                 let [a, b, c, d, ..] = self.octets;
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), self.port)
+                PeerAddress::Inet((Ipv4Addr::new(a, b, c, d), self.port).into())
             }
             Family::V6 => {
                 let ip = Ipv6Addr::from(self.octets);
-                SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope_id))
+                PeerAddress::Inet(SocketAddrV6::new(ip, self.port, 0, self.scope_id).into())
             }
+            Family::Unix => PeerAddress::Unix,
         }
     }
 }
@@ -199,14 +236,15 @@ mod tests {
     #[test]
     fn addresses_survive_the_packing() {
         for text in ["127.0.0.1:9001", "0.0.0.0:0", "[::1]:65535", "[fe80::1%3]:80"] {
-            let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(PeerAddress::from(address).socket_addr(), address);
+            let address = PeerAddress::Inet(text.parse().unwrap());
+            assert_eq!(PackedAddress::from(address).unpack(), address);
         }
+        assert_eq!(PackedAddress::from(PeerAddress::Unix).unpack(), PeerAddress::Unix);
     }
 
     #[test]
     fn an_idle_connection_stays_small() {
         // Two slots, the wheel's entry (24), the table's generation (8), the socket (4).
-        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot>() <= 136);
+        assert!(size_of::<Slot<()>>() + size_of::<ReceiveSlot<()>>() <= 136);
     }
 }

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::builder::ReactorBuilder;
-use super::command::{Handle, Mailbox};
+use super::command::{Handle, Inbox};
+use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
-use super::net::{ListenOptions, Listening, Net, Readiness, Wait};
+use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::Shared;
 use super::slot::{Backlog, Phase, ReceiveSlot};
+use super::transport::Transport;
 use crate::collections::{Key, Table, TimerKey, Wheel};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
@@ -68,23 +69,25 @@ impl ReactorConfig {
 ///
 /// A callback must not block: while it does, the whole loop stands.
 pub struct Reactor<N: Net, H: Handler> {
-    pub(super) net: N,
+    pub(super) net: Transport<N>,
     pub(super) handler: H,
     pub(super) panics: PanicPolicy,
     pub(super) limits: LoopLimits,
     /// The receiving halves, under the same index as the slots in `shared`.
-    pub(super) receivers: Vec<ReceiveSlot>,
+    pub(super) receivers: Vec<ReceiveSlot<H::Data>>,
     pub(super) receive_pools: ReceivePools,
     pub(super) backlogs: Slab<Backlog>,
     pub(super) shared: Shared<H::Data>,
     pub(super) wheel: Wheel<Timer>,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
+    /// Those whose TLS handshakes wait for a turn that has time for them, in the order they came.
+    pub(super) handshakes: VecDeque<Key>,
     /// Slots that go at the end of the turn.
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
     pub(super) scratch: Vec<u8>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Inbox,
     events: Vec<Readiness>,
 }
 
@@ -122,19 +125,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// A loop that takes its commands from `mailbox`.
-    pub(super) fn with_mailbox(
-        net: N,
-        handler: H,
-        config: ReactorConfig,
-        mailbox: Arc<Mailbox>,
-    ) -> Self {
+    pub(super) fn with_mailbox(net: N, handler: H, config: ReactorConfig, mailbox: Inbox) -> Self {
         let now = net.now();
         let limits = config.limits;
         let Pools { receive, send } = Pools::new(&limits, now, config.seed);
         let slots_max = limits.connections_max.saturating_add(REFUSAL_SLOTS).min(CONNECTIONS_MAX);
         let moment = send.timeline.moment(now);
         Self {
-            net,
+            net: Transport::new(net, &limits),
             handler,
             panics: config.panics,
             receivers: Vec::with_capacity(SLOTS_RESERVED.min(slots_max as usize)),
@@ -145,9 +143,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 slots: Table::new(slots_max, SLOTS_RESERVED),
                 pools: send,
                 listeners: Vec::new(),
+                configs: Vec::new(),
                 negotiated: BTreeMap::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
+                attachment: None,
                 counters: Counters::default(),
                 now,
                 moment,
@@ -155,6 +155,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             wheel: Wheel::new(now),
             admission: Admission::default(),
             drain: Drain::Running,
+            handshakes: VecDeque::new(),
             ended: Vec::new(),
             scratch: Vec::new(),
             mailbox,
@@ -163,37 +164,48 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Listens on `address`; returns the address that it really is, with its port.
+    /// Listens at `endpoint`; returns what it really is, with its port.
     ///
     /// # Errors
-    /// What the network says, most often that the address is in use.
+    /// What the network says, most often that the address is in use; or there are more than 65,536
+    /// listeners and routes.
     pub fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: impl Into<Endpoint>,
         options: &ListenOptions,
         settings: ListenerSettings,
-    ) -> io::Result<SocketAddr> {
+    ) -> io::Result<Endpoint> {
         let index = self.shared.listeners.len();
+        let configs_start = settings.configs_start(self.shared.configs.len())?;
         let token = Target::Listener(index).token(self.shared.shard);
-        let listening = self.net.listen(address, options, token)?;
-        self.add_listener(listening, settings);
-        Ok(listening.address)
+        let (endpoint, limits) = (endpoint.into(), &self.limits);
+        let net = self.net.net();
+        let mut listener = Listener::open(net, &endpoint, options, settings, limits, token)?;
+        listener.configs_start = configs_start;
+        let endpoint = listener.endpoint.clone();
+        self.add_listener(listener);
+        Ok(endpoint)
     }
 
     /// Accepts from a listener that is registered under its index already.
-    pub(super) fn add_listener(&mut self, listening: Listening, settings: ListenerSettings) {
-        let listener = Listener::new(listening.key, listening.address, settings, &self.limits);
+    pub(super) fn add_listener(&mut self, listener: Listener) {
+        self.shared.configs.extend(listener.settings.configs().cloned());
         self.shared.listeners.push(listener);
     }
 
-    /// The addresses that the loop listens on, in the order they were added, with their ports.
+    /// Where the loop listens, in the order the listeners were added, with their ports.
+    pub fn local_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.listeners.iter().map(|listener| &listener.endpoint)
+    }
+
+    /// Of these, the addresses of TCP.
     pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.shared.listeners.iter().map(|listener| listener.address)
+        self.local_endpoints().filter_map(Endpoint::socket_addr)
     }
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.mailbox.clone(), self.shared.shard)
+        self.mailbox.handle(self.shared.shard)
     }
 
     /// Waits at most `timeout` for something to happen (`None`: without end) and works it off.
@@ -203,11 +215,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let wait = self.wait(timeout);
         self.events.clear();
-        self.net.poll(&mut self.events, wait)?;
-        self.shared.now = self.net.now();
-        self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
+        self.net.net().poll(&mut self.events, wait)?;
+        self.read_clock();
         self.shared.counters.turns += 1;
+        self.net.begin_turn();
         let carried_over = self.shared.ready.len();
+        self.readmit_handshakes();
         self.note_events();
         // Who is told of now comes before those who have had a service and want another: it waits
         // for the end of one budget at most.
@@ -221,6 +234,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.flush_dirty();
         self.reap();
         Ok(())
+    }
+
+    pub(super) fn read_clock(&mut self) {
+        self.shared.now = self.net.net_ref().now();
+        self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
     }
 
     /// Turns until the loop is finished, which it is after [`Handle::shutdown`].
@@ -246,7 +264,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// What has happened so far.
     pub fn counters(&self) -> Counters {
-        self.shared.counters
+        let mut counters = self.net.counters();
+        counters.merge(&self.shared.counters);
+        counters
     }
 
     /// The handler.
@@ -256,7 +276,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// The network.
     pub fn net(&mut self) -> &mut N {
-        &mut self.net
+        self.net.net()
     }
 
     /// What the loop holds at the moment.
@@ -273,6 +293,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             inflaters: self.receive_pools.inflaters(),
             windows: self.receive_pools.windows(),
             takeovers: self.shared.pools.takeovers(),
+            tls_sessions: self.net.links(),
             pinned_bytes: self.pinned_bytes(),
             retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }
@@ -286,13 +307,15 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
             + self.shared.slots.pinned_bytes()
             + self.wheel.pinned_bytes()
-            + self.receivers.len() * size_of::<ReceiveSlot>()
+            + self.net.pinned_bytes()
+            + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
     }
 
     /// Whether there is something to do without waiting for an event.
     fn has_work(&self) -> bool {
         let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
         !self.shared.ready.is_empty()
+            || !self.handshakes.is_empty()
             || !self.shared.dirty.is_empty()
             || self.shared.listeners.iter().any(is_ready)
     }
@@ -301,7 +324,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if self.has_work() || timeout == Some(Duration::ZERO) {
             return Wait::No;
         }
-        let end = timeout.and_then(|timeout| self.net.now().checked_add(timeout));
+        let end = timeout.and_then(|timeout| self.net.net_ref().now().checked_add(timeout));
         match (self.wheel.next_deadline(), end) {
             (Some(deadline), Some(end)) => Wait::Until(deadline.min(end)),
             (Some(deadline), None) | (None, Some(deadline)) => Wait::Until(deadline),
@@ -333,12 +356,29 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let notes = &mut slot.notes;
         notes.readable |= event.readable || event.hung_up;
         notes.hung_up |= event.hung_up;
-        if event.writable && slot.phase.has_output() {
-            self.flush(key);
-            self.settle(key);
+        if event.writable {
+            self.note_writable(key);
         }
         if event.readable || event.hung_up {
             self.shared.mark_ready(key);
+        }
+    }
+
+    /// What was refused is offered again: first what TLS has made of it, which is as old or older.
+    fn note_writable(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let progress = self.net.flush(slot.socket);
+        if let Ok(true) = progress
+            && let Phase::Open { sender, .. } = &mut slot.phase
+        {
+            sender.handle_sign_of_life(self.shared.moment);
+        }
+        if let Err(error) = &progress {
+            slot.notes.write_error = Some(error.kind());
+        }
+        if slot.phase.has_output() || !matches!(progress, Ok(false)) {
+            self.flush(key);
+            self.settle(key);
         }
     }
 
@@ -348,6 +388,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.handle_command(command);
         }
         self.mailbox.give_back(commands);
+    }
+
+    /// Those whose handshakes have waited come first, as many as the turn has time for.
+    fn readmit_handshakes(&mut self) {
+        let count = self.handshakes.len().min(self.limits.tls_handshakes_per_turn as usize);
+        for key in self.handshakes.drain(..count) {
+            if let Some(slot) = self.shared.slots.get_mut(key) {
+                slot.notes.awaits_handshake = false;
+            }
+            self.shared.mark_ready(key);
+        }
     }
 
     /// Serves each that stood on the list when the turn began, once.
@@ -423,7 +474,9 @@ pub struct Usage {
     /// What connections keep of what they have sent because later messages may refer to it: a
     /// window or a whole compressor each.
     pub takeovers: usize,
-    /// Bytes of slots, timers, blocks, send queues, compressors and windows, in use or kept; what
+    /// Connections that speak TLS.
+    pub tls_sessions: usize,
+    /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept; what
     /// is queued by reference counts once for each connection.
     pub pinned_bytes: usize,
     /// Of these, free blocks that are kept for the next message.
@@ -433,13 +486,13 @@ pub struct Usage {
 impl<N: Net + AsRawFd, H: Handler> AsRawFd for Reactor<N, H> {
     /// The descriptor to watch for reading.
     fn as_raw_fd(&self) -> RawFd {
-        self.net.as_raw_fd()
+        self.net.net_ref().as_raw_fd()
     }
 }
 
 impl<N: Net + AsFd, H: Handler> AsFd for Reactor<N, H> {
     /// The descriptor to watch for reading.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.net.as_fd()
+        self.net.net_ref().as_fd()
     }
 }

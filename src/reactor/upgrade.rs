@@ -1,10 +1,13 @@
 //! Requests: plain HTTP answers and the way to an open WebSocket.
 
+use std::time::Duration;
+
+use super::deferral::Deferral;
 use super::handler::{Arrival, Handler, Verdict};
 use super::id::ConnectionId;
 use super::net::Net;
 use super::shared::Shared;
-use super::slot::{HttpState, Inbound, Phase, Slot};
+use super::slot::{Expects, HttpState, Inbound, Phase, Slot};
 use super::turn::{Drain, PanicPolicy, Reactor};
 use crate::collections::{Key, Outbox};
 use crate::handshake::{
@@ -16,20 +19,55 @@ use crate::protocol::{Agreement, Receiver, Sender, compression_keys};
 
 /// What an overloaded or parting server tells clients to wait. Guess: long enough to spread a
 /// stampede, short enough to be there when room returns.
-const RETRY_AFTER_SECONDS: u32 = 5;
+pub(super) const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// What a request has led to; its answer stands in the scratch buffer.
 enum Outcome<D> {
-    Upgraded { negotiated: Negotiated, compression: Option<Agreement>, data: D },
+    Upgraded {
+        negotiated: Negotiated,
+        compression: Option<Agreement>,
+        data: D,
+    },
     Answered(Persistence),
+    /// There is none yet.
+    Deferred {
+        deferral: Box<Deferral<D>>,
+        timeout: Duration,
+    },
+}
+
+/// Which request this is, and where it has come in.
+#[derive(Clone, Copy)]
+struct Place {
+    key: Key,
+    listener: usize,
+    /// Counted on its connection.
+    request: u16,
+    route: Option<usize>,
 }
 
 impl<N: Net, H: Handler> Reactor<N, H> {
-    /// Looks for a whole head at the front of `bytes` and answers it. Says how many bytes it had;
-    /// `None` while it is not complete.
-    pub(super) fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
+    /// Looks for what has to come next at the front of `bytes`, and handles it. Says how many bytes
+    /// it had; `None` while it is not complete, or waits for a decision.
+    pub(super) fn handle_opening(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
+        let Inbound::Http(http) = &self.receivers[key.index as usize].inbound else { return None };
+        let handled = match http.expects {
+            Expects::ProxyHeader => self.handle_proxy_header(key, bytes),
+            Expects::Request => self.handle_head(key, bytes),
+        };
+        if let Inbound::Http(http) = &mut self.receivers[key.index as usize].inbound {
+            http.rests = handled.is_none();
+        }
+        handled
+    }
+
+    /// Looks for a whole head at the front of `bytes` and answers it.
+    fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
         let slot = self.shared.slots.get(key)?;
-        let listener = usize::from(slot.listener);
+        let listener = self.shared.listener(slot);
+        if self.waits_for_decision(key, bytes.len()) {
+            return None;
+        }
         let is_crowded = self.is_crowded(key);
         let Inbound::Http(http) = &mut self.receivers[key.index as usize].inbound else {
             return None;
@@ -39,13 +77,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let (head_bytes, outcome) = match scanned {
             Ok(None) => return None,
             Ok(Some(head_bytes)) => {
-                http.requests += 1;
+                let decided = http.deferral.take();
+                if decided.is_none() {
+                    http.requests += 1;
+                    self.shared.counters.http_requests += 1;
+                }
+                let place = Place { key, listener, request: http.requests, route: None };
                 let bound =
                     self.shared.listeners[listener].settings.handshake.keep_alive_requests_max;
                 let is_last = http.requests >= bound || is_crowded || self.drain != Drain::Running;
                 let offer = if is_last { Persistence::Close } else { Persistence::KeepAlive };
-                self.shared.counters.http_requests += 1;
-                (head_bytes, self.answer(key, listener, &bytes[..head_bytes], offer))
+                (head_bytes, self.answer(place, &bytes[..head_bytes], offer, decided))
             }
             Err(error) => (bytes.len(), self.refuse(HandshakeError::Head(error))),
         };
@@ -54,7 +96,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.open(key, negotiated, compression, data);
             }
             Outcome::Answered(persistence) => self.send_answer(key, listener, persistence),
+            Outcome::Deferred { deferral, timeout } => {
+                self.defer(key, deferral, timeout, head_bytes);
+                self.waits_for_decision(key, bytes.len());
+                return None;
+            }
         }
+        // Unless it was accepted, nobody has taken it.
+        self.shared.attachment = None;
         Some(head_bytes)
     }
 
@@ -62,9 +111,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// kernel. Who pipelines and does not read is given one more answer and no other.
     fn is_crowded(&mut self, key: Key) -> bool {
         let queued = |shared: &Shared<H::Data>| match shared.slots.get(key) {
-            Some(Slot { phase: Phase::Http(outbox), listener, .. }) => {
-                let config = &shared.listeners[usize::from(*listener)].settings.config;
-                outbox.queued_bytes() > config.limits.high_water_bytes as u64
+            Some(slot @ Slot { phase: Phase::Http(outbox), .. }) => {
+                outbox.queued_bytes() > shared.config(slot).limits.high_water_bytes as u64
             }
             _ => false,
         };
@@ -75,17 +123,21 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         queued(&self.shared)
     }
 
-    /// The time for a head is over: 408 if one had begun or none ever came, silence after an
-    /// answered request. An answer that is still on its way may arrive.
+    /// The time for a decision is over, or that for a head: 408 if one had begun or none ever came,
+    /// silence after an answered request. An answer that is still on its way may arrive.
     pub(super) fn handle_http_timeout(&mut self, key: Key) {
+        if self.waits_for_decision(key, 0) {
+            return self.handle_deferral_timeout(key);
+        }
         if self.shared.slots.get(key).is_some_and(|slot| slot.phase.has_output()) {
             return self.part_http(key);
         }
         self.shared.counters.handshake_timeouts += 1;
-        let receiver = &self.receivers[key.index as usize];
-        let is_idle = !self.has_backlog(key)
-            && matches!(&receiver.inbound, Inbound::Http(http) if http.requests > 0);
-        if is_idle {
+        let Some(slot) = self.shared.slots.get(key) else { return };
+        let Inbound::Http(http) = &self.receivers[key.index as usize].inbound else { return };
+        let is_mute = http.expects == Expects::ProxyHeader || self.net.is_handshaking(slot.socket);
+        let is_idle = http.requests > 0 && slot.backlog.is_none();
+        if is_mute || is_idle {
             return self.end(key);
         }
         self.scratch.clear();
@@ -98,10 +150,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// ready for; the request decides for itself too.
     fn answer(
         &mut self,
-        key: Key,
-        listener: usize,
+        mut place: Place,
         head: &[u8],
         offer: Persistence,
+        decided: Option<Box<Deferral<H::Data>>>,
     ) -> Outcome<H::Data> {
         let mut storage = FieldStorage::new();
         let head = match parse_request(head, &mut storage) {
@@ -109,65 +161,89 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Err(error) => return self.refuse(HandshakeError::Head(error)),
         };
         let body_allowed = BodyAllowed::in_answer_to(head.method);
-        match inspect(&head) {
-            Err(error) => self.refuse_with(error, body_allowed),
-            Ok(Inspected::Upgrade(upgrade)) => self.answer_upgrade(key, listener, &upgrade),
-            Ok(Inspected::Plain(request)) => match self.ask(key, listener, &request) {
-                Some(Verdict::Respond(response)) => {
-                    let persistence = match offer {
-                        Persistence::KeepAlive => request.persistence(),
-                        Persistence::Close => Persistence::Close,
-                    };
-                    self.respond(&response, &request, persistence)
-                }
-                Some(Verdict::Reject(response)) => {
-                    self.respond(&response, &request, Persistence::Close)
-                }
-                Some(Verdict::Accept { .. } | Verdict::UpgradeRequired) => {
-                    self.refuse_with(HandshakeError::UpgradeRequired, body_allowed)
-                }
-                None => self.refuse_with(HandshakeError::InvalidAnswer, body_allowed),
+        let inspected = match inspect(&head) {
+            Ok(inspected) => inspected,
+            Err(error) => return self.refuse_with(error, body_allowed),
+        };
+        let request = inspected.request();
+        let routes = &self.shared.listeners[place.listener].settings.routes;
+        if !routes.is_empty() {
+            place.route = routes.find(request.path());
+            if place.route.is_none() {
+                return self.refuse_with(HandshakeError::NotFound, body_allowed);
+            }
+        }
+        let verdict = match decided {
+            Some(deferral) => self.recall(*deferral),
+            None => match self.check(place, &inspected) {
+                Ok(()) => self.ask(place, request),
+                Err(error) => return self.refuse(error),
             },
-        }
-    }
-
-    fn answer_upgrade(
-        &mut self,
-        key: Key,
-        listener: usize,
-        upgrade: &Upgrade<'_>,
-    ) -> Outcome<H::Data> {
-        let request = upgrade.request();
-        if !self.shared.listeners[listener].settings.origins.permits(request) {
-            return self.refuse(HandshakeError::OriginNotAllowed);
-        }
-        let address = self.shared.slots.get(key).map(|slot| slot.peer.socket_addr().ip());
-        let has_room = address.is_some_and(|ip| self.admission.permits(ip, &self.limits));
-        if !has_room || self.drain != Drain::Running {
-            self.shared.counters.refused_over_capacity += 1;
-            let retry_after_seconds = RETRY_AFTER_SECONDS;
-            return self.refuse(HandshakeError::Overloaded { retry_after_seconds });
-        }
-        match self.ask(key, listener, request) {
-            Some(Verdict::Accept { accept, data }) => self.accept(listener, upgrade, accept, data),
-            Some(Verdict::Reject(response) | Verdict::Respond(response)) => {
+        };
+        match (verdict, &inspected) {
+            (Some(Verdict::Accept { accept, data }), Inspected::Upgrade(upgrade)) => {
+                self.accept(place, upgrade, accept, data)
+            }
+            (Some(Verdict::Accept { .. } | Verdict::UpgradeRequired), _) => {
+                self.refuse_with(HandshakeError::UpgradeRequired, body_allowed)
+            }
+            (
+                Some(Verdict::Reject(response) | Verdict::Respond(response)),
+                Inspected::Upgrade(_),
+            ) => {
                 self.shared.counters.handshakes_refused += 1;
                 self.respond(&response, request, Persistence::Close)
             }
-            Some(Verdict::UpgradeRequired) => self.refuse(HandshakeError::UpgradeRequired),
-            None => self.refuse(HandshakeError::InvalidAnswer),
+            (Some(Verdict::Reject(response)), Inspected::Plain(_)) => {
+                self.respond(&response, request, Persistence::Close)
+            }
+            (Some(Verdict::Respond(response)), Inspected::Plain(_)) => {
+                let persistence = match offer {
+                    Persistence::KeepAlive => request.persistence(),
+                    Persistence::Close => Persistence::Close,
+                };
+                self.respond(&response, request, persistence)
+            }
+            (Some(Verdict::Defer { timeout, data }), _) => {
+                Outcome::Deferred { deferral: Deferral::new(data, &inspected), timeout }
+            }
+            (None, _) => self.refuse_with(HandshakeError::InvalidAnswer, body_allowed),
         }
+    }
+
+    /// What an upgrade has to pass before anybody is asked about it.
+    fn check(&mut self, place: Place, inspected: &Inspected<'_>) -> Result<(), HandshakeError> {
+        let Inspected::Upgrade(upgrade) = inspected else { return Ok(()) };
+        let origins = self.shared.listeners[place.listener].origins(place.route);
+        if !origins.permits(upgrade.request()) {
+            return Err(HandshakeError::OriginNotAllowed);
+        }
+        self.check_room(place.key)
+    }
+
+    fn check_room(&mut self, key: Key) -> Result<(), HandshakeError> {
+        let peer = self.shared.slots.get(key).map(|slot| slot.peer.unpack());
+        let has_room = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
+        if has_room && self.drain == Drain::Running {
+            return Ok(());
+        }
+        self.shared.counters.refused_over_capacity += 1;
+        Err(HandshakeError::Overloaded { retry_after_seconds: RETRY_AFTER_SECONDS })
     }
 
     fn accept(
         &mut self,
-        listener: usize,
+        place: Place,
         upgrade: &Upgrade<'_>,
         mut accept: Accept,
         data: H::Data,
     ) -> Outcome<H::Data> {
-        let compression =
-            self.shared.listeners[listener].settings.config.agree(upgrade.extensions());
+        // It may have become full since the application was asked.
+        if let Err(error) = self.check_room(place.key) {
+            return self.refuse(error);
+        }
+        let config = self.shared.listeners[place.listener].config_index(place.route);
+        let compression = self.shared.configs[usize::from(config)].agree(upgrade.extensions());
         if let Some(agreement) = &compression {
             accept = accept.extension(agreement.into());
         }
@@ -177,6 +253,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     // Its two halves know it: it needs no place among what few have agreed on.
                     negotiated.extensions.pop();
                 }
+                if let Some(slot) = self.shared.slots.get_mut(place.key) {
+                    slot.config = config;
+                }
                 Outcome::Upgraded { negotiated, compression, data }
             }
             Err(_) => self.refuse(HandshakeError::InvalidAnswer),
@@ -184,16 +263,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// The application's verdict; `None` if it panicked and panics are caught.
-    fn ask(
-        &mut self,
-        key: Key,
-        listener: usize,
-        request: &Request<'_>,
-    ) -> Option<Verdict<H::Data>> {
+    fn ask(&mut self, place: Place, request: &Request<'_>) -> Option<Verdict<H::Data>> {
+        let Place { key, listener, request: number, route } = place;
+        let routes = &self.shared.listeners[listener].settings.routes;
+        let matched = route.map(|route| routes.matched(route, request.path()));
         let arrival = Arrival {
             id: ConnectionId::new(self.shared.shard, key),
-            peer: self.shared.slots.get(key)?.peer.socket_addr(),
+            peer: self.shared.slots.get(key)?.peer.unpack(),
             listener,
+            route: matched.map(|matched| matched.pattern()),
+            matched,
+            request: number,
         };
         match self.panics {
             PanicPolicy::Propagate => Some(self.handler.on_request(request, &arrival)),
@@ -202,6 +282,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)).ok()
             }
         }
+    }
+
+    /// What was decided about a request that was deferred.
+    fn recall(&mut self, deferral: Deferral<H::Data>) -> Option<Verdict<H::Data>> {
+        let (verdict, attachment) = deferral.verdict()?;
+        self.shared.attachment = attachment;
+        Some(verdict)
     }
 
     fn refuse(&mut self, error: HandshakeError) -> Outcome<H::Data> {
@@ -273,7 +360,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let Phase::Http(outbox) = &mut slot.phase else { return };
         let outbox: Outbox = std::mem::take(outbox);
-        let config = &self.shared.listeners[usize::from(slot.listener)].settings.config;
+        let config = &self.shared.configs[usize::from(slot.config)];
         let (deflate, inflate) =
             compression.map(|agreement| compression_keys(&agreement, config.role)).unzip();
         let sender = Sender::new(outbox, config, self.shared.moment).with_deflate(deflate);
@@ -281,7 +368,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if negotiated != Negotiated::default() {
             self.shared.negotiated.insert(key.index, negotiated);
         }
-        let address = slot.peer.socket_addr().ip();
+        let address = slot.peer.unpack().ip();
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));
         self.shared.counters.handshakes_completed += 1;
         self.admission.arrive(address, &self.limits);
@@ -292,4 +379,4 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 }
 
 /// A fresh state would be needless for a connection that upgrades at once, so it is small.
-const _: () = assert!(size_of::<HttpState>() <= 64);
+const _: () = assert!(size_of::<HttpState<()>>() <= 64);

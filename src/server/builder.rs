@@ -1,7 +1,6 @@
 //! What a server is made with.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -12,8 +11,8 @@ use crate::handshake::Origins;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
-    Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor, ReactorBuilder,
-    ReactorConfig, ShardIndex, SocketOptions,
+    Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor,
+    ReactorBuilder, ReactorConfig, Route, ShardIndex, SocketOptions, Tls,
 };
 use crate::wire::Role;
 
@@ -44,17 +43,37 @@ use crate::wire::Role;
 /// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct ServerBuilder<N = MioNet> {
-    addresses: Vec<SocketAddr>,
+    places: Vec<Place>,
     /// `None`: as many as there are cores.
     threads: Option<usize>,
     config: Config,
     handshake: HandshakeLimits,
     origins: Origins,
+    routes: Vec<(String, RouteChange)>,
+    tls: Option<Tls>,
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
     on_thread_start: ThreadHook,
     network: NetworkFactory<N>,
+}
+
+/// What a route has other than its listener.
+type RouteChange = Box<dyn Fn(&mut Route)>;
+
+/// Where to listen, and what is different there.
+struct Place {
+    endpoint: Endpoint,
+    change: Box<Change>,
+}
+
+type Change = dyn FnOnce(&mut ListenOptions, &mut ListenerSettings);
+
+/// A [`Place`] with everything that holds there.
+struct Described {
+    endpoint: Endpoint,
+    options: ListenOptions,
+    settings: ListenerSettings,
 }
 
 type NetworkFactory<N> = Box<dyn Fn(&LoopLimits) -> io::Result<N>>;
@@ -65,11 +84,13 @@ const THREADS_MAX: usize = 1 << u8::BITS;
 impl ServerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            addresses: Vec::new(),
+            places: Vec::new(),
             threads: None,
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
+            routes: Vec::new(),
+            tls: None,
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
@@ -80,16 +101,49 @@ impl ServerBuilder {
 }
 
 impl<N: Net> ServerBuilder<N> {
-    /// Listens on one more address; with port 0 the system chooses one, the same for all threads.
-    pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
-        self.addresses.push(address.into());
+    /// Listens at one more endpoint; with port 0 the system chooses one, the same for all threads.
+    /// What holds there is what this builder says.
+    pub fn listen(self, endpoint: impl Into<Endpoint>) -> Self {
+        self.listen_with(endpoint, |_, _| {})
+    }
+
+    /// Listens at one more endpoint, where something is different: `change` is called at the build,
+    /// and is given what this builder then says.
+    ///
+    /// ```
+    /// # use corewire::{Context, Handler, Message, ServerError};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type Data = ();
+    /// #     fn on_message(&mut self, _: &mut Context<'_, ()>, _: Message<'_>) {}
+    /// # }
+    /// use corewire::{Origins, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .listen(([127, 0, 0, 1], 0))
+    ///     .listen_with(([127, 0, 0, 1], 0), |options, settings| {
+    ///         options.backlog = 16;
+    ///         settings.origins = Origins::Any;
+    ///         settings.config_mut().limits.message_bytes_max = 1024;
+    ///     })
+    ///     .build(|_shard| Echo)?;
+    /// assert_eq!(server.local_endpoints().len(), 2);
+    /// # Ok::<(), ServerError>(())
+    /// ```
+    pub fn listen_with(
+        mut self,
+        endpoint: impl Into<Endpoint>,
+        change: impl FnOnce(&mut ListenOptions, &mut ListenerSettings) + 'static,
+    ) -> Self {
+        self.places.push(Place { endpoint: endpoint.into(), change: Box::new(change) });
         self
     }
 
     /// How many threads there are, each with a loop of its own: 1 to 256. Default: one for each
     /// core that the process may use.
     ///
-    /// With more than one the kernel spreads new connections over them (SO_REUSEPORT).
+    /// With more than one the kernel spreads new connections of TCP over them (SO_REUSEPORT); a Unix
+    /// or an inherited socket is shared by all, and whoever comes first takes a connection.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -126,6 +180,25 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// Serves the paths that match `pattern`, see [`Routes`](crate::Routes). `change` says what is
+    /// different for them, on top of what is set for all in whatever order; it is called for each
+    /// listener. Once there is a route, other paths are answered 404.
+    pub fn route(
+        mut self,
+        pattern: impl Into<String>,
+        change: impl Fn(&mut Route) + 'static,
+    ) -> Self {
+        self.routes.push((pattern.into(), Box::new(change)));
+        self
+    }
+
+    /// Secures connections by TLS (`wss://`). Default: they are not.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connections that may wait to be accepted. Default 4,096; the kernel has a bound of its own,
     /// on Linux `net.core.somaxconn`.
     pub fn backlog(mut self, connections: u32) -> Self {
@@ -152,11 +225,13 @@ impl<N: Net> ServerBuilder<N> {
         make: impl Fn(&LoopLimits) -> io::Result<M> + 'static,
     ) -> ServerBuilder<M> {
         ServerBuilder {
-            addresses: self.addresses,
+            places: self.places,
             threads: self.threads,
             config: self.config,
             handshake: self.handshake,
             origins: self.origins,
+            routes: self.routes,
+            tls: self.tls,
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
@@ -183,7 +258,7 @@ impl<N: Net> ServerBuilder<N> {
             return Err(ServerError::ThreadCount { threads });
         }
         let on_thread_start = self.on_thread_start.clone();
-        let (loops, addresses) = self.bind(threads)?;
+        let (loops, endpoints) = self.bind(threads)?;
         let handles: Vec<_> = loops.iter().map(ReactorBuilder::handle).collect();
         let factory = Arc::new(factory);
         let shards = loops.into_iter().map(|reactor| {
@@ -195,7 +270,7 @@ impl<N: Net> ServerBuilder<N> {
                 reactor.run().map(|()| reactor.counters())
             })
         });
-        Ok(Server::new(shards.collect(), addresses, ServerHandle::new(handles)))
+        Ok(Server::new(shards.collect(), endpoints, ServerHandle::new(handles)))
     }
 
     /// Listens, and makes one loop to be turned by the caller, perhaps inside a loop of its own.
@@ -209,27 +284,14 @@ impl<N: Net> ServerBuilder<N> {
         Ok(reactor.build(handler))
     }
 
-    /// As many loops, each listening on every address, and the addresses as they really are.
+    /// As many loops, each listening everywhere, and the endpoints as they really are.
     fn bind(
         mut self,
         threads: usize,
-    ) -> Result<(Vec<ReactorBuilder<N>>, Vec<SocketAddr>), ServerError> {
-        if self.addresses.is_empty() {
-            return Err(ServerError::NoAddress);
-        }
-        if self.config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero()) {
-            return Err(ServerError::ZeroHeartbeat);
-        }
-        self.config.role = Role::Server;
-        self.listen.reuse_port = threads > 1;
-        if self.listen.reuse_port {
-            self.addresses.iter().try_for_each(|address| probe(*address))?;
-        }
-        let mut settings = ListenerSettings::new(self.config);
-        settings.handshake = self.handshake;
-        settings.origins = self.origins;
-        let mut addresses = self.addresses;
+    ) -> Result<(Vec<ReactorBuilder<N>>, Vec<Endpoint>), ServerError> {
+        let mut places = self.describe()?;
         let mut loops = Vec::with_capacity(threads);
+        let mut endpoints = Vec::with_capacity(places.len());
         for index in 0..threads {
             let mut config = ReactorConfig::new(seed()?);
             config.shard = ShardIndex(index as u8);
@@ -237,24 +299,97 @@ impl<N: Net> ServerBuilder<N> {
             config.panics = self.panics;
             let net = (self.network)(&self.limits).map_err(ServerError::Network)?;
             let mut reactor = ReactorBuilder::new(net, config);
-            for address in &mut addresses {
-                // The first loop's port 0 becomes the port of all.
-                *address = reactor
-                    .listen(*address, &self.listen, settings.clone())
-                    .map_err(|error| ServerError::Listen { address: *address, error })?;
+            for place in &mut places {
+                let endpoint = place.endpoint.clone();
+                let listened = if index == 0 && threads > 1 {
+                    place.listen_first(&mut reactor)
+                } else {
+                    place.listen(&mut reactor)
+                };
+                let listened = listened.map_err(|error| ServerError::Listen { endpoint, error })?;
+                if index == 0 {
+                    endpoints.push(listened);
+                }
             }
             loops.push(reactor);
         }
-        Ok((loops, addresses))
+        Ok((loops, endpoints))
+    }
+
+    /// What holds at each place.
+    fn describe(&mut self) -> Result<Vec<Described>, ServerError> {
+        if self.places.is_empty() {
+            return Err(ServerError::NoAddress);
+        }
+        let mut settings = ListenerSettings::new(self.config.clone());
+        settings.handshake = self.handshake.clone();
+        settings.origins = self.origins.clone();
+        settings.tls = self.tls.clone();
+        let describe = |Place { endpoint, change }| {
+            let (mut options, mut settings) = (self.listen.clone(), settings.clone());
+            change(&mut options, &mut settings);
+            if settings.config.role != Role::Server {
+                settings.config_mut().role = Role::Server;
+            }
+            add_routes(&mut settings, &self.routes)?;
+            check_heartbeats(&settings)?;
+            Ok(Described { endpoint, options, settings })
+        };
+        std::mem::take(&mut self.places).into_iter().map(describe).collect()
     }
 }
 
-/// With SO_REUSEPORT two servers on one port are no error, they share its connections; so whether
-/// somebody is there already is asked without it.
-fn probe(address: SocketAddr) -> Result<(), ServerError> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ServerError::Listen { address, error }),
+/// Adds routes to what a listener serves already.
+fn add_routes(
+    settings: &mut ListenerSettings,
+    routes: &[(String, RouteChange)],
+) -> Result<(), ServerError> {
+    for (pattern, change) in routes {
+        let mut route = Route::new(settings);
+        change(&mut route);
+        if route.config.role != Role::Server {
+            route.config_mut().role = Role::Server;
+        }
+        settings
+            .routes
+            .add(pattern, route)
+            .map_err(|error| ServerError::Route { pattern: pattern.clone(), error })?;
+    }
+    Ok(())
+}
+
+fn check_heartbeats(settings: &ListenerSettings) -> Result<(), ServerError> {
+    let is_zero = |config: &Config| {
+        config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero())
+    };
+    let mut routes = settings.routes.iter();
+    if is_zero(&settings.config) || routes.any(|(_, route)| is_zero(&route.config)) {
+        return Err(ServerError::ZeroHeartbeat);
+    }
+    Ok(())
+}
+
+impl Described {
+    fn listen<N: Net>(&self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
+        reactor.listen(self.endpoint.clone(), &self.options, self.settings.clone())
+    }
+
+    /// Listens for the first of several loops, so that the others can listen there too.
+    fn listen_first<N: Net>(&mut self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
+        // Where nothing can be bound twice the loops share one socket.
+        self.endpoint = self.endpoint.bind(&self.options)?;
+        if let Endpoint::Tcp(_) = self.endpoint {
+            // With SO_REUSEPORT two servers on one port are no error, they share its connections;
+            // so whether somebody is there already is asked without it.
+            reactor.probe(&self.endpoint, &self.options)?;
+            self.options.reuse_port = true;
+        }
+        let endpoint = self.listen(reactor)?;
+        if let Endpoint::Tcp(address) = &mut self.endpoint {
+            // The first loop's port 0 becomes the port of all.
+            *address = endpoint.socket_addr().unwrap_or(*address);
+        }
+        Ok(endpoint)
     }
 }
 

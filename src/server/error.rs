@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use crate::reactor::ShardIndex;
+use crate::handshake::RouteError;
+use crate::reactor::{Endpoint, ShardIndex};
 
-/// Why a server cannot start or go on. All but the first three are errors of the system.
+/// Why a server cannot start or go on. All but the first four are errors of the system.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// No address to listen on was given.
+    /// Nowhere to listen was given.
     NoAddress,
     /// There can be 1 to 256 threads: so many a [`ConnectionId`](crate::ConnectionId) can tell
     /// apart.
@@ -20,10 +20,17 @@ pub enum ServerError {
     },
     /// A heartbeat whose `ping_every` or `dead_after` is zero. `None` is how to have none.
     ZeroHeartbeat,
-    /// An address cannot be listened on, most often because it is in use.
+    /// A route that cannot be added.
+    Route {
+        /// Its pattern.
+        pattern: String,
+        /// What is wrong with it.
+        error: RouteError,
+    },
+    /// An endpoint cannot be listened at, most often because it is in use.
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The endpoint.
+        endpoint: Endpoint,
         /// What the system says.
         error: io::Error,
     },
@@ -52,7 +59,8 @@ impl fmt::Display for ServerError {
             Self::ZeroHeartbeat => {
                 f.write_str("the times of a heartbeat have to be longer than zero")
             }
-            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Route { pattern, error } => write!(f, "cannot serve {pattern}: {error}"),
+            Self::Listen { endpoint, error } => write!(f, "cannot listen on {endpoint}: {error}"),
             Self::Network(error) => write!(f, "cannot make a loop's network: {error}"),
             Self::Entropy(error) => write!(f, "cannot get random bytes: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
@@ -65,6 +73,7 @@ impl std::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NoAddress | Self::ThreadCount { .. } | Self::ZeroHeartbeat => None,
+            Self::Route { error, .. } => Some(error),
             Self::Listen { error, .. }
             | Self::Network(error)
             | Self::Entropy(error)

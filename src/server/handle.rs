@@ -1,10 +1,13 @@
 //! The server as other threads see it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::protocol::PreparedMessage;
-use crate::reactor::{Command, ConnectionId, Handle, PostError};
+use crate::reactor::{
+    Adoption, Command, ConnectionId, Decision, Handle, PostError, ShardIndex, Ticket,
+};
 use crate::wire::CloseCode;
 
 /// Posts commands to the loops of a [`Server`](super::Server) from any thread. Cloning is cheap.
@@ -14,11 +17,13 @@ use crate::wire::CloseCode;
 pub struct ServerHandle {
     /// One for each loop, in the order of their shards.
     loops: Arc<[Handle]>,
+    /// Connections handed over so far, so that each loop gets its share.
+    adoptions: Arc<AtomicUsize>,
 }
 
 impl ServerHandle {
     pub(super) fn new(loops: impl Into<Arc<[Handle]>>) -> Self {
-        Self { loops: loops.into() }
+        Self { loops: loops.into(), adoptions: Arc::default() }
     }
 
     /// Sends a message to a connection; if it is gone by then, the message is dropped and counted.
@@ -53,6 +58,24 @@ impl ServerHandle {
         self.post(Command::Abort(id))
     }
 
+    /// Decides about a deferred request; if nobody waits for that any more, it is counted.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::post`].
+    pub fn decide(&self, ticket: Ticket, decision: Decision) -> Result<(), PostError> {
+        self.post(Command::Decide(ticket, Box::new(decision)))
+    }
+
+    /// Hands a connection over to one of the loops, each in its turn. If it cannot be taken there it
+    /// is closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
+    ///
+    /// # Errors
+    /// [`PostError::Full`] gives it back.
+    pub fn adopt(&self, adoption: Adoption) -> Result<(), PostError> {
+        let turn = self.adoptions.fetch_add(1, Ordering::Relaxed);
+        self.loops[turn % self.loops.len()].adopt(adoption)
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loops when they are gone, at
     /// the latest after `deadline`. A second call changes nothing.
     ///
@@ -62,21 +85,28 @@ impl ServerHandle {
         self.post_to_all(|| Command::Shutdown(deadline))
     }
 
-    /// Posts a command: one about a connection to the loop of that connection, any other to all
-    /// loops.
+    /// Posts a command: one about a connection to the loop of that connection, an adoption to one of
+    /// the loops, any other to all.
     ///
     /// # Errors
     /// [`PostError::Full`] gives the command back, [`PostError::WrongShard`] means that the name
     /// is none of this server's, [`PostError::InvalidClose`] says what is wrong with a close.
     pub fn post(&self, command: Command) -> Result<(), PostError> {
-        match &command {
+        match command {
             Command::Send(id, _) | Command::Close(id, ..) | Command::Abort(id) => {
-                match self.loops.get(usize::from(id.shard().0)) {
-                    Some(handle) => handle.post(command),
-                    None => Err(PostError::WrongShard(command)),
-                }
+                self.post_to(id.shard(), command)
             }
-            Command::Broadcast(_) | Command::Shutdown(_) => self.post_to_all(|| command.clone()),
+            Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
+            Command::Adopt(adoption) => self.adopt(adoption),
+            Command::Broadcast(message) => self.broadcast(&message),
+            Command::Shutdown(deadline) => self.shutdown(deadline),
+        }
+    }
+
+    fn post_to(&self, shard: ShardIndex, command: Command) -> Result<(), PostError> {
+        match self.loops.get(usize::from(shard.0)) {
+            Some(handle) => handle.post(command),
+            None => Err(PostError::WrongShard(command)),
         }
     }
 

@@ -10,7 +10,7 @@ use super::builder::ServerBuilder;
 use super::error::ServerError;
 use super::handle::ServerHandle;
 use crate::metrics::Counters;
-use crate::reactor::ShardIndex;
+use crate::reactor::{Endpoint, ShardIndex};
 
 /// A WebSocket server: one loop for each thread, nothing shared between them.
 ///
@@ -41,6 +41,8 @@ use crate::reactor::ShardIndex;
 /// ```
 pub struct Server {
     shards: Vec<Shard>,
+    endpoints: Vec<Endpoint>,
+    /// Of these, those of TCP.
     addresses: Vec<SocketAddr>,
     handle: ServerHandle,
 }
@@ -69,15 +71,17 @@ impl Server {
         ServerBuilder::new()
     }
 
-    pub(super) fn new(
-        shards: Vec<Shard>,
-        addresses: Vec<SocketAddr>,
-        handle: ServerHandle,
-    ) -> Self {
-        Self { shards, addresses, handle }
+    pub(super) fn new(shards: Vec<Shard>, endpoints: Vec<Endpoint>, handle: ServerHandle) -> Self {
+        let addresses = endpoints.iter().filter_map(Endpoint::socket_addr).collect();
+        Self { shards, endpoints, addresses, handle }
     }
 
-    /// The addresses that the server listens on, in the order they were given, with their ports.
+    /// Where the server listens, in the order the listeners were given, with their ports.
+    pub fn local_endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Of these, the addresses of TCP.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

@@ -1,8 +1,10 @@
 //! Nothing leaks, wherever a connection is dropped (row T17), and pools at their limit.
 
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use corewire::{CloseCause, Failure};
+use corewire::{Adoption, CloseCause, Failure};
 
 use crate::sim_bed::{Bed, Occasion, echo, read_frames};
 use crate::sim_link::End;
@@ -153,4 +155,15 @@ fn listener_with_a_full_table_pauses_and_goes_on_when_somebody_leaves() {
     }
     bed.run_for(Duration::from_secs(2));
     assert_eq!(bed.reactor.usage().sockets, 200);
+}
+
+#[test]
+fn network_that_takes_no_streams_says_so() {
+    let mut bed = Bed::echo();
+    let (mut client, stream) = UnixStream::pair().unwrap();
+    let error = bed.reactor.adopt(Adoption::new(stream, 0)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    bed.turns(2);
+    bed.assert_empty();
 }

@@ -74,14 +74,18 @@ impl Script {
             compressing,
         };
         for _ in 0..dice.below(3) {
-            script.bytes.extend(plain_request(dice.one_of(&["/plain", "/plain", "/large"])));
+            let path = dice.one_of(&["/plain", "/plain", "/large", "/later"]);
+            script.bytes.extend(plain_request(path));
         }
         match dice.below(20) {
             0 => return script.ending_in(b"GARBAGE \0 GARBAGE\r\n\r\n and more of it"),
             1 => return script.ending_in(&upgrade_request("/refuse", "")),
             2 => return script.ending_in(&upgrade_request("/", "Content-Length: 10\r\n")),
             3 => return script.ending_in(&upgrade_request("/", "")[..40]),
-            _ => script.bytes.extend(upgrade_request("/", script.compressing.offer())),
+            _ => {
+                let path = dice.one_of(&["/", "/", "/", "/later"]);
+                script.bytes.extend(upgrade_request(path, script.compressing.offer()));
+            }
         }
         let is_flooder = dice.chance(15);
         let count = if is_flooder { 200 } else { dice.below(20) };

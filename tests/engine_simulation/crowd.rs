@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use corewire::{
     Accept, Arrival, Chunk, CloseCode, CloseSummary, ConnectionId, Context, Handler, Message,
-    Opcode, Part, PreparedMessage, Request, Response, SendOutcome, Verdict,
+    Opcode, Part, PreparedMessage, Request, Response, SendOutcome, Ticket, Verdict,
 };
 
 use crate::sim_net::Sim;
@@ -33,6 +33,8 @@ pub struct Record {
     pub opened: u32,
     pub closes: Vec<CloseSummary>,
     pub delivered: usize,
+    /// Paths that the handler was asked about, in order.
+    pub asked: Vec<String>,
 }
 
 /// Everything that the simulation judges by.
@@ -43,6 +45,9 @@ pub struct Ledger {
     /// What a queue may hold: the bound, one message, and control frames.
     pub queued_bytes_max: usize,
     pub paused: Vec<ConnectionId>,
+    /// Of deferred requests that nobody has decided about.
+    pub tickets: Vec<Ticket>,
+    deferred: usize,
 }
 
 pub type SharedLedger = Rc<RefCell<Ledger>>;
@@ -57,8 +62,10 @@ pub struct Crowd {
 impl Ledger {
     pub fn new(peers: usize, queued_bytes_max: usize) -> SharedLedger {
         let records = (0..peers).map(|_| Record::default()).collect();
-        let (violations, paused) = (Vec::new(), Vec::new());
-        Rc::new(RefCell::new(Self { records, violations, queued_bytes_max, paused }))
+        let (violations, paused, tickets) = (Vec::new(), Vec::new(), Vec::new());
+        let deferred = 0;
+        let ledger = Self { records, violations, queued_bytes_max, paused, tickets, deferred };
+        Rc::new(RefCell::new(ledger))
     }
 
     fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
@@ -71,11 +78,13 @@ impl Ledger {
 
 /// The peer's number is its port.
 fn number(ctx: &mut Context<'_, ()>) -> usize {
-    usize::from(ctx.here().address().map_or(0, |address| address.port()))
+    usize::from(
+        ctx.here().address().and_then(|peer| peer.socket_addr()).map_or(0, |peer| peer.port()),
+    )
 }
 
 fn number_of(ctx: &mut Context<'_, ()>, id: ConnectionId) -> Option<usize> {
-    ctx.peer(id).address().map(|address| usize::from(address.port()))
+    ctx.peer(id).address()?.socket_addr().map(|peer| usize::from(peer.port()))
 }
 
 impl Crowd {
@@ -235,14 +244,23 @@ impl Crowd {
 impl Handler for Crowd {
     type Data = ();
 
-    fn on_request(&mut self, request: &Request<'_>, _: &Arrival) -> Verdict<()> {
+    fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
         self.sim.0.borrow_mut().progress += 1;
+        let mut ledger = self.ledger.borrow_mut();
+        let number = usize::from(arrival.peer.socket_addr().expect("it has connected").port());
+        ledger.records[number].asked.push(request.path().to_owned());
         let answer =
             |status, body: &'static [u8]| Response::new(status).expect("a final status").body(body);
         match request.path() {
             "/refuse" => Verdict::Reject(answer(403, b"no")),
             "/plain" => Verdict::Respond(answer(200, b"plain")),
             "/large" => Verdict::Respond(answer(200, &[b'x'; 10_000])),
+            "/later" => {
+                ledger.tickets.push(arrival.ticket());
+                ledger.deferred += 1;
+                let millis = [20, 10_000, 300, 0][ledger.deferred % 4];
+                Verdict::Defer { timeout: Duration::from_millis(millis), data: () }
+            }
             "/" if request.is_upgrade() => Verdict::Accept { accept: Accept::new(), data: () },
             _ => Verdict::UpgradeRequired,
         }

@@ -178,9 +178,9 @@ impl Bed {
         change(&mut setup);
         let net = MioNet::new(setup.reactor.limits.receive_buffer_bytes).unwrap();
         let mut reactor = Reactor::new(net, App::default(), setup.reactor);
-        let address = (Ipv4Addr::LOCALHOST, 0).into();
-        let address = reactor.listen(address, &setup.listen, setup.settings).unwrap();
-        Self { reactor, address }
+        let any = (Ipv4Addr::LOCALHOST, 0);
+        let endpoint = reactor.listen(any, &setup.listen, setup.settings).unwrap();
+        Self { reactor, address: endpoint.socket_addr().unwrap() }
     }
 
     pub fn app(&mut self) -> &mut App {

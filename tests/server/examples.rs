@@ -3,11 +3,13 @@
 //! `cargo test` builds the examples before the tests; a single test target does not.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::client::Client;
+use crate::running::Directory;
 
 /// An example as a child process, killed at the end if it still runs.
 struct Example {
@@ -107,12 +109,46 @@ fn chat_speaks_to_those_in_the_room_alone() {
 fn chat_wants_a_room() {
     let example = Example::start("chat", &[]);
     let mut client = Client::dial(example.address("listening on "));
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.0.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    client.0.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("a path names a room\n"));
+    assert!(client.ask("/", "").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn auth_lets_in_who_has_a_password_or_a_token() {
+    let example = Example::start("auth", &[]);
+    let ask = |credentials: &str| {
+        let mut client = Client::dial(example.address("listening on "));
+        let head = client.ask("/", &format!("Authorization: {credentials}\r\n"));
+        (client, head)
+    };
+    for (credentials, name) in [
+        // anna:open sesame, bert:shibboleth
+        ("Basic YW5uYTpvcGVuIHNlc2FtZQ==", "anna"),
+        ("basic YmVydDpzaGliYm9sZXRo", "bert"),
+        ("Bearer t-4711", "carla"),
+        ("BEARER t-0815", "dieter"),
+    ] {
+        let (mut client, head) = ask(credentials);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{credentials}: {head}");
+        assert_eq!(client.text(), format!("welcome, {name}"));
+        client.say("Hello");
+        assert_eq!(client.text(), "Hello");
+        client.close();
+    }
+    for credentials in [
+        "",
+        "Basic",
+        "Basic ****",
+        // anna:shibboleth
+        "Basic YW5uYTpzaGliYm9sZXRo",
+        "Bearer YW5uYTpvcGVuIHNlc2FtZQ==",
+        "Bearer t-4712",
+        "Bearer ",
+        "Digest t-4711",
+    ] {
+        let (_, head) = ask(credentials);
+        assert!(head.starts_with("HTTP/1.1 401 "), "{credentials}: {head}");
+        assert_eq!(head.matches("\r\nWWW-Authenticate: B").count(), 2, "{head}");
+    }
 }
 
 #[test]
@@ -140,6 +176,23 @@ fn own_loop_echoes_and_passes_datagrams_on() {
     for client in &mut clients {
         assert_eq!(client.frame(), (2, b"news".to_vec()));
     }
+}
+
+#[test]
+fn two_listeners_tell_their_doors_apart() {
+    let directory = Directory::new();
+    let path = directory.path("inside");
+    let example = Example::start("two_listeners", &[path.to_str().unwrap()]);
+    assert!(example.line.ends_with(&format!(", unix:{}\n", path.display())), "{}", example.line);
+    let mut browser = example.open("/");
+    let mut program = Client::over(UnixStream::connect(&path).unwrap());
+    program.upgrade("/");
+    assert_eq!([browser.text(), program.text()], ["public", "inside"]);
+    let long = "x".repeat(101);
+    program.say(&long);
+    assert_eq!(program.text(), long);
+    browser.say(&long);
+    assert_eq!(browser.frame().1[..2], 1009u16.to_be_bytes());
 }
 
 #[test]

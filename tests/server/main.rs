@@ -2,8 +2,16 @@
 #![cfg(feature = "net")]
 
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod listeners;
+#[cfg(test)]
+mod running;
+#[cfg(test)]
 mod shards;
+#[cfg(test)]
+mod unix;

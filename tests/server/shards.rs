@@ -202,8 +202,8 @@ fn address_in_use_is_an_error_with_that_address() {
     for threads in [1, 2] {
         let error = local().listen(taken).threads(threads).build(talker(&sender)).err().unwrap();
         assert!(
-            matches!(&error, ServerError::Listen { address, error }
-                if *address == taken && error.kind() == ErrorKind::AddrInUse),
+            matches!(&error, ServerError::Listen { endpoint, error }
+                if endpoint.socket_addr() == Some(taken) && error.kind() == ErrorKind::AddrInUse),
             "{error}"
         );
     }

@@ -223,7 +223,8 @@ impl Bed {
         listener.handshake = settings.handshake;
         let any = SocketAddr::from(([10, 0, 0, 9], 0));
         let address = reactor.listen(any, &ListenOptions::default(), listener);
-        let address = address.expect("nothing else listens");
+        let address = address.expect("nothing else listens").socket_addr();
+        let address = address.expect("it listens on an address");
         Self { reactor, sim, address, log, turn }
     }
 

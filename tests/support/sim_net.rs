@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, Wait, Wake,
+    Accepted, Buffer, Endpoint, ListenOptions, Listening, Net, NetKey, Readiness, Received, Wait,
+    Wake,
 };
 
 use crate::sim_link::{End, Moved};
@@ -59,10 +60,11 @@ impl SimNet {
 impl Net for SimNet {
     fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         options: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening> {
+        let address = endpoint.socket_addr().ok_or(io::ErrorKind::Unsupported)?;
         Ok(self.world.borrow_mut().listen(address, options.backlog as usize, token))
     }
 

@@ -178,7 +178,7 @@ impl World {
         let waiting = VecDeque::new();
         let (is_woken, is_closed) = (false, false);
         self.listeners.push(Listener { address, token, waiting, backlog, is_woken, is_closed });
-        Listening { key: self.insert(Socket::Listener(index)), address }
+        Listening { key: self.insert(Socket::Listener(index)), endpoint: address.into() }
     }
 
     pub fn connect(&mut self, to: SocketAddr, address: SocketAddr) -> Option<usize> {
@@ -223,7 +223,7 @@ impl World {
         self.links[link].token = Some(token);
         self.links[link].is_woken = true;
         self.note(2, socket, link as u64);
-        Ok(Accepted { key: socket, peer: self.links[link].address })
+        Ok(Accepted { key: socket, peer: self.links[link].address.into() })
     }
 
     pub fn read(&mut self, key: NetKey, room: usize) -> io::Result<Vec<u8>> {

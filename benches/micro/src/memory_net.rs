@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Accepted, Buffer, Config, Context, Handler, ListenOptions, ListenerSettings, Listening,
-    Message, Net, NetKey, Reactor, ReactorConfig, Readiness, Received, Role, SendOutcome, Wait,
-    Wake,
+    Accepted, Buffer, Config, Context, Endpoint, Handler, ListenOptions, ListenerSettings,
+    Listening, Message, Net, NetKey, Reactor, ReactorConfig, Readiness, Received, Role,
+    SendOutcome, Wait, Wake,
 };
 
 use crate::material::REQUEST;
@@ -92,12 +92,12 @@ impl MemoryNet {
 impl Net for MemoryNet {
     fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         _: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening> {
         self.tokens.push(token);
-        Ok(Listening { key: LISTENER, address })
+        Ok(Listening { key: LISTENER, endpoint: endpoint.clone() })
     }
 
     fn accept(&mut self, _: NetKey, token: u64) -> io::Result<Accepted> {
@@ -105,7 +105,7 @@ impl Net for MemoryNet {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.tokens.push(token);
-        Ok(Accepted { key: CONNECTION, peer: ADDRESS })
+        Ok(Accepted { key: CONNECTION, peer: ADDRESS.into() })
     }
 
     fn receive(&mut self, _: NetKey, place: &mut [u8], _: usize) -> io::Result<Received> {

@@ -58,7 +58,7 @@ fn answer(status: u16, content_type: &str, body: &'static str) -> Response {
 impl Handler for Echo {
     type Data = ();
 
-    fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival) -> Verdict<()> {
+    fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
         debug!("{} {} {}", arrival.peer, request.method(), request.target());
         match (request.is_upgrade(), request.path()) {
             (true, "/") => Verdict::Accept { accept: Accept::new(), data: () },

@@ -130,8 +130,10 @@ fn test_read_bytes() -> Result<Option<usize>, Failure> {
 
 fn failure(error: ServerError) -> Failure {
     Failure(match error {
-        ServerError::Listen { address, error } if error.kind() == std::io::ErrorKind::AddrInUse => {
-            format!("{address} is in use: end who listens there, or choose another --listen")
+        ServerError::Listen { endpoint, error }
+            if error.kind() == std::io::ErrorKind::AddrInUse =>
+        {
+            format!("{endpoint} is in use: end who listens there, or choose another --listen")
         }
         error => error.to_string(),
     })

@@ -1,13 +1,13 @@
 //! A network that tears what arrives into tiny pieces: a switch for tests.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use corewire::{
-    Accepted, Buffer, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received, Wait,
-    Wake,
+    Accepted, Buffer, Endpoint, ListenOptions, Listening, MioNet, Net, NetKey, Readiness, Received,
+    SocketOptions, Wait, Wake,
 };
 
 /// Every read brings 1 to `bytes_max` bytes and says that more may wait.
@@ -26,15 +26,24 @@ impl Torn {
 impl Net for Torn {
     fn listen(
         &mut self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         options: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening> {
-        self.net.listen(address, options, token)
+        self.net.listen(endpoint, options, token)
     }
 
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
         self.net.accept(listener, token)
+    }
+
+    fn adopt(
+        &mut self,
+        stream: OwnedFd,
+        options: &SocketOptions,
+        token: u64,
+    ) -> io::Result<Accepted> {
+        self.net.adopt(stream, options, token)
     }
 
     fn receive(

@@ -1,0 +1,231 @@
+//! How sockets are made and set up, and what is asked of those that others have made.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+use super::endpoint::{Endpoint, InheritedSocket, PeerAddress, UnixEndpoint};
+use super::net::{IpStack, ListenOptions, SocketOptions};
+
+/// What a stream socket carries its bytes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Tcp,
+    Unix,
+}
+
+/// A socket that listens on `address`.
+pub(super) fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    match options.ip_stack {
+        IpStack::Dual if address.is_ipv6() => socket.set_only_v6(false)?,
+        IpStack::V6Only if address.is_ipv6() => socket.set_only_v6(true)?,
+        IpStack::System | IpStack::Dual | IpStack::V6Only => {}
+    }
+    // Before it listens: a connection's window is scaled by the buffer that it begins with.
+    set_up(&socket, Family::Tcp, &options.sockets)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options))?;
+    Ok(socket)
+}
+
+/// A Unix socket that listens, and its file, which has its mode before anybody can connect.
+pub(super) fn bind_unix(
+    name: &UnixEndpoint,
+    options: &ListenOptions,
+) -> io::Result<(Socket, Option<Arc<SocketFile>>)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let file = match name {
+        UnixEndpoint::Path(path) => Some(Arc::new(SocketFile::bind(&socket, path)?)),
+        UnixEndpoint::Abstract(name) => {
+            socket.bind(&abstract_address(name)?)?;
+            None
+        }
+    };
+    if let (Some(file), Some(mode)) = (&file, options.unix_mode) {
+        fs::set_permissions(&file.path, fs::Permissions::from_mode(mode))?;
+    }
+    socket.listen(backlog(options))?;
+    Ok((socket, file))
+}
+
+/// A duplicate of a socket that listens.
+pub(super) fn duplicate(
+    inherited: &InheritedSocket,
+    options: &ListenOptions,
+) -> io::Result<Socket> {
+    let socket = Socket::from(inherited.socket.try_clone()?);
+    let family = family_of(&socket)?;
+    if !is_listening(&socket)? {
+        return Err(invalid("the socket does not listen"));
+    }
+    socket.set_nonblocking(true)?;
+    set_up(&socket, family, &options.sockets)?;
+    Ok(socket)
+}
+
+/// Sets a stream that is connected up as if it had been accepted; says who is at its other end.
+pub(super) fn take_over(socket: &Socket, options: &SocketOptions) -> io::Result<PeerAddress> {
+    let family = family_of(socket)?;
+    let peer = socket.peer_addr()?.as_socket().map_or(PeerAddress::Unix, PeerAddress::from);
+    socket.set_nonblocking(true)?;
+    set_up(socket, family, options)?;
+    Ok(peer)
+}
+
+/// Gives a socket its options.
+pub(super) fn set_up(socket: &Socket, family: Family, options: &SocketOptions) -> io::Result<()> {
+    if family == Family::Tcp {
+        if options.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+        if let Some(silence) = options.keepalive {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?;
+        }
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
+}
+
+/// The family of a stream socket; what is none is an error.
+pub(super) fn family_of(socket: &Socket) -> io::Result<Family> {
+    if socket.r#type()? != Type::STREAM {
+        return Err(invalid("the socket is no stream"));
+    }
+    match socket.local_addr()?.domain() {
+        Domain::IPV4 | Domain::IPV6 => Ok(Family::Tcp),
+        Domain::UNIX => Ok(Family::Unix),
+        _ => Err(invalid("the socket is neither of TCP nor a Unix socket")),
+    }
+}
+
+/// Where a listening socket stands.
+pub(super) fn local_endpoint(socket: &Socket) -> io::Result<Endpoint> {
+    let address = socket.local_addr()?;
+    if let Some(address) = address.as_socket() {
+        return Ok(Endpoint::Tcp(address));
+    }
+    let path = || UnixEndpoint::Path(address.as_pathname().unwrap_or(Path::new("")).into());
+    Ok(Endpoint::Unix(abstract_name(&address).map_or_else(path, UnixEndpoint::Abstract)))
+}
+
+/// The file of a Unix socket that we have bound.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    /// Absolute, so that it is found wherever the process has gone since.
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// Binds `socket` to `path`, in place of a file that a dead listener has left there.
+    fn bind(socket: &Socket, path: &Path) -> io::Result<Self> {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.is_empty() || bytes.contains(&0) {
+            return Err(invalid("the path of a Unix socket is not empty and has no NUL"));
+        }
+        let address = SockAddr::unix(path).map_err(|_| invalid(PATH_TOO_LONG))?;
+        match socket.bind(&address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path, &address)?;
+                socket.bind(&address)?;
+            }
+            result => result?,
+        }
+        let path = std::path::absolute(path)?;
+        let metadata = fs::symlink_metadata(&path)?;
+        Ok(Self { path, device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Our socket is still open, so nobody else's file can have this inode.
+        let is_ours = |file: fs::Metadata| (file.dev(), file.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+            // Whoever may not remove it any more leaves it to the next listener.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the file of a socket on which nobody listens; anything else is an error.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        let message = "there is a file already, which is no socket";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // With a full backlog a blocking connect would wait.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Whoever does not say that nobody is there may be alive.
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abstract_address(name: &[u8]) -> io::Result<SockAddr> {
+    if name.is_empty() {
+        return Err(invalid("the abstract name of a Unix socket is not empty"));
+    }
+    let name = [b"\0", name].concat();
+    SockAddr::unix(std::ffi::OsStr::from_bytes(&name)).map_err(|_| invalid(PATH_TOO_LONG))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn abstract_address(_: &[u8]) -> io::Result<SockAddr> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "only Linux has abstract names"))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abstract_name(address: &SockAddr) -> Option<Vec<u8>> {
+    address.as_abstract_namespace().map(<[u8]>::to_vec)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn abstract_name(_: &SockAddr) -> Option<Vec<u8>> {
+    None
+}
+
+/// Whether a socket listens; where the system cannot be asked, its first accept tells.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn is_listening(socket: &Socket) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn is_listening(_: &Socket) -> io::Result<bool> {
+    Ok(true)
+}
+
+fn backlog(options: &ListenOptions) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
+}
+
+fn invalid(message: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+/// unix(7): `sun_path` has 108 bytes on Linux and 104 on the BSDs, and a path ends with a NUL.
+const PATH_TOO_LONG: &str =
+    "the name of a Unix socket has at most 107 bytes on Linux and 103 elsewhere";

@@ -1,0 +1,246 @@
+//! The links of a loop, and what they share: buffers, time for handshakes, counts.
+
+use std::io::IoSlice;
+
+use super::link::Link;
+use super::session::RECORD_PAYLOAD_BYTES_MAX;
+use super::settings::Tls;
+use crate::limits::{LoopLimits, TLS_INCOMING_BYTES_MAX, TLS_SESSION_BYTES};
+use crate::metrics::Counters;
+use crate::reactor::net::{Buffer, NetKey};
+
+/// The connections of a loop that speak TLS. A loop without any owns nothing here.
+pub struct Links {
+    /// By the number of their key. Boxed: most loops have few or none.
+    links: Vec<Option<Box<Link>>>,
+    pub workshop: Workshop,
+    bytes_max: usize,
+}
+
+/// What the links of a loop share, since only one of them works at a time.
+pub struct Workshop {
+    /// What sessions have to say, before the kernel takes it.
+    pub output: Vec<u8>,
+    pub counters: Counters,
+    /// Small slices, put together to one record.
+    gathered: Vec<u8>,
+    /// Where payload is put; made for the first link.
+    buffer: Loan,
+    read_bytes_max: usize,
+    steps_per_turn: u32,
+    steps_left: u32,
+    /// Of all links: sessions and buffers.
+    held_bytes: usize,
+}
+
+enum Loan {
+    Unmade,
+    In(Buffer),
+    /// A link fills it.
+    Out,
+    /// The loop has it, and gives it back.
+    Lent,
+}
+
+/// What is encrypted and written in one go.
+pub struct Batch<'a> {
+    pub payload: &'a [u8],
+    pub output: &'a mut Vec<u8>,
+}
+
+/// The most payload that is encrypted before the kernel is asked to take it: what it refuses of so
+/// much has to be kept. Guess: four full records make one system call worth while.
+pub const BATCH_BYTES_MAX: usize = 4 * RECORD_PAYLOAD_BYTES_MAX;
+
+impl Links {
+    pub fn new(limits: &LoopLimits) -> Self {
+        Self {
+            links: Vec::new(),
+            workshop: Workshop {
+                output: Vec::new(),
+                counters: Counters::default(),
+                gathered: Vec::new(),
+                buffer: Loan::Unmade,
+                read_bytes_max: limits.receive_buffer_bytes,
+                steps_per_turn: limits.tls_handshakes_per_turn,
+                steps_left: limits.tls_handshakes_per_turn,
+                held_bytes: 0,
+            },
+            bytes_max: limits.tls_bytes_max,
+        }
+    }
+
+    /// The link of `key` and the workshop, if `key` speaks TLS.
+    #[inline]
+    pub fn get(&mut self, key: NetKey) -> Option<(&mut Link, &mut Workshop)> {
+        let link = self.links.get_mut(key.0 as usize)?.as_deref_mut()?;
+        Some((link, &mut self.workshop))
+    }
+
+    /// Has `key` speak TLS from here on. Says whether there is memory for that.
+    #[must_use]
+    pub fn insert(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> bool {
+        if self.workshop.held_bytes + TLS_SESSION_BYTES > self.bytes_max {
+            return false;
+        }
+        let Some(session) = tls.session() else { return false };
+        let index = key.0 as usize;
+        if index >= self.links.len() {
+            self.links.resize_with(index + 1, || None);
+        }
+        let link = Link::new(session, early);
+        self.workshop.held_bytes += TLS_SESSION_BYTES + link.buffered_bytes();
+        self.links[index] = Some(Box::new(link));
+        true
+    }
+
+    pub fn remove(&mut self, key: NetKey) -> Option<Box<Link>> {
+        let link = self.links.get_mut(key.0 as usize)?.take()?;
+        self.workshop.held_bytes -= TLS_SESSION_BYTES + link.buffered_bytes();
+        Some(link)
+    }
+
+    /// Whether the links hold more than they may and `key` is among those who hold buffers.
+    pub fn is_too_much(&mut self, key: NetKey) -> bool {
+        self.workshop.held_bytes > self.bytes_max
+            && self.get(key).is_some_and(|(link, _)| link.buffered_bytes() > 0)
+    }
+
+    /// What sessions and their buffers take, all together.
+    pub fn pinned_bytes(&self) -> usize {
+        self.workshop.held_bytes
+    }
+
+    pub fn count(&self) -> usize {
+        self.links.iter().flatten().count()
+    }
+}
+
+impl Workshop {
+    pub fn begin_turn(&mut self) {
+        self.steps_left = self.steps_per_turn;
+    }
+
+    /// Lets `link` work and keeps count of what it holds.
+    pub fn watch<T>(&mut self, link: &mut Link, work: impl FnOnce(&mut Link, &mut Self) -> T) -> T {
+        let held_bytes = link.buffered_bytes();
+        let result = work(link, self);
+        self.held_bytes = self.held_bytes - held_bytes + link.buffered_bytes();
+        result
+    }
+
+    /// Whether this turn has time for another step of a handshake.
+    pub fn may_shake_hands(&self) -> bool {
+        self.steps_left > 0
+    }
+
+    pub fn count_step(&mut self) {
+        self.steps_left = self.steps_left.saturating_sub(1);
+    }
+
+    pub fn read_bytes_max(&self) -> usize {
+        self.read_bytes_max
+    }
+
+    /// The buffer that payload is put into, which has room for all that one read may bring.
+    pub fn take_buffer(&mut self) -> Buffer {
+        match std::mem::replace(&mut self.buffer, Loan::Out) {
+            Loan::In(buffer) => buffer,
+            Loan::Unmade | Loan::Out | Loan::Lent => {
+                Buffer::new(self.read_bytes_max + TLS_INCOMING_BYTES_MAX)
+            }
+        }
+    }
+
+    pub fn put_back(&mut self, buffer: Buffer) {
+        self.buffer = Loan::In(buffer);
+    }
+
+    /// The buffer goes on to the loop.
+    pub fn lend(&mut self) {
+        self.buffer = Loan::Lent;
+    }
+
+    /// Takes back what the loop gives, if it was lent here.
+    ///
+    /// # Errors
+    /// The buffer is somebody else's.
+    pub fn give_back(&mut self, buffer: Buffer) -> Result<(), Buffer> {
+        match self.buffer {
+            Loan::Lent => {
+                self.put_back(buffer);
+                Ok(())
+            }
+            Loan::Unmade | Loan::In(_) | Loan::Out => Err(buffer),
+        }
+    }
+
+    /// The next part of `slices` to be encrypted, from byte `at` of slice `index` on: of a large
+    /// slice as it lies there, of small ones a full record or all of them. `None` at the end.
+    pub fn gather<'a>(
+        &'a mut self,
+        slices: &'a [IoSlice<'_>],
+        index: &mut usize,
+        at: &mut usize,
+    ) -> Option<Batch<'a>> {
+        let Self { gathered, output, .. } = self;
+        gathered.clear();
+        while let Some(slice) = slices.get(*index) {
+            let rest = &slice[*at..];
+            let is_last = *index + 1 == slices.len();
+            let is_large = rest.len() >= RECORD_PAYLOAD_BYTES_MAX || is_last;
+            if gathered.is_empty() && is_large && !rest.is_empty() {
+                let payload = &rest[..rest.len().min(BATCH_BYTES_MAX)];
+                *at += payload.len();
+                return Some(Batch { payload, output });
+            }
+            let taken = rest.len().min(RECORD_PAYLOAD_BYTES_MAX - gathered.len());
+            gathered.extend_from_slice(&rest[..taken]);
+            *at += taken;
+            if taken < rest.len() {
+                break;
+            }
+            *index += 1;
+            *at = 0;
+        }
+        (!gathered.is_empty()).then_some(Batch { payload: gathered, output })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_of_any_size_are_encrypted_whole_and_in_order() {
+        let sizes = [
+            &[][..],
+            &[0, 0],
+            &[1],
+            &[2, 5, 3],
+            &[10, 100_000],
+            &[100_000, 10, 20_000, 0, 7],
+            &[16_384, 16_384, 1],
+            &[16_383, 2, 16_384, 0],
+        ];
+        for sizes in sizes {
+            let bytes: Vec<u8> = (0..sizes.iter().sum()).map(|at: usize| at as u8).collect();
+            let mut rest = &bytes[..];
+            let slices: Vec<_> = sizes
+                .iter()
+                .map(|size| {
+                    let (slice, behind) = rest.split_at(*size);
+                    rest = behind;
+                    IoSlice::new(slice)
+                })
+                .collect();
+            let mut workshop = Links::new(&LoopLimits::default()).workshop;
+            let (mut index, mut at, mut seen) = (0, 0, Vec::new());
+            while let Some(batch) = workshop.gather(&slices, &mut index, &mut at) {
+                assert!((1..=BATCH_BYTES_MAX).contains(&batch.payload.len()));
+                seen.extend_from_slice(batch.payload);
+            }
+            assert_eq!(seen, bytes, "{sizes:?}");
+        }
+    }
+}

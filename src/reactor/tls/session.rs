@@ -1,0 +1,212 @@
+//! TLS without I/O: the one file that knows how the library underneath is driven.
+
+use std::sync::Arc;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{HandshakeKind, ServerConfig};
+
+/// One TLS connection of a server: records go in and payload comes out, and the other way round.
+/// Where the bytes come from and go to is the caller's affair.
+pub trait Session {
+    /// Works through the records at the front of `records`, of which the last may be torn. Their
+    /// payload goes to `payload` in its order; what is to be sent is appended to `output`, after a
+    /// failure the alert that tells of it.
+    ///
+    /// What is not done with has to stand at the front of the next call's records, unchanged.
+    fn handle_records(
+        &mut self,
+        records: &mut [u8],
+        payload: &mut dyn FnMut(&[u8]),
+        output: &mut Vec<u8>,
+    ) -> Handled;
+
+    /// Appends the records of `payload` to `output`.
+    ///
+    /// # Errors
+    /// The handshake is not over, or so much was sent under one key that it must not be used on.
+    fn encrypt(&mut self, payload: &[u8], output: &mut Vec<u8>) -> Result<(), Refused>;
+
+    /// Appends the close_notify that ends our direction (RFC 8446 §6.1). Before the end of the
+    /// handshake there is none.
+    fn close(&mut self, output: &mut Vec<u8>);
+
+    /// How far the connection has come.
+    fn stage(&self) -> Stage;
+}
+
+/// How records were handled.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Handled {
+    /// So many bytes are done with.
+    pub done_bytes: usize,
+    /// Whether the peer has kept the rules.
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Fine,
+    Broken,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Handshaking,
+    Established(Handshake),
+    /// The peer has sent its close_notify.
+    PeerClosed,
+}
+
+/// How a handshake went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    Full,
+    /// A ticket or session of before has spared it the signature.
+    Resumed,
+}
+
+/// Nothing can be encrypted any more, or not yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused;
+
+/// A session of rustls 0.23, over its unbuffered connection: the buffered one keeps 4 KiB for each
+/// idle connection, and 16 KiB behind a large record.
+pub struct RustlsSession {
+    connection: UnbufferedServerConnection,
+    is_closed_by_peer: bool,
+}
+
+impl RustlsSession {
+    /// # Errors
+    /// The configuration cannot be.
+    pub fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self { connection, is_closed_by_peer: false })
+    }
+}
+
+impl Session for RustlsSession {
+    fn handle_records(
+        &mut self,
+        records: &mut [u8],
+        payload: &mut dyn FnMut(&[u8]),
+        output: &mut Vec<u8>,
+    ) -> Handled {
+        let mut done_bytes = 0;
+        // An error comes again and again, but first the alert about it.
+        let mut verdict = Verdict::Fine;
+        loop {
+            let records = &mut records[done_bytes..];
+            let UnbufferedStatus { discard, state, .. } =
+                self.connection.process_tls_records(records);
+            let mut discard_bytes = discard;
+            match state {
+                Err(_) if verdict == Verdict::Broken => return Handled { done_bytes, verdict },
+                Err(_) => verdict = Verdict::Broken,
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        discard_bytes += record.discard;
+                        payload(record.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    let encoded = append(output, 0, |place| match data.encode(place) {
+                        Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
+                        other => other.map_err(|_| None),
+                    });
+                    debug_assert!(encoded.is_ok(), "it was not encoded before");
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.is_closed_by_peer = true,
+                // Behind the last record, or only a part of it is there.
+                Ok(_) => {
+                    done_bytes += discard_bytes;
+                    return Handled { done_bytes, verdict };
+                }
+            }
+            done_bytes += discard_bytes;
+        }
+    }
+
+    fn encrypt(&mut self, payload: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+        let overhead_bytes = payload.len().div_ceil(RECORD_PAYLOAD_BYTES_MAX) * OVERHEAD_BYTES;
+        let room_bytes = payload.len() + overhead_bytes;
+        loop {
+            match self.connection.process_tls_records(&mut []).state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    return append(output, room_bytes, |place| {
+                        traffic.encrypt(payload, place).map_err(required_size)
+                    });
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    append(output, 0, |place| match data.encode(place) {
+                        Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
+                        other => other.map_err(|_| None),
+                    })?;
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.is_closed_by_peer = true,
+                Ok(_) | Err(_) => return Err(Refused),
+            }
+        }
+    }
+
+    fn close(&mut self, output: &mut Vec<u8>) {
+        // An empty payload makes no record, but what is to go before it goes.
+        if self.encrypt(&[], output).is_ok()
+            && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
+                self.connection.process_tls_records(&mut []).state
+        {
+            let appended = append(output, OVERHEAD_BYTES, |place| {
+                traffic.queue_close_notify(place).map_err(required_size)
+            });
+            debug_assert!(appended.is_ok(), "an alert is always allowed");
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        if self.is_closed_by_peer {
+            Stage::PeerClosed
+        } else if self.connection.is_handshaking() {
+            Stage::Handshaking
+        } else if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            Stage::Established(Handshake::Resumed)
+        } else {
+            Stage::Established(Handshake::Full)
+        }
+    }
+}
+
+fn required_size(error: EncryptError) -> Option<usize> {
+    match error {
+        EncryptError::InsufficientSize(size) => Some(size.required_size),
+        EncryptError::EncryptExhausted => None,
+    }
+}
+
+/// Appends what `write` writes to a place of `room_bytes`, or of as many as it asks for then.
+fn append(
+    output: &mut Vec<u8>,
+    room_bytes: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+) -> Result<(), Refused> {
+    let begin = output.len();
+    output.resize(begin + room_bytes, 0);
+    let mut written = write(&mut output[begin..]);
+    if let Err(Some(required_bytes)) = written {
+        output.resize(begin + required_bytes, 0);
+        written = write(&mut output[begin..]);
+    }
+    output.truncate(begin + written.unwrap_or(0));
+    written.map(|_| ()).map_err(|_| Refused)
+}
+
+/// The most payload that a record has (RFC 8446 §5.1).
+pub const RECORD_PAYLOAD_BYTES_MAX: usize = 1 << 14;
+
+/// More than any suite here adds to a record: its header, an explicit nonce, the content type, a
+/// tag.
+const OVERHEAD_BYTES: usize = 64;
