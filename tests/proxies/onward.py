@@ -79,7 +79,7 @@ def the_proxy_protocol_tells_the_clients_address(out):
     with Bed(out / "unix") as bed:
         path = bed.unix()
         server = Corewire(bed, "--proxy-protocol", "unix", listen=path)
-        with_header = {".sock check": ".sock check send-proxy-v2"}
+        with_header = {" check": " check send-proxy-v2"}
         proxy = Proxy(bed, "haproxy", path, with_header, "over a Unix socket")
         proxy.await_upstream()
         address = asyncio.run(echo_from("127.0.0.77", proxy.url()))
