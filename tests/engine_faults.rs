@@ -19,6 +19,8 @@ mod handler;
 mod handshake;
 #[path = "engine_faults/leaks.rs"]
 mod leaks;
+#[path = "engine_faults/proxied.rs"]
+mod proxied;
 #[path = "engine_faults/time.rs"]
 mod time;
 

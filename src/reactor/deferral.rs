@@ -1,7 +1,8 @@
 //! Requests that are decided later, by another thread: authentication that asks a database, say.
 //!
 //! The head of a deferred request stays where it was read, in the connection's backlog. When the
-//! decision comes it is handled once more, with the decision in the handler's place.
+//! decision comes it is handled once more, with the decision in the handler's place; its scanner has
+//! not forgotten where it ends.
 
 use std::any::Any;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use super::turn::Reactor;
 use super::upgrade::RETRY_AFTER_SECONDS;
 use crate::collections::Key;
 use crate::handshake::{Accept, HandshakeError, Inspected, Response};
-use crate::http::HeadScanner;
 use crate::limits::DEFERRAL_MAX;
 
 /// The name of a deferred request: which connection's, and which of its requests. A late decision
@@ -33,7 +33,8 @@ impl Ticket {
     }
 }
 
-/// What becomes of a deferred request. As with [`Verdict`], which says what each of them does.
+/// What becomes of a deferred request: as the verdicts of the same names. What the application keeps
+/// for the connection was given with [`Verdict::Defer`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Decision {
@@ -81,8 +82,7 @@ impl Handle {
 }
 
 impl<D> HttpState<D> {
-    /// Whether the request in front waits for its decision.
-    pub(super) fn is_undecided(&self) -> bool {
+    fn is_undecided(&self) -> bool {
         self.deferral.as_ref().is_some_and(|deferral| deferral.decision.is_none())
     }
 
@@ -99,19 +99,6 @@ impl<D> Deferral<D> {
             Inspected::Plain(_) => Purpose::Plain,
         };
         Box::new(Self { data, purpose, input_bytes_max: 0, decision: None })
-    }
-
-    /// The decision as a verdict, and what it brings along.
-    pub(super) fn verdict(self) -> Option<(Verdict<D>, Option<Box<dyn Any + Send>>)> {
-        let data = self.data;
-        Some(match self.decision? {
-            Decision::Accept(accept) => (Verdict::Accept { accept, data }, None),
-            Decision::AcceptWith(accept, attachment) => {
-                (Verdict::Accept { accept, data }, Some(attachment))
-            }
-            Decision::Reject(response) => (Verdict::Reject(response), None),
-            Decision::Respond(response) => (Verdict::Respond(response), None),
-        })
     }
 }
 
@@ -130,26 +117,26 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let limits = &self.shared.listeners[self.shared.listener(slot)].settings.handshake;
         deferral.input_bytes_max = head_bytes + limits.head_bytes_max as usize;
         if let Some(http) = self.http(key) {
-            http.scanner = HeadScanner::request();
             http.deadline = deadline;
             http.deferral = Some(deferral);
         }
         self.hasten(key);
     }
 
-    /// Whether the request in front waits for its decision. Reading goes on meanwhile, so that a
-    /// reset or an end is seen, but not without bound.
-    pub(super) fn waits_for_decision(&mut self, key: Key, unhandled_bytes: usize) -> bool {
+    /// Whether the request in front waits for its decision.
+    pub(super) fn is_undecided(&mut self, key: Key) -> bool {
+        self.http(key).is_some_and(|http| http.is_undecided())
+    }
+
+    /// Reading goes on behind a deferred request, so that a reset or an end is seen, but not without
+    /// bound.
+    pub(super) fn rest_if_full(&mut self, key: Key, unhandled_bytes: usize) {
         let deferral = self.http(key).and_then(|http| http.deferral.as_ref());
-        let Some(deferral) = deferral.filter(|deferral| deferral.decision.is_none()) else {
-            return false;
-        };
-        if unhandled_bytes >= deferral.input_bytes_max
+        if deferral.is_some_and(|deferral| unhandled_bytes >= deferral.input_bytes_max)
             && let Some(slot) = self.shared.slots.get_mut(key)
         {
             slot.notes.choked = true;
         }
-        true
     }
 
     /// A decision has come from another thread.
@@ -186,6 +173,21 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             slot.notes.choked = false;
         }
         self.shared.mark_ready(key);
+    }
+
+    /// What was decided about a request, as the verdict on it. What the decision brings along is
+    /// laid out for `on_open`.
+    pub(super) fn recall(&mut self, deferral: Deferral<H::Data>) -> Option<Verdict<H::Data>> {
+        let data = deferral.data;
+        Some(match deferral.decision? {
+            Decision::Accept(accept) => Verdict::Accept { accept, data },
+            Decision::AcceptWith(accept, attachment) => {
+                self.shared.attachment = Some(attachment);
+                Verdict::Accept { accept, data }
+            }
+            Decision::Reject(response) => Verdict::Reject(response),
+            Decision::Respond(response) => Verdict::Respond(response),
+        })
     }
 
     /// Whether a plain request waits, to which the end of the client's stream means nothing.

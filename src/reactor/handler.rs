@@ -15,7 +15,7 @@ use crate::wire::Opcode;
 ///
 /// # Calling order
 /// For each connection [`on_request`](Self::on_request), perhaps several times for plain HTTP; once
-/// it has answered [`Verdict::Accept`], exactly one [`on_open`](Self::on_open), then any of the
+/// it has answered [`Verdict::Accept`], or that was decided later, exactly one [`on_open`](Self::on_open), then any of the
 /// others in the order of the wire, then exactly one [`on_close`](Self::on_close). No callback is
 /// entered from inside another one, nor from inside a send.
 ///

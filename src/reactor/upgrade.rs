@@ -65,7 +65,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
         let slot = self.shared.slots.get(key)?;
         let listener = self.shared.listener(slot);
-        if self.waits_for_decision(key, bytes.len()) {
+        if self.is_undecided(key) {
+            self.rest_if_full(key, bytes.len());
             return None;
         }
         let is_crowded = self.is_crowded(key);
@@ -98,7 +99,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Outcome::Answered(persistence) => self.send_answer(key, listener, persistence),
             Outcome::Deferred { deferral, timeout } => {
                 self.defer(key, deferral, timeout, head_bytes);
-                self.waits_for_decision(key, bytes.len());
+                self.rest_if_full(key, bytes.len());
                 return None;
             }
         }
@@ -126,7 +127,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// The time for a decision is over, or that for a head: 408 if one had begun or none ever came,
     /// silence after an answered request. An answer that is still on its way may arrive.
     pub(super) fn handle_http_timeout(&mut self, key: Key) {
-        if self.waits_for_decision(key, 0) {
+        if self.is_undecided(key) {
             return self.handle_deferral_timeout(key);
         }
         if self.shared.slots.get(key).is_some_and(|slot| slot.phase.has_output()) {
@@ -282,13 +283,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)).ok()
             }
         }
-    }
-
-    /// What was decided about a request that was deferred.
-    fn recall(&mut self, deferral: Deferral<H::Data>) -> Option<Verdict<H::Data>> {
-        let (verdict, attachment) = deferral.verdict()?;
-        self.shared.attachment = attachment;
-        Some(verdict)
     }
 
     fn refuse(&mut self, error: HandshakeError) -> Outcome<H::Data> {

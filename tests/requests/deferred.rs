@@ -280,9 +280,9 @@ fn capacity_is_looked_at_again_when_it_is_decided() {
     let tickets: Vec<_> = bed.asked().iter().map(|asked| asked.ticket).collect();
     let attached = || Decision::AcceptWith(Accept::new(), Box::new("anna".to_owned()));
     bed.decide(tickets[0], attached());
-    bed.decide(tickets[1], attached());
     // Who refuses is not asked for room.
     bed.decide(tickets[2], Decision::Reject(Response::new(401).unwrap()));
+    bed.decide(tickets[1], attached());
     assert_eq!(peers.each_ref().map(status), ["101", "503", "401"]);
     assert_eq!(bed.heard(), [opened(Some("anna"))]);
     let counters = bed.reactor.counters();

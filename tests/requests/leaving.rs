@@ -91,7 +91,7 @@ fn reset_ends_a_deferred_request_of_either_kind() {
 fn reading_behind_a_deferred_request_goes_on_within_a_bound() {
     let mut settings = settings();
     settings.handshake.head_bytes_max = 1000;
-    let mut bed = Bed::new(|_| {}, vec![settings], later);
+    let mut bed = Bed::new(|_| {}, vec![settings.clone()], later);
     let frame = message(TEXT, &[b'x'; 100]);
     let peer = bed.ask(upgrade_request(LATER, ""));
     let mut said = 0;
@@ -112,6 +112,12 @@ fn reading_behind_a_deferred_request_goes_on_within_a_bound() {
     let bytes = peer.read_all();
     let (_, echoed) = split_head(&bytes).unwrap();
     assert_eq!(echoed.len(), 40 * 102, "all of it is echoed");
+    // The read that brings the request may bring too much already.
+    let mut bed = Bed::new(|_| {}, vec![settings], later);
+    let peer = bed.ask([upgrade_request(LATER, ""), frame.repeat(10)].concat());
+    peer.write_all(&frame);
+    bed.turn();
+    assert_eq!(peer.moved().to_engine_bytes, frame.len());
 }
 
 #[test]

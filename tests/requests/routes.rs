@@ -14,8 +14,11 @@ use crate::sim_link::End;
 use crate::sim_net::{SimNet, SimPeer};
 use crate::sim_peer::{PING, TEXT, answers, frames, message, plain_request, upgrade_request};
 
+/// A pattern, and what is different there.
+type Served = (&'static str, fn(&mut Route));
+
 /// A listener's settings with routes, changed one by one.
-fn routed(routes: &[(&str, fn(&mut Route))]) -> ListenerSettings {
+fn routed(routes: &[Served]) -> ListenerSettings {
     let mut settings = settings();
     for (pattern, change) in routes {
         let mut route = Route::new(&settings);
@@ -25,7 +28,7 @@ fn routed(routes: &[(&str, fn(&mut Route))]) -> ListenerSettings {
     settings
 }
 
-fn bed(routes: &[(&str, fn(&mut Route))]) -> Bed {
+fn bed(routes: &[Served]) -> Bed {
     Bed::new(|_| {}, vec![routed(routes)], later)
 }
 

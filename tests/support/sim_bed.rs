@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use corewire::{
     Accept, Arrival, Chunk, CloseSummary, Config, ConnectionId, Context, Handler, ListenOptions,
-    ListenerSettings, Message, Reactor, ReactorConfig, Request, Response, Role, Usage, Verdict,
+    ListenerSettings, Message, Reactor, ReactorConfig, Request, Response, Role, TrustedProxies,
+    Usage, Verdict,
 };
 
 use crate::sim_net::{Sim, SimNet, SimPeer};
@@ -172,6 +173,7 @@ pub struct Settings {
     pub reactor: ReactorConfig,
     pub config: Config,
     pub handshake: corewire::HandshakeLimits,
+    pub proxies: Option<TrustedProxies>,
     pub receive_buffer_bytes: usize,
 }
 
@@ -205,6 +207,7 @@ impl Bed {
             reactor: ReactorConfig::new([1; 32]),
             config: Config::new(Role::Server),
             handshake: corewire::HandshakeLimits::default(),
+            proxies: None,
             receive_buffer_bytes: 256 << 10,
         };
         change(&mut settings);
@@ -221,6 +224,7 @@ impl Bed {
         let mut reactor = Reactor::new(net, probe, settings.reactor);
         let mut listener = ListenerSettings::new(settings.config);
         listener.handshake = settings.handshake;
+        listener.proxy_protocol = settings.proxies;
         let any = SocketAddr::from(([10, 0, 0, 9], 0));
         let address = reactor.listen(any, &ListenOptions::default(), listener);
         let address = address.expect("nothing else listens").socket_addr();
