@@ -58,8 +58,9 @@ async def is_dropped(name, url):
     writer.close()
 
 
-async def all_of(act, served):
-    await asyncio.wait_for(asyncio.gather(*(act(name, url) for name, url in served)), 60)
+async def at_once(served, *acts):
+    outcomes = (act(name, url) for act in acts for name, url in served)
+    await asyncio.wait_for(asyncio.gather(*outcomes), 60)
 
 
 @scenario
@@ -67,8 +68,7 @@ def the_heartbeat_keeps_an_idle_connection_through_each_proxy(out):
     with Bed(out) as bed:
         server = Corewire(bed, *HEARTBEAT)
         served = list(urls(bed, server))
-        asyncio.run(all_of(is_kept, served))
-        asyncio.run(all_of(is_dropped, served))
+        asyncio.run(at_once(served, is_kept, is_dropped))
         assert server.stop() == 2 * len(served)
         assert f"{len(served)} peers without a sign of life" in server.log.read_text()
 
@@ -78,5 +78,5 @@ def without_a_heartbeat_each_proxy_cuts_an_idle_connection(out):
     with Bed(out) as bed:
         server = Corewire(bed, "--no-heartbeat")
         served = list(urls(bed, server))
-        asyncio.run(all_of(is_cut, served))
+        asyncio.run(at_once(served, is_cut))
         assert server.stop() == len(served)
