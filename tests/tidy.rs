@@ -264,7 +264,11 @@ fn every_row_of_behaviour_names_a_test(files: &[File]) -> Vec<String> {
     };
     let tests: BTreeSet<&str> = files
         .iter()
-        .flat_map(|file| file.code.split("fn ").skip(1))
+        .flat_map(|file| {
+            let scenarios = file.path.ends_with(".py").then_some(file.text.as_str());
+            let scenarios = scenarios.unwrap_or_default().split("@scenario\ndef ").skip(1);
+            file.code.split("fn ").skip(1).chain(scenarios)
+        })
         .filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next())
         .collect();
     let lines: Vec<&str> = table.text.lines().map(str::trim).collect();
@@ -487,12 +491,15 @@ mod tests {
             let files = [
                 File::new("docs/behaviour.md", &table),
                 File::new("tests/frames.rs", "#[test]\nfn f1_is_refused() {}"),
+                File::new("tests/proxies/frames.py", "@scenario\ndef f3_passes(out):\ndef f4():"),
             ];
             let complaints = every_row_of_behaviour_names_a_test(&files);
             assert_eq!(complaints.len(), count, "{rows}: {complaints:?}");
         };
         judge("| F1 | `RSV1` | `f1_is_refused`, `frames::f1_is_refused` |", 0);
         judge("| F1 | `RSV1` | `f1_is_refused`, `f2_is_refused` |", 1);
+        judge("| F3 | `RSV1` | `f3_passes` |", 0);
+        judge("| F4 | `RSV1` | `f4` |", 1);
         judge("| F1 | `f1_is_refused` | by hand |", 1);
         assert_complaints(every_row_of_behaviour_names_a_test, "src/lib.rs", "", 0);
         assert_complaints(every_row_of_behaviour_names_a_test, "src/server/builder.rs", "", 1);

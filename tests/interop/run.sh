@@ -11,8 +11,6 @@
 # else than it expects; 2 something is missing.
 set -euo pipefail
 
-WEBSOCKETS=16.1.1
-AIOHTTP=3.14.5
 WS=8.23.0
 PLAYWRIGHT=1.65.1
 
@@ -20,6 +18,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
+# shellcheck source=tests/support/python_clients.sh
+. "$root/tests/support/python_clients.sh"
 die() { echo "interop: $*" >&2; exit 2; }
 [ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1" "$2"
@@ -28,17 +28,6 @@ shift 2
 [ $# -gt 0 ] || set -- python node browser tls deflate bomb
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
-
-install_python() {
-  local wanted="websockets==$WEBSOCKETS aiohttp==$AIOHTTP"
-  [ "$(cat "$dir/venv/version" 2> /dev/null || true)" != "$wanted" ] || return 0
-  python3 -c 'import ensurepip, venv' 2> /dev/null || die "python3 with its venv module is missing"
-  rm -rf "$dir/venv"
-  python3 -m venv "$dir/venv"
-  # shellcheck disable=SC2086 # two words
-  "$dir/venv/bin/pip" install -q --disable-pip-version-check $wanted
-  echo "$wanted" > "$dir/venv/version"
-}
 
 install_node() {
   command -v node > /dev/null || die "node is missing"
@@ -160,7 +149,7 @@ program=${COREWIRE:-${CARGO_TARGET_DIR:-$root/target}/release/corewire}
 for name in "$@"; do
   case $name in
     python)
-      install_python
+      install_python "$dir"
       client "websockets $WEBSOCKETS" "$dir/venv/bin/python" "$here/client.py"
       ;;
     node)
@@ -182,14 +171,14 @@ for name in "$@"; do
       tls
       ;;
     deflate)
-      install_python
+      install_python "$dir"
       install_node
       need_chromium
       echo "interop: permessage-deflate"
       deflate
       ;;
     bomb)
-      install_python
+      install_python "$dir"
       for compression in shared dedicated; do
         bomb --compression "$compression"
         bomb --compression "$compression" --echo-streaming
