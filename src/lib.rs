@@ -130,7 +130,7 @@ pub use reactor::{
     Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
-pub use reactor::{Tls, TlsBuilder, TlsError};
+pub use reactor::{Tls, TlsBuilder, TlsError, TlsFacts, TlsVersion};
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};

@@ -8,6 +8,8 @@ mod bounds;
 mod certificates;
 #[path = "engine_tls/ends.rs"]
 mod ends;
+#[path = "engine_tls/facts.rs"]
+mod facts;
 #[path = "engine_tls/handshake.rs"]
 mod handshake;
 #[path = "engine_tls/hostile.rs"]

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::deferral::Ticket;
 use super::endpoint::PeerAddress;
 use super::id::ConnectionId;
+use super::tls::TlsFacts;
 use crate::handshake::{Accept, Request, Response, RouteMatch};
 use crate::protocol::{Chunk, CloseSummary};
 use crate::wire::Opcode;
@@ -151,6 +152,11 @@ pub struct Arrival<'a> {
     pub listener: usize,
     /// The pattern of the route that the path has matched; `None` on a listener without routes.
     pub route: Option<&'a str>,
+    /// What is known of the connection's TLS; `None` if it has none.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsFacts<'a>>,
+    #[cfg(not(feature = "tls"))]
+    pub(super) tls: Option<TlsFacts<'a>>,
     pub(super) matched: Option<RouteMatch<'a>>,
     pub(super) request: u16,
 }

@@ -33,6 +33,7 @@ mod tls;
 mod transport;
 mod turn;
 mod upgrade;
+mod usage;
 
 pub use adopt::Adoption;
 pub use builder::ReactorBuilder;
@@ -50,5 +51,6 @@ pub use net::{
 };
 pub use tls::Tls;
 #[cfg(feature = "tls")]
-pub use tls::{TlsBuilder, TlsError};
-pub use turn::{PanicPolicy, Reactor, ReactorConfig, Usage};
+pub use tls::{TlsBuilder, TlsError, TlsFacts, TlsVersion};
+pub use turn::{PanicPolicy, Reactor, ReactorConfig};
+pub use usage::Usage;

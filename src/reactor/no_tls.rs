@@ -1,7 +1,9 @@
 //! What stands in for `tls` without the feature: no connection ever speaks TLS, which a type that has
 //! no values tells the compiler.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
+use std::marker::PhantomData;
 
 use super::net::{Buffer, Net, NetKey, Received};
 use crate::limits::LoopLimits;
@@ -10,6 +12,9 @@ use crate::metrics::Counters;
 /// What no listener has.
 #[derive(Clone, Debug)]
 pub enum Tls {}
+
+/// What nobody knows.
+pub type TlsFacts<'a> = PhantomData<&'a Infallible>;
 
 /// What no connection has.
 pub(super) enum Link {}
@@ -31,6 +36,10 @@ impl Links {
 
     #[inline(always)]
     pub(super) fn get(&mut self, _: NetKey) -> Option<(&mut Link, &mut Workshop)> {
+        None
+    }
+
+    pub(super) fn facts(&self, _: NetKey) -> Option<TlsFacts<'_>> {
         None
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::context::Writer;
 use super::net::{Buffer, Net, NetKey, Received};
-use super::tls::{Links, Tls};
+use super::tls::{Links, Tls, TlsFacts};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 
@@ -131,6 +131,11 @@ impl<N: Net> Transport<N> {
     /// Whether nothing can be sent yet.
     pub(super) fn is_handshaking(&mut self, key: NetKey) -> bool {
         self.links.get(key).is_some_and(|(link, _)| link.is_handshaking())
+    }
+
+    /// What the TLS handshake of `key` has brought to light.
+    pub(super) fn tls_facts(&self, key: NetKey) -> Option<TlsFacts<'_>> {
+        self.links.facts(key)
     }
 
     /// As [`Net::shutdown`].

@@ -268,10 +268,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Place { key, listener, request: number, route } = place;
         let routes = &self.shared.listeners[listener].settings.routes;
         let matched = route.map(|route| routes.matched(route, request.path()));
+        let slot = self.shared.slots.get(key)?;
         let arrival = Arrival {
             id: ConnectionId::new(self.shared.shard, key),
-            peer: self.shared.slots.get(key)?.peer.unpack(),
+            peer: slot.peer.unpack(),
             listener,
+            tls: self.net.tls_facts(slot.socket),
             route: matched.map(|matched| matched.pattern()),
             matched,
             request: number,

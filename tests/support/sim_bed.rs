@@ -66,6 +66,8 @@ pub struct Entry {
 }
 
 pub type Log = Rc<RefCell<Vec<Entry>>>;
+/// Sees each request that the application is asked about.
+pub type Watch = Box<dyn FnMut(&Arrival<'_>)>;
 pub type Act = Box<dyn FnMut(&mut Context<'_, ()>, Occasion<'_>)>;
 
 /// Writes down and acts.
@@ -74,6 +76,7 @@ pub struct Probe {
     log: Log,
     turn: Rc<RefCell<u64>>,
     act: Act,
+    watch: Watch,
     next_open: Option<NextOpen>,
     is_inside: bool,
 }
@@ -111,6 +114,7 @@ impl Handler for Probe {
 
     fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival) -> Verdict<()> {
         self.note(arrival.id, Heard::Request(request.path().to_owned()));
+        (self.watch)(arrival);
         assert!(request.path() != "/panic", "asked for");
         if !request.is_upgrade() {
             return match request.path() {
@@ -175,6 +179,7 @@ pub struct Settings {
     pub handshake: corewire::HandshakeLimits,
     pub proxies: Option<TrustedProxies>,
     pub receive_buffer_bytes: usize,
+    pub watch: Watch,
     #[cfg(feature = "tls")]
     pub tls: Option<corewire::Tls>,
 }
@@ -211,6 +216,7 @@ impl Bed {
             handshake: corewire::HandshakeLimits::default(),
             proxies: None,
             receive_buffer_bytes: 256 << 10,
+            watch: Box::new(|_| {}),
             #[cfg(feature = "tls")]
             tls: None,
         };
@@ -222,6 +228,7 @@ impl Bed {
             log: log.clone(),
             turn: Rc::clone(&turn),
             act: Box::new(act),
+            watch: settings.watch,
             next_open: None,
             is_inside: false,
         };

@@ -2,9 +2,9 @@
 
 use std::io::{self, IoSlice};
 
+use super::incoming::{Incoming, Progress};
 use super::links::{BATCH_BYTES_MAX, Workshop};
-use super::session::{Handshake, RECORD_PAYLOAD_BYTES_MAX, Session, Stage, Verdict};
-use crate::limits::TLS_INCOMING_BYTES_MAX;
+use super::session::{Handshake, RECORD_PAYLOAD_BYTES_MAX, Session, Stage, TlsFacts};
 use crate::reactor::net::{Net, NetKey, Received};
 
 /// One connection's TLS between the loop and the network. While nothing is under way it holds no
@@ -18,10 +18,7 @@ use crate::reactor::net::{Net, NetKey, Received};
 pub struct Link {
     session: Box<dyn Session>,
     input: Input,
-    /// Read and not done with: a torn record, or whole ones of a torn handshake message.
-    incoming: Vec<u8>,
-    /// Where in `incoming` the torn record begins; at most its length.
-    torn_at: usize,
+    incoming: Incoming,
     /// Read by somebody else, before the link was there.
     early: Vec<u8>,
     /// Records that the kernel has refused, from `outgoing_at` on.
@@ -50,16 +47,6 @@ enum Output {
     Shut,
     /// The network has failed, and is not asked again.
     Failed(io::ErrorKind),
-}
-
-/// What bytes have led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    /// No record is whole yet.
-    None,
-    Some,
-    /// The peer has broken the rules.
-    Broken,
 }
 
 /// Where the payload of one read goes: into its final place first, the rest into a buffer.
@@ -95,8 +82,7 @@ impl Link {
         Self {
             session,
             input: Input::Open,
-            incoming: Vec::new(),
-            torn_at: 0,
+            incoming: Incoming::default(),
             early: early.to_vec(),
             outgoing: Vec::new(),
             outgoing_at: 0,
@@ -202,7 +188,7 @@ impl Link {
             let payload_bytes = batch.payload.len();
             batch.output.clear();
             let refused = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-            let records = &mut self.incoming;
+            let records = self.incoming.as_mut_slice();
             self.session.encrypt(records, batch.payload, batch.output).map_err(refused)?;
             taken_bytes += payload_bytes;
             let written = write(net, key, batch.output);
@@ -262,8 +248,8 @@ impl Link {
         match self.input {
             Input::Ended => self.session.close(&mut [], &mut self.outgoing),
             Input::Open => {
-                self.session.close(&mut self.incoming, &mut self.outgoing);
-                self.incoming = Vec::new();
+                self.session.close(self.incoming.as_mut_slice(), &mut self.outgoing);
+                self.incoming.clear();
                 self.input = Input::Deaf;
             }
             // Behind an alert there is no close_notify.
@@ -294,9 +280,14 @@ impl Link {
         self.session.stage() == Stage::Handshaking
     }
 
+    /// What its handshake has brought to light, once it is over.
+    pub fn facts(&self) -> Option<TlsFacts<'_>> {
+        (!self.is_handshaking()).then(|| self.session.facts())
+    }
+
     /// What the link owns besides itself and its session.
     pub fn buffered_bytes(&self) -> usize {
-        self.incoming.capacity() + self.outgoing.capacity() + self.early.capacity()
+        self.incoming.buffered_bytes() + self.outgoing.capacity() + self.early.capacity()
     }
 
     /// One read and what its records hold. Says whether the socket is drained.
@@ -317,12 +308,12 @@ impl Link {
                 return Err(self.handle_end_of_stream(workshop));
             }
             let records = &mut received.buffer.as_mut_slice()[..received.surplus_bytes];
-            let progress = self.handle_bytes(records, payload, &mut workshop.output);
+            let progress = self.handle_records(records, payload, &mut workshop.output);
             net.give_back(received.buffer);
             (progress, received.is_short)
         } else {
             let mut early = std::mem::take(&mut self.early);
-            (self.handle_bytes(&mut early, payload, &mut workshop.output), false)
+            (self.handle_records(&mut early, payload, &mut workshop.output), false)
         };
         self.outgoing.extend_from_slice(&workshop.output);
         if was_handshaking && progress != Progress::None {
@@ -337,14 +328,14 @@ impl Link {
             Stage::Established(_) => {}
             Stage::PeerClosed => {
                 self.input = Input::Ended;
-                self.incoming = Vec::new();
+                self.incoming.clear();
             }
         }
         let flushed = self.flush(net, key);
         if progress == Progress::Broken || payload.lost_bytes > 0 {
             workshop.counters.tls_errors += 1;
             self.input = Input::Broken;
-            self.incoming = Vec::new();
+            self.incoming.clear();
         }
         match flushed {
             // What came in front of a failure is heard first; the failure comes again.
@@ -355,85 +346,20 @@ impl Link {
         }
     }
 
-    fn handle_end_of_stream(&self, workshop: &mut Workshop) -> io::Error {
-        workshop.counters.tls_truncations += u64::from(!self.is_handshaking());
-        io::ErrorKind::UnexpectedEof.into()
-    }
-
-    /// Works through `fresh`, which stands behind what is in `incoming`.
-    fn handle_bytes(
+    fn handle_records(
         &mut self,
-        mut fresh: &mut [u8],
+        fresh: &mut [u8],
         payload: &mut Payload<'_>,
         output: &mut Vec<u8>,
     ) -> Progress {
         let mut sink = |bytes: &[u8]| payload.push(bytes);
-        let mut progress = Progress::None;
-        while !self.incoming.is_empty() && !fresh.is_empty() {
-            let torn_bytes = self.incoming.len() - self.torn_at;
-            let taken = missing_bytes(&self.incoming[self.torn_at..]).min(fresh.len());
-            let (head, rest) = fresh.split_at_mut(taken);
-            self.incoming.extend_from_slice(head);
-            fresh = rest;
-            let is_whole = missing_bytes(&self.incoming[self.torn_at..]) == 0;
-            let has_header = torn_bytes < HEADER_BYTES && torn_bytes + taken >= HEADER_BYTES;
-            if !is_whole && !has_header {
-                continue;
-            }
-            // A bad header is seen at once, not when as much has come as it says.
-            if is_whole {
-                self.torn_at = self.incoming.len();
-                progress = Progress::Some;
-            }
-            let handled = self.session.handle_records(&mut self.incoming, &mut sink, output);
-            self.incoming.drain(..handled.done_bytes);
-            self.torn_at = self.torn_at.saturating_sub(handled.done_bytes);
-            if handled.verdict == Verdict::Broken || self.incoming.len() > TLS_INCOMING_BYTES_MAX {
-                return Progress::Broken;
-            }
-        }
-        if self.incoming.is_empty() {
-            self.incoming = Vec::new();
-            let torn_at = whole_records(fresh);
-            let handled = self.session.handle_records(fresh, &mut sink, output);
-            if handled.verdict == Verdict::Broken {
-                return Progress::Broken;
-            }
-            if torn_at > 0 {
-                progress = Progress::Some;
-            }
-            self.incoming.extend_from_slice(&fresh[handled.done_bytes..]);
-            self.torn_at = torn_at.saturating_sub(handled.done_bytes);
-        }
-        progress
+        self.incoming.handle(fresh, &mut *self.session, &mut sink, output)
     }
-}
 
-/// A record's header (RFC 8446 §5.1): its type, a version, and its length in two bytes.
-const HEADER_BYTES: usize = 5;
-
-/// How much is missing of the record, or else of the header, that `torn` begins with.
-fn missing_bytes(torn: &[u8]) -> usize {
-    match *torn {
-        [_, _, _, high, low, ..] => {
-            let record_bytes = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
-            record_bytes.saturating_sub(torn.len())
-        }
-        _ => HEADER_BYTES - torn.len(),
+    fn handle_end_of_stream(&self, workshop: &mut Workshop) -> io::Error {
+        workshop.counters.tls_truncations += u64::from(!self.is_handshaking());
+        io::ErrorKind::UnexpectedEof.into()
     }
-}
-
-/// How many bytes the whole records at the front of `bytes` have.
-fn whole_records(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some([_, _, _, high, low]) = bytes.get(at..at + HEADER_BYTES) {
-        let end = at + HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
-        if end > bytes.len() {
-            break;
-        }
-        at = end;
-    }
-    at
 }
 
 fn write<N: Net>(net: &mut N, key: NetKey, bytes: &[u8]) -> io::Result<usize> {

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::link::Link;
-use super::session::RECORD_PAYLOAD_BYTES_MAX;
+use super::session::{RECORD_PAYLOAD_BYTES_MAX, TlsFacts};
 use super::settings::Tls;
 use crate::limits::{LoopLimits, TLS_INCOMING_BYTES_MAX, TLS_SESSION_BYTES};
 use crate::metrics::Counters;
@@ -75,6 +75,11 @@ impl Links {
     pub fn get(&mut self, key: NetKey) -> Option<(&mut Link, &mut Workshop)> {
         let link = self.links.get_mut(key.0 as usize)?.as_deref_mut()?;
         Some((link, &mut self.workshop))
+    }
+
+    /// What the handshake of `key` has brought to light.
+    pub fn facts(&self, key: NetKey) -> Option<TlsFacts<'_>> {
+        self.links.get(key.0 as usize)?.as_ref()?.facts()
     }
 
     /// Has `key` speak TLS from here on. Says whether there is memory for that.

@@ -2,6 +2,7 @@
 //! directory names rustls.
 
 mod certificates;
+mod incoming;
 mod link;
 mod links;
 mod session;
@@ -9,4 +10,5 @@ mod settings;
 
 pub use certificates::TlsError;
 pub(in crate::reactor) use links::Links;
+pub use session::{TlsFacts, TlsVersion};
 pub use settings::{Tls, TlsBuilder};

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
 };
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 
 /// One TLS connection of a server: records go in and payload comes out, and the other way round.
 /// Where the bytes come from and go to is the caller's affair.
@@ -40,6 +41,29 @@ pub trait Session {
 
     /// How far the connection has come.
     fn stage(&self) -> Stage;
+
+    /// What the handshake has brought to light.
+    fn facts(&self) -> TlsFacts<'_>;
+}
+
+/// What a TLS handshake has brought to light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFacts<'a> {
+    /// The version that both speak.
+    pub version: TlsVersion,
+    /// The client's certificate and those that go with it, its own first. Empty unless
+    /// [`Tls::from_config`](super::Tls::from_config) was told to ask for one; it was verified then.
+    pub client_certificates: &'a [CertificateDer<'static>],
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
 }
 
 /// How records were handled.
@@ -191,6 +215,15 @@ impl Session for RustlsSession {
         } else {
             Stage::Established(Handshake::Full)
         }
+    }
+
+    fn facts(&self) -> TlsFacts<'_> {
+        let version = match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+            _ => TlsVersion::Tls12,
+        };
+        let client_certificates = self.connection.peer_certificates().unwrap_or_default();
+        TlsFacts { version, client_certificates }
     }
 }
 

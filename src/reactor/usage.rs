@@ -1,0 +1,76 @@
+//! What a loop holds, to be watched.
+
+use super::handler::Handler;
+use super::net::Net;
+use super::slot::ReceiveSlot;
+use super::turn::Reactor;
+
+/// What a loop holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Sockets of peers, in any phase.
+    pub sockets: usize,
+    /// Open WebSockets.
+    pub open: usize,
+    /// Entries in the timer wheel.
+    pub timers: usize,
+    /// Reads not handled to the end.
+    pub backlogs: usize,
+    /// Messages under way.
+    pub assemblies: usize,
+    /// Blocks in use.
+    pub blocks: usize,
+    /// Send rings in use.
+    pub rings: usize,
+    /// Queue entries in use.
+    pub segments: usize,
+    /// Decompressors in use, one for each compressed message under way.
+    pub inflaters: usize,
+    /// What connections keep of their peers' messages because later ones may refer to it.
+    pub windows: usize,
+    /// What connections keep of what they have sent because later messages may refer to it: a
+    /// window or a whole compressor each.
+    pub takeovers: usize,
+    /// Connections that speak TLS.
+    pub tls_sessions: usize,
+    /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept; what
+    /// is queued by reference counts once for each connection.
+    pub pinned_bytes: usize,
+    /// Of these, free blocks that are kept for the next message.
+    pub retained_bytes: usize,
+}
+
+impl<N: Net, H: Handler> Reactor<N, H> {
+    /// What the loop holds at the moment.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            sockets: self.shared.slots.len(),
+            open: self.admission.open as usize,
+            timers: self.wheel.len(),
+            backlogs: self.backlogs.len(),
+            assemblies: self.receive_pools.assemblies(),
+            blocks: self.receive_pools.blocks.outstanding(),
+            rings: self.shared.pools.outbox.rings_in_use(),
+            segments: self.shared.pools.outbox.segments(),
+            inflaters: self.receive_pools.inflaters(),
+            windows: self.receive_pools.windows(),
+            takeovers: self.shared.pools.takeovers(),
+            tls_sessions: self.net.links(),
+            pinned_bytes: self.pinned_bytes(),
+            retained_bytes: self.receive_pools.blocks.retained_bytes(),
+        }
+    }
+
+    /// All memory that grows with connections and traffic, whoever it is held for.
+    fn pinned_bytes(&self) -> usize {
+        let outbox = &self.shared.pools.outbox;
+        self.receive_pools.pinned_bytes()
+            + self.shared.pools.pinned_bytes()
+            + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
+            + self.shared.slots.pinned_bytes()
+            + self.wheel.pinned_bytes()
+            + self.net.pinned_bytes()
+            + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
+    }
+}
