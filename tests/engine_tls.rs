@@ -16,6 +16,8 @@ mod handshake;
 mod hostile;
 #[path = "engine_tls/messages.rs"]
 mod messages;
+#[path = "engine_tls/proxied.rs"]
+mod proxied;
 #[path = "engine_tls/simulation.rs"]
 mod simulation;
 

@@ -269,3 +269,65 @@ fn adopted_connection_closes_its_socket_when_it_ends() {
     client.read_to_end(&mut answers).unwrap();
     assert!(answers.ends_with(b"\x88\x00"), "{}", answers.escape_ascii());
 }
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::sync::Arc;
+
+    use corewire::Tls;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
+
+    use super::*;
+
+    /// A connection over `socket` whose server is told to be `localhost`, and that server's TLS.
+    fn parties() -> (ClientConnection, Tls) {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = certified.signing_key.serialize_pem();
+        let tls = Tls::builder().certificate_pem(certified.cert.pem(), key).build().unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certified.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        (ClientConnection::new(Arc::new(config), name).unwrap(), tls)
+    }
+
+    #[test]
+    fn bytes_read_ahead_belong_to_tls() {
+        for ahead in [0, 1, 5, 100, usize::MAX] {
+            let (mut client, tls) = parties();
+            let mut reactor = reactor(|builder| builder.tls(tls));
+            let (mut socket, stream) = UnixStream::pair().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).unwrap();
+            let (early, late) = hello.split_at(ahead.min(hello.len()));
+            reactor.adopt(Adoption::new(stream, 0).with_bytes(early)).unwrap();
+            turns(&mut reactor, 2);
+            socket.write_all(late).unwrap();
+            let mut answer = Vec::new();
+            for turn in 0..100 {
+                turns(&mut reactor, 1);
+                let mut stream = Stream::new(&mut client, &mut socket);
+                if turn == 0 {
+                    // It waits for the end of the handshake.
+                    let _ = stream.write_all(request("/", "").as_bytes());
+                }
+                let mut bytes = [0; 1024];
+                match stream.read(&mut bytes) {
+                    Ok(count) => answer.extend_from_slice(&bytes[..count]),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{ahead}"),
+                }
+                if answer.ends_with(b"\r\n\r\n") {
+                    break;
+                }
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 101 "), "{ahead}");
+            assert_eq!(reactor.counters().tls_handshakes, 1);
+        }
+    }
+}
