@@ -1,4 +1,31 @@
-//! What more than one target needs.
+//! What more than one target needs, and what one needs that is too long for it.
+
+pub mod tls;
+
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_bed.rs"]
+mod sim_bed;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_errno.rs"]
+mod sim_errno;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_link.rs"]
+mod sim_link;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_net.rs"]
+mod sim_net;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_peer.rs"]
+mod sim_peer;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_world.rs"]
+mod sim_world;
+#[allow(dead_code)]
+#[path = "../../tests/support/tls_peer.rs"]
+mod tls_peer;
+#[allow(dead_code)]
+#[path = "../../tests/support/tls_records.rs"]
+mod tls_records;
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};

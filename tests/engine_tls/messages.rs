@@ -303,3 +303,22 @@ fn records_that_never_left_are_told_as_unsent() {
     assert_eq!(summary.unsent_bytes, 30_004);
     bed.assert_empty();
 }
+
+#[test]
+fn end_of_a_message_is_not_read_in_pieces_of_its_record() {
+    for version in VERSIONS {
+        for first_bytes in (280_000..310_000).step_by(1777) {
+            let (mut bed, client) = tls_echo(version);
+            let mut peer = TlsPeer::open(&mut bed, &client);
+            peer.say(&message(BINARY, &payload(first_bytes)));
+            peer.say(&message(BINARY, &payload(60_000)));
+            peer.push();
+            let before = bed.sim.tries(Call::Receive);
+            bed.turns(6);
+            let reads = bed.sim.tries(Call::Receive) - before;
+            assert!(reads < 16, "{reads} reads for {first_bytes} bytes");
+            peer.pull();
+            assert_eq!(messages(&peer.take_frames()).len(), 2);
+        }
+    }
+}

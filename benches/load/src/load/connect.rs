@@ -2,12 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use crate::Protocol;
 use crate::deflate::{Agreement, Compression};
+use crate::stream::Stream;
 
 /// Connections from one source address to one server: Linux's ephemeral ports are 28,232.
 const CONNECTIONS_PER_SOURCE: usize = 20_000;
@@ -19,13 +22,18 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const SEC_WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const SEC_WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Opens `count` connections, each ready for messages and non-blocking.
+/// Opens `count` connections, each ready for messages and non-blocking; over TLS if so told.
 ///
 /// # Errors
 /// What the sockets say, and any answer but a correct 101.
-pub fn open(server: SocketAddr, protocol: Protocol, count: usize) -> io::Result<Vec<TcpStream>> {
+pub fn open(
+    server: SocketAddr,
+    protocol: Protocol,
+    tls: Option<&Arc<ClientConfig>>,
+    count: usize,
+) -> io::Result<Vec<Stream>> {
     let request = request(server);
-    (0..count).map(|index| Ok(open_one(server, index, protocol, &request)?.0)).collect()
+    (0..count).map(|index| Ok(open_one(server, index, protocol, tls, &request)?.0)).collect()
 }
 
 /// Opens `count` connections, at least one, with permessage-deflate.
@@ -36,12 +44,12 @@ pub fn open_compressed(
     server: SocketAddr,
     compression: Compression,
     count: usize,
-) -> io::Result<(Vec<TcpStream>, Agreement)> {
+) -> io::Result<(Vec<Stream>, Agreement)> {
     let request = request_with(server, compression);
     let mut agreed = None;
     let mut streams = Vec::with_capacity(count);
     for index in 0..count.max(1) {
-        let (stream, answer) = open_one(server, index, Protocol::Websocket, &request)?;
+        let (stream, answer) = open_one(server, index, Protocol::Websocket, None, &request)?;
         let agreement = compression.agreement(&answer)?;
         if *agreed.get_or_insert(agreement) != agreement {
             return Err(io::Error::other("the server agreed on different compressions"));
@@ -56,15 +64,20 @@ fn open_one(
     server: SocketAddr,
     index: usize,
     protocol: Protocol,
+    tls: Option<&Arc<ClientConfig>>,
     request: &str,
-) -> io::Result<(TcpStream, Vec<u8>)> {
+) -> io::Result<(Stream, Vec<u8>)> {
     let stream = connect_from(source(server, index), server)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
     // Raw servers too: who does not wait for the server overruns its queue of connections to
     // accept, and the kernel lets the next attempt wait for a second.
-    let answer = shake_hands(&stream, protocol, request)?;
-    stream.set_nonblocking(true)?;
+    let mut stream = match tls {
+        None => Stream::Plain(stream),
+        Some(config) => Stream::secure(stream, config.clone())?,
+    };
+    let answer = shake_hands(&mut stream, protocol, request)?;
+    stream.set_nonblocking()?;
     Ok((stream, answer))
 }
 
@@ -120,7 +133,7 @@ fn request_with(server: SocketAddr, compression: Compression) -> String {
 /// What ends a head, ours and the server's.
 pub const HEAD_END: &[u8] = b"\r\n\r\n";
 
-fn shake_hands(mut stream: &TcpStream, protocol: Protocol, request: &str) -> io::Result<Vec<u8>> {
+fn shake_hands(stream: &mut Stream, protocol: Protocol, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 1024];

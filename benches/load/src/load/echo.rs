@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_load::machine;
@@ -10,6 +11,7 @@ use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::Timespec;
+use rustls::ClientConfig;
 
 use crate::Protocol;
 use crate::answers::{Answers, Expected, Uniform};
@@ -17,6 +19,7 @@ use crate::compressed::{Compressed, Messages};
 use crate::connect;
 use crate::deflate::{Agreement, Compression};
 use crate::frame::{self, DataOpcode};
+use crate::stream::Stream;
 
 /// What is sent, how often at once, and for how long.
 pub struct Shape {
@@ -30,6 +33,8 @@ pub struct Shape {
     pub opcode: DataOpcode,
     /// Payload of every message, before it is compressed.
     pub payload_bytes: usize,
+    /// Whether all goes over TLS, and whom to trust there.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Whether messages are compressed, and how; over WebSocket only.
     pub compression: Option<Compression>,
     /// Time before counting begins.
@@ -155,7 +160,7 @@ fn uniform(shape: &Shape) -> Script<Expected> {
 }
 
 struct Connection<A> {
-    stream: TcpStream,
+    stream: Stream,
     answers: A,
     /// Where in the script's requests, taken as a circle, the next byte to send stands.
     position: usize,
@@ -183,6 +188,7 @@ impl<A: Answers> Connection<A> {
     }
 
     fn flush(&mut self, script: &Script<A::Expected>) -> io::Result<()> {
+        self.stream.flush()?;
         loop {
             if !self.pongs.is_empty() && script.is_frame_boundary(self.position) {
                 // Rare and tiny: worth no queue of its own.
@@ -264,7 +270,7 @@ impl<A: Answers> Connection<A> {
     }
 }
 
-fn write_all_spinning(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+fn write_all_spinning(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {
             Ok(sent) => bytes = &bytes[sent..],
@@ -295,7 +301,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// What the sockets say, an answer that is no echo, or ten seconds without any answer.
 pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Outcome> {
     let Some(compression) = shape.compression else {
-        let streams = connect::open(server, shape.protocol, shape.connections)?;
+        let streams = connect::open(server, shape.protocol, shape.tls.as_ref(), shape.connections)?;
         return load(streams, Uniform::new, &uniform(shape), shape, pid);
     };
     let (streams, agreement) = connect::open_compressed(server, compression, shape.connections)?;
@@ -309,7 +315,7 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Ou
 }
 
 fn load<A: Answers>(
-    streams: Vec<TcpStream>,
+    streams: Vec<Stream>,
     answers: impl Fn() -> A,
     script: &Script<A::Expected>,
     shape: &Shape,
@@ -403,7 +409,7 @@ impl Turn {
             for event in self.events.drain(..) {
                 let flags = event.flags;
                 let connection = &mut connections[event.data.u64() as usize];
-                if connection.unsent > 0 && flags.contains(EventFlags::OUT) {
+                if flags.contains(EventFlags::OUT) {
                     connection.flush(script)?;
                 }
                 if flags.contains(EventFlags::IN) {

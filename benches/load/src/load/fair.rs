@@ -5,7 +5,7 @@
 //! other connection the turn it is in, and one more: two budgets.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use corewire_load::machine;
@@ -16,6 +16,7 @@ use crate::Protocol;
 use crate::answers::{Answers, Expected, Uniform};
 use crate::connect;
 use crate::frame::{self, DataOpcode};
+use crate::stream::Stream;
 
 /// What is sent, and for how long.
 pub struct Shape {
@@ -70,7 +71,7 @@ impl Outcome {
 
 /// One connection and the messages that it repeats.
 struct Echo {
-    stream: TcpStream,
+    stream: Stream,
     answers: Uniform,
     expected: Expected,
     /// Whole masked frames, sent as a circle.
@@ -81,7 +82,7 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(stream: TcpStream, payload_bytes: usize, messages: usize) -> Echo {
+    fn new(stream: Stream, payload_bytes: usize, messages: usize) -> Echo {
         let opcode = DataOpcode::Binary;
         let payload = opcode.payload(payload_bytes, 0);
         let requests: Vec<u8> =
@@ -161,13 +162,13 @@ const STALL: Duration = Duration::from_secs(10);
 /// # Errors
 /// What the sockets say, an answer that is no echo, or ten seconds without any answer.
 pub fn run(server: SocketAddr, shape: &Shape, pid: u32) -> io::Result<Outcome> {
-    let mut streams = connect::open(server, Protocol::Websocket, 2)?.into_iter();
+    let mut streams = connect::open(server, Protocol::Websocket, None, 2)?.into_iter();
     let mut next = |messages| {
         let stream = streams.next().ok_or_else(|| io::Error::other("a connection is missing"))?;
         Ok::<_, io::Error>(Echo::new(stream, shape.payload_bytes, messages))
     };
     let (mut quiet, mut flood) = (next(1)?, next(4096)?);
-    SockRef::from(&flood.stream).set_send_buffer_size(FLOOD_SEND_BUFFER_BYTES)?;
+    SockRef::from(flood.stream.socket()).set_send_buffer_size(FLOOD_SEND_BUFFER_BYTES)?;
     let histogram = || {
         Histogram::new_with_max(STALL.as_nanos() as u64, 3)
             .map_err(|error| io::Error::other(error.to_string()))

@@ -1,11 +1,13 @@
 //! Connections that do nothing: what one of them takes in the server's memory.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use corewire_load::machine;
+use rustls::ClientConfig;
 
 use crate::Protocol;
 use crate::answers::{Answers, Expected, Uniform};
@@ -13,6 +15,7 @@ use crate::compressed::{Compressed, Messages};
 use crate::connect;
 use crate::deflate::Compression;
 use crate::frame::{self, DataOpcode};
+use crate::stream::Stream;
 
 /// Resident memory of the server, in bytes, at the three moments that count.
 pub struct Outcome {
@@ -77,6 +80,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub fn run(
     server: SocketAddr,
     protocol: Protocol,
+    tls: Option<&Arc<ClientConfig>>,
     connections: usize,
     activity: &Activity,
     pid: u32,
@@ -85,13 +89,13 @@ pub fn run(
     let cpu_before = machine::cpu_nanoseconds(pid)?;
     let begin = Instant::now();
     let count = connections.max(1);
-    let (streams, messages) = match activity {
+    let (mut streams, messages) = match activity {
         Activity::Compressed { compression, payload_bytes } => {
             let (streams, agreement) = connect::open_compressed(server, *compression, count)?;
             (streams, Some(Messages::new(agreement, *payload_bytes, 1)?))
         }
         Activity::None | Activity::Message { .. } => {
-            (connect::open(server, protocol, count)?, None)
+            (connect::open(server, protocol, tls, count)?, None)
         }
     };
     let open_elapsed = begin.elapsed();
@@ -99,7 +103,7 @@ pub fn run(
     let open_cpu_nanoseconds = machine::cpu_nanoseconds(pid)? - cpu_before;
     let opened = machine::resident_bytes(pid)?;
     if let Some(messages) = &messages {
-        for stream in &streams {
+        for stream in &mut streams {
             let answers = Compressed::new(messages.agreement);
             echo(stream, &messages.requests, answers, messages)?;
         }
@@ -107,7 +111,7 @@ pub fn run(
         let payload = DataOpcode::Binary.payload(*payload_bytes, 0);
         let request = [frame::masked_message(DataOpcode::Binary, &payload)];
         let expected = Expected::echo(protocol, DataOpcode::Binary, &payload, &request[0]);
-        for stream in &streams {
+        for stream in &mut streams {
             echo(stream, &request, Uniform::new(), &expected)?;
         }
     }
@@ -126,7 +130,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends each request once the answer to the one before is there.
 fn echo<A: Answers>(
-    mut stream: &TcpStream,
+    stream: &mut Stream,
     requests: &[Vec<u8>],
     mut answers: A,
     expected: &A::Expected,

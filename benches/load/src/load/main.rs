@@ -15,10 +15,12 @@ mod frame;
 mod handshakes;
 mod idle;
 mod json;
+mod stream;
 
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +38,9 @@ struct Arguments {
     url: SocketAddr,
     #[arg(long, value_enum, default_value_t = Protocol::Websocket)]
     protocol: Protocol,
+    /// Over TLS to a server of localhost, trusting the certificates in this PEM file.
+    #[arg(long, value_name = "CHAIN", conflicts_with_all = ["compression", "fairness", "handshakes"])]
+    tls: Option<PathBuf>,
     /// Connections at once.
     #[arg(long, default_value_t = 50)]
     connections: usize,
@@ -136,7 +141,9 @@ fn run(arguments: &Arguments) -> io::Result<String> {
                 (None, Some(payload_bytes)) => idle::Activity::Message { payload_bytes },
                 (None, None) => idle::Activity::None,
             };
-            idle::run(arguments.url, arguments.protocol, connections, &activity, pid)?.fields()
+            let tls = arguments.tls.as_deref().map(stream::trusting).transpose()?;
+            idle::run(arguments.url, arguments.protocol, tls.as_ref(), connections, &activity, pid)?
+                .fields()
         }
         (None, Some(rounds), _, Some(pid)) => {
             let shape = fair::Shape {
@@ -161,6 +168,7 @@ fn echo_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {
         opcode: arguments.opcode,
         payload_bytes: arguments.bytes,
         compression: arguments.compression,
+        tls: arguments.tls.as_deref().map(stream::trusting).transpose()?,
         warm_up: seconds(arguments.warm_up)?,
         duration: seconds(arguments.duration)?,
     };
