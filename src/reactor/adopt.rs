@@ -88,7 +88,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let key = self.shared.slots.vacant_key().ok_or(io::ErrorKind::QuotaExceeded)?;
         let token = Target::Connection(key).token(self.shared.shard);
         let accepted = self.net.net().adopt(stream, &listener.sockets, token)?;
-        let done_bytes = self.open_socket(index, accepted, &bytes);
+        let done_bytes = self.open_socket(index, accepted, &bytes)?;
         if done_bytes < bytes.len() {
             self.stash(key, &bytes[done_bytes..]);
             if !self.has_backlog(key) {

@@ -186,7 +186,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
             // TLS has told the peer what was wrong, which it shall see and not a reset.
             CloseCause::Transport(io::ErrorKind::InvalidData) => true,
-            // What TLS has in hand may still arrive, and its goodbye is owed.
+            // The goodbye of TLS is owed, and may have to wait.
             CloseCause::EndOfStream => summary.unsent_bytes == 0 && self.net.is_secured(socket),
             _ => false,
         };

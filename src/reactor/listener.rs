@@ -273,7 +273,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
-                    self.open_socket(index, accepted, &[]);
+                    // Whoever cannot be served was closed and counted.
+                    let _ = self.open_socket(index, accepted, &[]);
                 }
                 Err(error) => match AcceptError::of(&error) {
                     AcceptError::Drained => {
@@ -326,12 +327,15 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// A connection has come, of which `early` was read already. Says how many of these bytes are
     /// done with.
+    ///
+    /// # Errors
+    /// As [`Reactor::secure`].
     pub(super) fn open_socket(
         &mut self,
         listener: usize,
         accepted: Accepted,
         early: &[u8],
-    ) -> usize {
+    ) -> io::Result<usize> {
         self.shared.counters.accepted += 1;
         let timeout = self.shared.listeners[listener].settings.handshake.timeout;
         let deadline = self.shared.now + timeout;
@@ -354,26 +358,33 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let expects = self.shared.listeners[listener].settings.expects(accepted.peer);
         self.receivers[index].inbound = Inbound::Http(Box::new(HttpState::new(deadline, expects)));
         match expects {
-            Expects::ProxyHeader => 0,
+            Expects::ProxyHeader => Ok(0),
             Expects::Request => self.secure(key, early),
         }
     }
 
     /// From here on the client itself speaks, in TLS if its listener wants that. `early` was read
     /// already; says how many of these bytes are done with.
-    pub(super) fn secure(&mut self, key: Key, early: &[u8]) -> usize {
-        let Some(slot) = self.shared.slots.get(key) else { return 0 };
+    ///
+    /// # Errors
+    /// There is no memory for that, or its configuration cannot be; the connection has ended.
+    pub(super) fn secure(&mut self, key: Key, early: &[u8]) -> io::Result<usize> {
+        let Some(slot) = self.shared.slots.get(key) else { return Ok(0) };
         let listener = self.shared.listener(slot);
-        let Some(slot) = self.shared.slots.get_mut(key) else { return 0 };
-        let Some(tls) = &self.shared.listeners[listener].settings.tls else { return 0 };
-        if !self.net.secure(slot.socket, tls, early) {
-            self.shared.counters.pool_exhausted += 1;
+        let Some(tls) = &self.shared.listeners[listener].settings.tls else { return Ok(0) };
+        if let Err(error) = self.net.secure(slot.socket, tls, early) {
+            self.shared.counters.pool_exhausted +=
+                u64::from(error.kind() == io::ErrorKind::OutOfMemory);
             self.end(key);
-        } else if !early.is_empty() {
+            return Err(error);
+        }
+        if !early.is_empty()
+            && let Some(slot) = self.shared.slots.get_mut(key)
+        {
             // No event tells of them.
             slot.notes.readable = true;
             self.shared.mark_ready(key);
         }
-        early.len()
+        Ok(early.len())
     }
 }

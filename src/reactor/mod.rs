@@ -16,6 +16,7 @@ mod deferral;
 mod endpoint;
 mod flush;
 mod handler;
+mod handshake_queue;
 mod id;
 mod listener;
 mod mio_net;

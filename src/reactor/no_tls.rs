@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 
-use super::net::{Buffer, Net, NetKey, Received};
+use super::net::{Buffer, Net, NetKey};
+use super::transport::Reading;
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 
@@ -43,8 +44,7 @@ impl Links {
         None
     }
 
-    #[must_use]
-    pub(super) fn insert(&mut self, _: NetKey, tls: &Tls, _: &[u8]) -> bool {
+    pub(super) fn insert(&mut self, _: NetKey, tls: &Tls, _: &[u8]) -> io::Result<()> {
         match *tls {}
     }
 
@@ -90,7 +90,7 @@ impl Link {
         _: &mut [u8],
         _: usize,
         _: &mut Workshop,
-    ) -> io::Result<Option<Received>> {
+    ) -> io::Result<Reading> {
         match *self {}
     }
 
@@ -109,6 +109,10 @@ impl Link {
     }
 
     pub(super) fn shutdown<N: Net>(&mut self, _: &mut N, _: NetKey) {
+        match *self {}
+    }
+
+    pub(super) fn say_goodbye<N: Net>(&mut self, _: &mut N, _: NetKey) {
         match *self {}
     }
 

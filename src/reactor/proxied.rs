@@ -49,6 +49,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             http.expects = Expects::Request;
         }
         let header_bytes = header.header_bytes();
-        Some(header_bytes + self.secure(key, &bytes[header_bytes..]))
+        // A connection that cannot be secured is over, and all of its bytes are done with.
+        let behind = &bytes[header_bytes..];
+        Some(header_bytes + self.secure(key, behind).unwrap_or(behind.len()))
     }
 }

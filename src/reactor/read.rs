@@ -7,6 +7,7 @@ use super::flush::call;
 use super::handler::{Handler, Message};
 use super::net::{Net, Received};
 use super::slot::{Backlog, BacklogKey, Inbound, Phase};
+use super::transport::Reading;
 use super::turn::{PanicPolicy, Reactor};
 use crate::collections::Key;
 use crate::limits::{FINISHING_BYTES_MAX, LoopLimits, READ_BYTES_MIN};
@@ -221,16 +222,21 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return;
         }
         match self.net.receive(socket, &mut place[..room], surplus_bytes_max) {
-            Ok(None) => {
-                // It stays readable, and comes first in the next turn.
+            Ok(Reading::Later(urgency)) => {
+                // It stays readable.
                 slot.notes.awaits_handshake = true;
-                self.handshakes.push_back(key);
+                self.handshakes.push(key, urgency);
             }
-            Ok(Some(Received { placed_bytes: 0, surplus_bytes: 0, buffer, .. })) => {
-                self.net.give_back(buffer);
-                self.handle_end_of_stream(key);
+            Ok(Reading::End) => self.handle_end_of_stream(key),
+            Ok(Reading::Nothing { overhead_bytes, is_drained }) => {
+                budget.bytes = budget.bytes.saturating_sub(overhead_bytes);
+                slot.notes.readable = !is_drained || slot.notes.hung_up;
+                if let Phase::Open { sender, .. } = &mut slot.phase {
+                    sender.handle_sign_of_life(self.shared.moment);
+                }
             }
-            Ok(Some(received)) => {
+            Ok(Reading::Some { received, overhead_bytes }) => {
+                budget.bytes = budget.bytes.saturating_sub(overhead_bytes);
                 if let Inbound::Open(receiver) = &mut receiver.inbound {
                     receiver.handle_placed(received.placed_bytes, &mut self.receive_pools);
                 }
@@ -305,6 +311,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         slot.notes.hung_up = false;
         if error.kind() == io::ErrorKind::WouldBlock {
             return;
+        }
+        let is_parting = matches!(slot.phase, Phase::Parting { .. });
+        if error.kind() == io::ErrorKind::QuotaExceeded && !is_parting {
+            // The kernel has no such error; TLS does, at its bound.
+            return self.fail_exhausted(key);
         }
         self.shared.counters.read_errors += 1;
         match &mut slot.phase {

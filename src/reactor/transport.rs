@@ -8,6 +8,53 @@ use super::tls::{Links, Tls, TlsFacts};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 
+/// What a read has brought.
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "most of it only TLS has to tell"))]
+pub(super) enum Reading {
+    /// Some payload, and so much around it that only TLS needs.
+    Some { received: Received, overhead_bytes: usize },
+    /// Nothing but what only TLS needs.
+    Nothing { overhead_bytes: usize, is_drained: bool },
+    /// The end of the stream.
+    End,
+    /// This turn has no more time for handshakes.
+    Later(Urgency),
+}
+
+/// Who goes first when there is time for handshakes again.
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has handshakes that wait"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// It has cost us something already, which would be lost with its deadline.
+    Begun,
+    Fresh,
+}
+
+/// Whether something has left that was taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    Nothing,
+    Some,
+}
+
+impl Reading {
+    /// A read without TLS.
+    #[inline]
+    pub(super) fn of_plain<N: Net>(
+        net: &mut N,
+        key: NetKey,
+        place: &mut [u8],
+        surplus_bytes_max: usize,
+    ) -> io::Result<Self> {
+        let received = net.receive(key, place, surplus_bytes_max)?;
+        if received.placed_bytes + received.surplus_bytes > 0 {
+            return Ok(Self::Some { received, overhead_bytes: 0 });
+        }
+        net.give_back(received.buffer);
+        Ok(Self::End)
+    }
+}
+
 /// A network whose connections may speak TLS. What the loop reads and writes is payload in any case.
 pub(super) struct Transport<N> {
     net: N,
@@ -33,24 +80,27 @@ impl<N: Net> Transport<N> {
         self.links.workshop.begin_turn();
     }
 
-    /// Has `key` speak TLS from here on; `early` was read from it already. Says whether there is
-    /// memory for that.
-    #[must_use]
-    pub(super) fn secure(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> bool {
+    /// Has `key` speak TLS from here on; `early` was read from it already.
+    ///
+    /// # Errors
+    /// There is no memory for that, or the configuration cannot be.
+    pub(super) fn secure(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> io::Result<()> {
         self.links.insert(key, tls, early)
     }
 
-    /// As [`Net::receive`]; `None` if the connection has to wait for the next turn, because this one
-    /// has no more time for handshakes.
+    /// As [`Net::receive`].
+    ///
+    /// # Errors
+    /// As there; `QuotaExceeded` if TLS has no memory for what this connection would make of it.
     #[inline]
     pub(super) fn receive(
         &mut self,
         key: NetKey,
         place: &mut [u8],
         surplus_bytes_max: usize,
-    ) -> io::Result<Option<Received>> {
+    ) -> io::Result<Reading> {
         match self.links.get(key) {
-            None => self.net.receive(key, place, surplus_bytes_max).map(Some),
+            None => Reading::of_plain(&mut self.net, key, place, surplus_bytes_max),
             Some(_) => self.receive_records(key, place, surplus_bytes_max),
         }
     }
@@ -61,9 +111,9 @@ impl<N: Net> Transport<N> {
         key: NetKey,
         place: &mut [u8],
         surplus_bytes_max: usize,
-    ) -> io::Result<Option<Received>> {
+    ) -> io::Result<Reading> {
         if self.links.is_too_much(key) {
-            return Err(io::ErrorKind::OutOfMemory.into());
+            return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let Some((link, workshop)) = self.links.get(key) else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -98,17 +148,18 @@ impl<N: Net> Transport<N> {
         workshop.watch(link, |link, workshop| link.send(&mut self.net, key, slices, workshop))
     }
 
-    /// Offers what was taken and has not left to the kernel again. Says whether some of it has left.
+    /// Offers what was taken and has not left to the kernel again.
     ///
     /// # Errors
     /// What the network says, but for `WouldBlock`.
-    pub(super) fn flush(&mut self, key: NetKey) -> io::Result<bool> {
-        let Some((link, workshop)) = self.links.get(key) else { return Ok(false) };
+    pub(super) fn flush(&mut self, key: NetKey) -> io::Result<Flushed> {
+        let Some((link, workshop)) = self.links.get(key) else { return Ok(Flushed::Nothing) };
         workshop.watch(link, |link, _| {
             let pending_bytes = link.pending_bytes();
             match link.flush(&mut self.net, key) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-                _ => Ok(link.pending_bytes() < pending_bytes),
+                _ if link.pending_bytes() < pending_bytes => Ok(Flushed::Some),
+                _ => Ok(Flushed::Nothing),
             }
         })
     }
@@ -150,7 +201,9 @@ impl<N: Net> Transport<N> {
 
     /// As [`Net::close`].
     pub(super) fn close(&mut self, key: NetKey) {
-        drop(self.links.remove(key));
+        if let Some(mut link) = self.links.remove(key) {
+            link.say_goodbye(&mut self.net, key);
+        }
         self.net.close(key);
     }
 

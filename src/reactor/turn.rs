@@ -12,12 +12,13 @@ use super::builder::ReactorBuilder;
 use super::command::{Handle, Inbox};
 use super::endpoint::Endpoint;
 use super::handler::Handler;
+use super::handshake_queue::HandshakeQueue;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
 use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::Shared;
 use super::slot::{Backlog, Phase, ReceiveSlot};
-use super::transport::Transport;
+use super::transport::{Flushed, Transport};
 use crate::collections::{Key, Table, TimerKey, Wheel};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
@@ -81,8 +82,8 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) wheel: Wheel<Timer>,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
-    /// Those whose TLS handshakes wait for a turn that has time for them, in the order they came.
-    pub(super) handshakes: VecDeque<Key>,
+    /// Those whose TLS handshakes wait for a turn that has time for them.
+    pub(super) handshakes: HandshakeQueue,
     /// Slots that go at the end of the turn.
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
@@ -155,7 +156,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             wheel: Wheel::new(now),
             admission: Admission::default(),
             drain: Drain::Running,
-            handshakes: VecDeque::new(),
+            handshakes: HandshakeQueue::default(),
             ended: Vec::new(),
             scratch: Vec::new(),
             mailbox,
@@ -284,6 +285,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
         !self.shared.ready.is_empty()
             || !self.handshakes.is_empty()
+            || !self.ended.is_empty()
             || !self.shared.dirty.is_empty()
             || self.shared.listeners.iter().any(is_ready)
     }
@@ -335,16 +337,19 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// What was refused is offered again: first what TLS has made of it, which is as old or older.
     fn note_writable(&mut self, key: Key) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
-        let progress = self.net.flush(slot.socket);
-        if let Ok(true) = progress
-            && let Phase::Open { sender, .. } = &mut slot.phase
-        {
-            sender.handle_sign_of_life(self.shared.moment);
+        let flushed = self.net.flush(slot.socket);
+        match (&flushed, &mut slot.phase) {
+            (Ok(Flushed::Nothing), _) => {}
+            (Ok(Flushed::Some), Phase::Open { sender, .. }) => {
+                sender.handle_sign_of_life(self.shared.moment);
+            }
+            (Ok(Flushed::Some), Phase::Parting { until, .. }) => {
+                *until = self.shared.now + self.limits.answer_timeout;
+            }
+            (Ok(Flushed::Some), Phase::Http(_) | Phase::Closed { .. } | Phase::Ended) => {}
+            (Err(error), _) => slot.notes.write_error = Some(error.kind()),
         }
-        if let Err(error) = &progress {
-            slot.notes.write_error = Some(error.kind());
-        }
-        if slot.phase.has_output() || !matches!(progress, Ok(false)) {
+        if slot.phase.has_output() || !matches!(flushed, Ok(Flushed::Nothing)) {
             self.flush(key);
             self.settle(key);
         }
@@ -360,8 +365,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Those whose handshakes have waited come first, as many as the turn has time for.
     fn readmit_handshakes(&mut self) {
-        let count = self.handshakes.len().min(self.limits.tls_handshakes_per_turn as usize);
-        for key in self.handshakes.drain(..count) {
+        for _ in 0..self.limits.tls_handshakes_per_turn {
+            let Some(key) = self.handshakes.pop() else { break };
             if let Some(slot) = self.shared.slots.get_mut(key) {
                 slot.notes.awaits_handshake = false;
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corewire::{CloseCause, limits};
+use corewire::{CloseCause, Failure, limits};
 use rustls::SupportedProtocolVersion;
 
 use crate::sim_bed::{Bed, echo};
@@ -111,13 +111,15 @@ fn those_who_hold_records_at_the_bound_are_closed_and_the_others_live() {
         }
         bed.turns(3);
         let usage = bed.reactor.usage();
-        assert!(usage.tls_sessions < 20, "{usage:?}");
+        assert!((1..20).contains(&usage.open), "{usage:?}");
+        bed.run_for(Duration::from_secs(2));
+        assert!(bed.reactor.usage().tls_sessions < 20);
         let log = bed.log.borrow();
         let causes = log.iter().filter_map(|entry| match &entry.heard {
             crate::sim_bed::Heard::Close(summary) => Some(summary.cause),
             _ => None,
         });
-        let exhausted = CloseCause::Transport(std::io::ErrorKind::OutOfMemory);
+        let exhausted = CloseCause::Failed(Failure::PoolExhausted);
         assert!(causes.clone().count() > 0);
         assert!(causes.into_iter().all(|cause| cause == exhausted));
         drop(log);

@@ -3,9 +3,10 @@
 use std::io::{self, IoSlice};
 
 use super::incoming::{Incoming, Progress};
-use super::links::{BATCH_BYTES_MAX, Workshop};
+use super::links::{BATCH_BYTES_MAX, Gathering, Workshop};
 use super::session::{Handshake, RECORD_PAYLOAD_BYTES_MAX, Session, Stage, TlsFacts};
 use crate::reactor::net::{Net, NetKey, Received};
+use crate::reactor::transport::{Reading, Urgency};
 
 /// One connection's TLS between the loop and the network. While nothing is under way it holds no
 /// buffers: torn records come and go with the reads, refused ones with the writes.
@@ -21,11 +22,15 @@ pub struct Link {
     incoming: Incoming,
     /// Read by somebody else, before the link was there.
     early: Vec<u8>,
+    /// Whether the handshake has cost us something already.
+    has_begun: bool,
     /// Records that the kernel has refused, from `outgoing_at` on.
     outgoing: Vec<u8>,
     outgoing_at: usize,
     /// The payload in `outgoing`, or more: a record counts until the last of them has left.
-    unsent_bytes: usize,
+    refused_bytes: usize,
+    /// The first byte that is offered next was encrypted already, as the last of what was refused.
+    repeats_byte: bool,
     output: Output,
 }
 
@@ -47,6 +52,12 @@ enum Output {
     Shut,
     /// The network has failed, and is not asked again.
     Failed(io::ErrorKind),
+}
+
+/// One read of records.
+struct Read {
+    record_bytes: usize,
+    is_drained: bool,
 }
 
 /// Where the payload of one read goes: into its final place first, the rest into a buffer.
@@ -84,16 +95,17 @@ impl Link {
             input: Input::Open,
             incoming: Incoming::default(),
             early: early.to_vec(),
+            has_begun: false,
             outgoing: Vec::new(),
             outgoing_at: 0,
-            unsent_bytes: 0,
+            refused_bytes: 0,
+            repeats_byte: false,
             output: Output::Open,
         }
     }
 
-    /// Reads records until some payload has come: into `place` first, then at most about
-    /// `surplus_bytes_max`. `None` if this turn has no more time for handshakes; nothing was
-    /// read then.
+    /// Reads records once: their payload goes into `place` first, then there is room for
+    /// about `surplus_bytes_max` more.
     ///
     /// # Errors
     /// What the network says; `UnexpectedEof` if the stream ends without a close_notify, so that
@@ -106,10 +118,25 @@ impl Link {
         place: &mut [u8],
         surplus_bytes_max: usize,
         workshop: &mut Workshop,
-    ) -> io::Result<Option<Received>> {
+    ) -> io::Result<Reading> {
+        match self.input {
+            Input::Open => {}
+            Input::Ended => {
+                return discard(net, key).map_err(|error| self.note_read_failure(error));
+            }
+            Input::Broken => return Err(self.tell_broken()),
+            Input::Deaf => return Reading::of_plain(net, key, &mut [], surplus_bytes_max.max(1)),
+        }
+        if self.is_handshaking() && !workshop.may_shake_hands() {
+            return Ok(Reading::Later(if self.has_begun {
+                Urgency::Begun
+            } else {
+                Urgency::Fresh
+            }));
+        }
         // At least a record: of its parts nothing can be had.
         let payload_bytes_max = place.len().saturating_add(surplus_bytes_max);
-        let records_bytes_max =
+        let bytes_max =
             payload_bytes_max.max(RECORD_PAYLOAD_BYTES_MAX).min(workshop.read_bytes_max());
         let mut buffer = workshop.take_buffer();
         let mut payload = Payload {
@@ -119,50 +146,31 @@ impl Link {
             rest_bytes: 0,
             lost_bytes: 0,
         };
-        let result = loop {
-            match self.input {
-                Input::Open => {}
-                Input::Ended => break Ok(Some(false)),
-                Input::Broken => {
-                    self.input = Input::Deaf;
-                    break Err(io::ErrorKind::InvalidData.into());
-                }
-                Input::Deaf => {
-                    workshop.put_back(buffer);
-                    return net.receive(key, &mut [], surplus_bytes_max.max(1)).map(Some);
-                }
-            }
-            if self.is_handshaking() && !workshop.may_shake_hands() {
-                break Ok(None);
-            }
-            let is_short =
-                match self.receive_records(net, key, records_bytes_max, &mut payload, workshop) {
-                    Ok(is_short) => is_short,
-                    Err(error) => break Err(error),
-                };
-            if !payload.is_empty() {
-                break Ok(Some(is_short && self.input == Input::Open));
-            }
-        };
+        let read = self.receive_records(net, key, bytes_max, &mut payload, workshop);
         let (placed_bytes, surplus_bytes) = (payload.placed_bytes, payload.rest_bytes);
-        match result {
-            Ok(Some(is_short)) => {
-                workshop.lend();
-                Ok(Some(Received { placed_bytes, buffer, surplus_bytes, is_short }))
-            }
-            Ok(None) => {
-                workshop.put_back(buffer);
-                Ok(None)
-            }
-            Err(error) => {
-                workshop.put_back(buffer);
-                Err(error)
-            }
+        if read.is_err() || placed_bytes + surplus_bytes == 0 {
+            workshop.put_back(buffer);
+            let Read { record_bytes, is_drained } = read?;
+            return match self.input {
+                Input::Ended => Ok(Reading::End),
+                Input::Broken => Err(self.tell_broken()),
+                Input::Open | Input::Deaf => {
+                    Ok(Reading::Nothing { overhead_bytes: record_bytes, is_drained })
+                }
+            };
         }
+        workshop.lend();
+        let Read { record_bytes, is_drained } = read?;
+        // What there is to tell of the end is told by the next read.
+        let is_short = is_drained && self.input == Input::Open;
+        let overhead_bytes = record_bytes.saturating_sub(placed_bytes + surplus_bytes);
+        let received = Received { placed_bytes, buffer, surplus_bytes, is_short };
+        Ok(Reading::Some { received, overhead_bytes })
     }
 
-    /// Writes as much of `slices` as goes, in records. What the kernel refuses of the last of them
-    /// waits here, so that up to [`BATCH_BYTES_MAX`] of what is taken may not have left yet.
+    /// Writes as much of `slices` as goes, in records. Of those that the kernel refuses the last byte
+    /// of payload is not taken: whoever counts what is unsent sees that something is, and offers
+    /// that byte again, since nobody takes back a frame that is partly written.
     ///
     /// # Errors
     /// What the network says: `WouldBlock` while records of before wait; `NotConnected` before the
@@ -176,34 +184,55 @@ impl Link {
     ) -> io::Result<usize> {
         self.flush(net, key)?;
         if self.input == Input::Broken {
-            self.input = Input::Deaf;
-            return Err(io::ErrorKind::InvalidData.into());
+            return Err(self.tell_broken());
         }
         if self.is_handshaking() || self.output != Output::Open || self.input == Input::Deaf {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let mut taken_bytes = 0;
-        let (mut index, mut at) = (0, 0);
-        while let Some(batch) = workshop.gather(slices, &mut index, &mut at) {
+        let mut taken_bytes = usize::from(std::mem::take(&mut self.repeats_byte));
+        let mut gathering = Gathering::skipping(slices, taken_bytes);
+        while let Some(batch) = workshop.gather(&mut gathering) {
             let payload_bytes = batch.payload.len();
             batch.output.clear();
-            let refused = |_| io::Error::from(io::ErrorKind::BrokenPipe);
             let records = self.incoming.as_mut_slice();
-            self.session.encrypt(records, batch.payload, batch.output).map_err(refused)?;
+            if self.session.encrypt(records, batch.payload, batch.output).is_err() {
+                return Err(self.note_failure(io::ErrorKind::BrokenPipe.into()));
+            }
+            let written = match write(net, key, batch.output) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => {
+                    let error = self.note_failure(error);
+                    // What was written before counts; the failure comes again.
+                    return if taken_bytes > 0 { Ok(taken_bytes) } else { Err(error) };
+                }
+            };
             taken_bytes += payload_bytes;
-            let written = write(net, key, batch.output);
-            let left = &batch.output[written.as_ref().map_or(0, |bytes| *bytes)..];
+            let left = &batch.output[written..];
             if !left.is_empty() {
                 self.outgoing.extend_from_slice(left);
-                self.unsent_bytes = payload_bytes;
-                return match written {
-                    Ok(_) => Ok(taken_bytes),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(taken_bytes),
-                    Err(error) => Err(self.note_failure(error)),
+                self.refused_bytes = payload_bytes;
+                self.repeats_byte = true;
+                return match taken_bytes - 1 {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    taken_bytes => Ok(taken_bytes),
                 };
             }
         }
         Ok(taken_bytes)
+    }
+
+    fn tell_broken(&mut self) -> io::Error {
+        self.input = Input::Deaf;
+        io::ErrorKind::InvalidData.into()
+    }
+
+    /// Behind a failure of the network nothing is said any more.
+    fn note_read_failure(&mut self, error: io::Error) -> io::Error {
+        if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+            self.input = Input::Deaf;
+        }
+        error
     }
 
     fn note_failure(&mut self, error: io::Error) -> io::Error {
@@ -231,7 +260,7 @@ impl Link {
         }
         self.outgoing = Vec::new();
         self.outgoing_at = 0;
-        self.unsent_bytes = 0;
+        self.refused_bytes = 0;
         if self.output == Output::Ending {
             self.output = Output::Shut;
             net.shutdown(key);
@@ -273,7 +302,16 @@ impl Link {
 
     /// Payload that was taken and has perhaps not left.
     pub fn unsent_bytes(&self) -> usize {
-        self.unsent_bytes
+        self.refused_bytes.saturating_sub(1)
+    }
+
+    /// The last word before the socket is closed, if it can be said at once. Where something of ours
+    /// has not left there is none: the peer shall see that the stream was cut off.
+    pub fn say_goodbye<N: Net>(&mut self, net: &mut N, key: NetKey) {
+        let is_orderly = matches!(self.input, Input::Open | Input::Ended) && !self.repeats_byte;
+        if is_orderly && self.pending_bytes() == 0 && !self.is_handshaking() {
+            self.shutdown(net, key);
+        }
     }
 
     pub fn is_handshaking(&self) -> bool {
@@ -285,12 +323,17 @@ impl Link {
         (!self.is_handshaking()).then(|| self.session.facts())
     }
 
+    /// Whether a torn record waits for its rest.
+    pub fn holds_records(&self) -> bool {
+        self.incoming.buffered_bytes() > 0
+    }
+
     /// What the link owns besides itself and its session.
     pub fn buffered_bytes(&self) -> usize {
         self.incoming.buffered_bytes() + self.outgoing.capacity() + self.early.capacity()
     }
 
-    /// One read and what its records hold. Says whether the socket is drained.
+    /// One read and what its records hold.
     fn receive_records<N: Net>(
         &mut self,
         net: &mut N,
@@ -298,25 +341,29 @@ impl Link {
         bytes_max: usize,
         payload: &mut Payload<'_>,
         workshop: &mut Workshop,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Read> {
         let was_handshaking = self.is_handshaking();
         workshop.output.clear();
-        let (progress, is_short) = if self.early.is_empty() {
-            let mut received = net.receive(key, &mut [], bytes_max)?;
-            if received.surplus_bytes == 0 {
+        let (progress, read) = if self.early.is_empty() {
+            let received = net.receive(key, &mut [], bytes_max);
+            let mut received = received.map_err(|error| self.note_read_failure(error))?;
+            let record_bytes = received.surplus_bytes;
+            if record_bytes == 0 {
                 net.give_back(received.buffer);
                 return Err(self.handle_end_of_stream(workshop));
             }
-            let records = &mut received.buffer.as_mut_slice()[..received.surplus_bytes];
+            let records = &mut received.buffer.as_mut_slice()[..record_bytes];
             let progress = self.handle_records(records, payload, &mut workshop.output);
             net.give_back(received.buffer);
-            (progress, received.is_short)
+            (progress, Read { record_bytes, is_drained: received.is_short })
         } else {
             let mut early = std::mem::take(&mut self.early);
-            (self.handle_records(&mut early, payload, &mut workshop.output), false)
+            let progress = self.handle_records(&mut early, payload, &mut workshop.output);
+            (progress, Read { record_bytes: early.len(), is_drained: false })
         };
         self.outgoing.extend_from_slice(&workshop.output);
         if was_handshaking && progress != Progress::None {
+            self.has_begun = true;
             workshop.count_step();
         }
         match self.session.stage() {
@@ -336,13 +383,14 @@ impl Link {
             workshop.counters.tls_errors += 1;
             self.input = Input::Broken;
             self.incoming.clear();
+            return Ok(read);
         }
         match flushed {
             // What came in front of a failure is heard first; the failure comes again.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock && payload.is_empty() => {
                 Err(error)
             }
-            _ => Ok(is_short),
+            _ => Ok(read),
         }
     }
 
@@ -356,9 +404,23 @@ impl Link {
         self.incoming.handle(fresh, &mut *self.session, &mut sink, output)
     }
 
-    fn handle_end_of_stream(&self, workshop: &mut Workshop) -> io::Error {
+    fn handle_end_of_stream(&mut self, workshop: &mut Workshop) -> io::Error {
+        // Who is cut off is not told goodbye.
+        self.input = Input::Deaf;
         workshop.counters.tls_truncations += u64::from(!self.is_handshaking());
         io::ErrorKind::UnexpectedEof.into()
+    }
+}
+
+/// What stands behind a close_notify is nobody's affair, but how the stream ends is.
+fn discard<N: Net>(net: &mut N, key: NetKey) -> io::Result<Reading> {
+    match net.receive(key, &mut [], RECORD_PAYLOAD_BYTES_MAX) {
+        Ok(received) => {
+            net.give_back(received.buffer);
+            Ok(Reading::End)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Reading::End),
+        Err(error) => Err(error),
     }
 }
 

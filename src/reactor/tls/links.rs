@@ -1,6 +1,6 @@
 //! The links of a loop, and what they share: buffers, time for handshakes, counts.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use super::link::Link;
 use super::session::{RECORD_PAYLOAD_BYTES_MAX, TlsFacts};
@@ -13,8 +13,8 @@ use crate::reactor::net::{Buffer, NetKey};
 pub struct Links {
     /// By the number of their key. Boxed: most loops have few or none.
     links: Vec<Option<Box<Link>>>,
+    count: usize,
     pub workshop: Workshop,
-    bytes_max: usize,
 }
 
 /// What the links of a loop share, since only one of them works at a time.
@@ -31,6 +31,8 @@ pub struct Workshop {
     steps_left: u32,
     /// Of all links: sessions and buffers.
     held_bytes: usize,
+    /// The bound of these.
+    bytes_max: usize,
 }
 
 enum Loan {
@@ -48,14 +50,25 @@ pub struct Batch<'a> {
     pub output: &'a mut Vec<u8>,
 }
 
+/// What is still to be encrypted of what was offered.
+pub struct Gathering<'a> {
+    slices: &'a [IoSlice<'a>],
+    index: usize,
+    at: usize,
+}
+
 /// The most payload that is encrypted before the kernel is asked to take it: what it refuses of so
 /// much has to be kept. Guess: four full records make one system call worth while.
 pub const BATCH_BYTES_MAX: usize = 4 * RECORD_PAYLOAD_BYTES_MAX;
+
+/// The same while there is no memory left to keep what is refused: it comes on top of the bound.
+const SCANT_BATCH_BYTES_MAX: usize = 1 << 10;
 
 impl Links {
     pub fn new(limits: &LoopLimits) -> Self {
         Self {
             links: Vec::new(),
+            count: 0,
             workshop: Workshop {
                 output: Vec::new(),
                 counters: Counters::default(),
@@ -65,8 +78,8 @@ impl Links {
                 steps_per_turn: limits.tls_handshakes_per_turn,
                 steps_left: limits.tls_handshakes_per_turn,
                 held_bytes: 0,
+                bytes_max: limits.tls_bytes_max,
             },
-            bytes_max: limits.tls_bytes_max,
         }
     }
 
@@ -82,13 +95,15 @@ impl Links {
         self.links.get(key.0 as usize)?.as_ref()?.facts()
     }
 
-    /// Has `key` speak TLS from here on. Says whether there is memory for that.
-    #[must_use]
-    pub fn insert(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> bool {
-        if self.workshop.held_bytes + TLS_SESSION_BYTES > self.bytes_max {
-            return false;
+    /// Has `key` speak TLS from here on.
+    ///
+    /// # Errors
+    /// `OutOfMemory` at the bound; `InvalidInput` if the configuration cannot be.
+    pub fn insert(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> io::Result<()> {
+        if self.workshop.held_bytes + TLS_SESSION_BYTES > self.workshop.bytes_max {
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let Some(session) = tls.session() else { return false };
+        let session = tls.session()?;
         let index = key.0 as usize;
         if index >= self.links.len() {
             self.links.resize_with(index + 1, || None);
@@ -96,19 +111,21 @@ impl Links {
         let link = Link::new(session, early);
         self.workshop.held_bytes += TLS_SESSION_BYTES + link.buffered_bytes();
         self.links[index] = Some(Box::new(link));
-        true
+        self.count += 1;
+        Ok(())
     }
 
     pub fn remove(&mut self, key: NetKey) -> Option<Box<Link>> {
         let link = self.links.get_mut(key.0 as usize)?.take()?;
         self.workshop.held_bytes -= TLS_SESSION_BYTES + link.buffered_bytes();
+        self.count -= 1;
         Some(link)
     }
 
-    /// Whether the links hold more than they may and `key` is among those who hold buffers.
+    /// Whether the links hold more than they may and `key` is among those who hold torn records.
     pub fn is_too_much(&mut self, key: NetKey) -> bool {
-        self.workshop.held_bytes > self.bytes_max
-            && self.get(key).is_some_and(|(link, _)| link.buffered_bytes() > 0)
+        self.workshop.held_bytes > self.workshop.bytes_max
+            && self.get(key).is_some_and(|(link, _)| link.holds_records())
     }
 
     /// What sessions and their buffers take, all together.
@@ -117,7 +134,7 @@ impl Links {
     }
 
     pub fn count(&self) -> usize {
-        self.links.iter().flatten().count()
+        self.count
     }
 }
 
@@ -180,35 +197,51 @@ impl Workshop {
         }
     }
 
-    /// The next part of `slices` to be encrypted, from byte `at` of slice `index` on: of a large
-    /// slice as it lies there, of small ones a full record or all of them. `None` at the end.
-    pub fn gather<'a>(
-        &'a mut self,
-        slices: &'a [IoSlice<'_>],
-        index: &mut usize,
-        at: &mut usize,
-    ) -> Option<Batch<'a>> {
+    /// The next part of what is offered: of a large slice as it lies there, of small ones a full
+    /// record or all of them. `None` at the end.
+    pub fn gather<'a, 's: 'a>(&'a mut self, offered: &mut Gathering<'s>) -> Option<Batch<'a>> {
+        let batch_bytes_max = if self.held_bytes < self.bytes_max {
+            BATCH_BYTES_MAX
+        } else {
+            // What the kernel refuses of it has to be kept all the same.
+            SCANT_BATCH_BYTES_MAX
+        };
         let Self { gathered, output, .. } = self;
+        let record_bytes_max = batch_bytes_max.min(RECORD_PAYLOAD_BYTES_MAX);
         gathered.clear();
-        while let Some(slice) = slices.get(*index) {
-            let rest = &slice[*at..];
-            let is_last = *index + 1 == slices.len();
-            let is_large = rest.len() >= RECORD_PAYLOAD_BYTES_MAX || is_last;
+        while let Some(slice) = offered.slices.get(offered.index) {
+            let rest = &slice[offered.at..];
+            let is_last = offered.index + 1 == offered.slices.len();
+            let is_large = rest.len() >= record_bytes_max || is_last;
             if gathered.is_empty() && is_large && !rest.is_empty() {
-                let payload = &rest[..rest.len().min(BATCH_BYTES_MAX)];
-                *at += payload.len();
+                let payload = &rest[..rest.len().min(batch_bytes_max)];
+                offered.at += payload.len();
                 return Some(Batch { payload, output });
             }
-            let taken = rest.len().min(RECORD_PAYLOAD_BYTES_MAX - gathered.len());
+            let taken = rest.len().min(record_bytes_max - gathered.len());
             gathered.extend_from_slice(&rest[..taken]);
-            *at += taken;
+            offered.at += taken;
             if taken < rest.len() {
                 break;
             }
-            *index += 1;
-            *at = 0;
+            offered.index += 1;
+            offered.at = 0;
         }
         (!gathered.is_empty()).then_some(Batch { payload: gathered, output })
+    }
+}
+
+impl<'a> Gathering<'a> {
+    /// All of `slices` but so many bytes in front.
+    pub fn skipping(slices: &'a [IoSlice<'a>], mut skipped_bytes: usize) -> Self {
+        let mut index = 0;
+        while let Some(slice) = slices.get(index)
+            && slice.len() <= skipped_bytes
+        {
+            skipped_bytes -= slice.len();
+            index += 1;
+        }
+        Self { slices, index, at: skipped_bytes }
     }
 }
 
@@ -239,13 +272,20 @@ mod tests {
                     IoSlice::new(slice)
                 })
                 .collect();
-            let mut workshop = Links::new(&LoopLimits::default()).workshop;
-            let (mut index, mut at, mut seen) = (0, 0, Vec::new());
-            while let Some(batch) = workshop.gather(&slices, &mut index, &mut at) {
-                assert!((1..=BATCH_BYTES_MAX).contains(&batch.payload.len()));
-                seen.extend_from_slice(batch.payload);
+            for (bytes_max, batch_bytes_max) in [(1, BATCH_BYTES_MAX), (0, SCANT_BATCH_BYTES_MAX)] {
+                let mut limits = LoopLimits::default();
+                limits.tls_bytes_max = bytes_max;
+                let mut workshop = Links::new(&limits).workshop;
+                for skipped in [0, 1, 2, 10].map(|skipped: usize| skipped.min(bytes.len())) {
+                    let mut offered = Gathering::skipping(&slices, skipped);
+                    let mut seen = Vec::new();
+                    while let Some(batch) = workshop.gather(&mut offered) {
+                        assert!((1..=batch_bytes_max).contains(&batch.payload.len()));
+                        seen.extend_from_slice(batch.payload);
+                    }
+                    assert_eq!(seen, bytes[skipped..], "{sizes:?} from {skipped} on");
+                }
             }
-            assert_eq!(seen, bytes, "{sizes:?}");
         }
     }
 }

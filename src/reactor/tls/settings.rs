@@ -1,6 +1,7 @@
 //! What the connections of a listener are secured with.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -74,10 +75,15 @@ impl Tls {
         self.certificates.as_ref().map_or(Ok(()), |certificates| certificates.reload())
     }
 
-    /// A session for one connection; `None` if the configuration cannot be.
-    pub(in crate::reactor) fn session(&self) -> Option<Box<dyn Session>> {
-        let session = RustlsSession::new(self.config.clone()).ok()?;
-        Some(Box::new(session))
+    /// A session for one connection.
+    ///
+    /// # Errors
+    /// The configuration cannot be.
+    pub(in crate::reactor) fn session(&self) -> io::Result<Box<dyn Session>> {
+        match RustlsSession::new(self.config.clone()) {
+            Ok(session) => Ok(Box::new(session)),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
+        }
     }
 }
 
