@@ -38,6 +38,7 @@ pub struct Link {
     said: Vec<usize>,
     /// All that was said has come or will, and is to be echoed.
     is_honest: bool,
+    has_said_goodbye: bool,
 }
 
 static PARTIES: OnceLock<(Tls, [Arc<ClientConfig>; 2])> = OnceLock::new();
@@ -53,7 +54,14 @@ impl Link {
         let bed = Bed::new(|settings| settings.tls = Some(tls.clone()), echo);
         let mut peer = TlsPeer::connect(&bed, &clients[usize::from(version % 2)]);
         peer.say(&upgrade_request("/", ""));
-        Self { bed, peer, waiting: Vec::new(), said: Vec::new(), is_honest: true }
+        Self {
+            bed,
+            peer,
+            waiting: Vec::new(),
+            said: Vec::new(),
+            is_honest: true,
+            has_said_goodbye: false,
+        }
     }
 
     pub fn apply(&mut self, operation: Operation) {
@@ -68,7 +76,7 @@ impl Link {
                 let written = peer.socket.write(&waiting[..waiting.len().min(bytes.into())]);
                 waiting.drain(..written);
             }
-            Operation::Read(bytes) => peer.pull_at_most(bytes.into()),
+            Operation::Read(bytes) => self.read(bytes.into()),
             Operation::ShortRead(bytes) => {
                 bed.sim.shorten(Call::Receive, &[1 + usize::from(bytes)])
             }
@@ -88,6 +96,7 @@ impl Link {
             Operation::CloseNotify => {
                 peer.tls.send_close_notify();
                 self.is_honest = false;
+                self.has_said_goodbye = true;
             }
             Operation::Fin => {
                 peer.socket.fin();
@@ -95,7 +104,17 @@ impl Link {
             }
             Operation::Record(..) | Operation::Turn => {}
         }
-        bed.turn();
+        self.bed.turn();
+    }
+
+    /// The client is not shown anything behind its goodbye: with debug assertions it does not bear a
+    /// bad record there.
+    fn read(&mut self, bytes_max: usize) {
+        if self.has_said_goodbye {
+            self.peer.socket.read(bytes_max);
+        } else {
+            self.peer.pull_at_most(bytes_max);
+        }
     }
 
     /// Everything that waits goes on its way; nothing may be left at last.
@@ -108,7 +127,7 @@ impl Link {
             let written = self.peer.socket.write(&self.waiting);
             self.waiting.drain(..written);
             self.bed.run_for(std::time::Duration::from_millis(3));
-            self.peer.pull();
+            self.read(usize::MAX);
         }
         let rest = split_head(&self.peer.received).map_or(&[][..], |(_, rest)| rest);
         let sizes: Vec<_> = messages(&frames(rest).0).iter().map(|echo| echo.1.len()).collect();

@@ -44,7 +44,9 @@ impl Identity {
 
     fn with_key(names: &[&str], key: &KeyPair) -> Self {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let params = CertificateParams::new(names).expect("names of hosts");
+        let mut params = CertificateParams::new(names).expect("names of hosts");
+        // By itself it would be random, and of one size or another.
+        params.serial_number = Some(1.into());
         let certificate = params.self_signed(key).expect("the key signs");
         let (chain, der) = (certificate.pem(), certificate.der().clone());
         Self { chain, key: key.serialize_pem(), der }
