@@ -23,6 +23,10 @@ pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
         );
         found.push(contradiction(blamed, &reason));
     }
+    if args.tls13_only && certificates == 0 && !args.tls_self_signed {
+        let reason = "there are no certificates: neither tls-cert nor tls-self-signed";
+        found.push(contradiction(&["tls13-only"], reason));
+    }
     found
 }
 

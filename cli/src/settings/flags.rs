@@ -103,6 +103,9 @@ pub struct ListenerArgs {
     /// out, browsers warn of it
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"], help_heading = "TLS")]
     pub tls_self_signed: bool,
+    /// Refuse clients that cannot speak TLS 1.3, which are those older than 2018
+    #[arg(long, help_heading = "TLS")]
+    pub tls13_only: bool,
 
     #[command(flatten)]
     pub route: RouteArgs,

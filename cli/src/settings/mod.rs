@@ -17,7 +17,7 @@ mod values;
 use std::path::Path;
 use std::sync::Arc;
 
-use certificates::Certificates;
+use certificates::Security;
 use check::Contradiction;
 use corewire::{Routes, Tls};
 use file::File;
@@ -135,9 +135,9 @@ impl Settling {
         }
         let mut tls = None;
         if contradictions.is_empty()
-            && let Some(certificates) = Certificates::of(&args)
+            && let Some(security) = Security::of(&args)
         {
-            match self.secured(certificates) {
+            match self.secured(security) {
                 Ok(secured) => tls = Some(secured),
                 Err(reason) => contradictions.push(check::bad_certificates(&reason)),
             }
@@ -182,11 +182,11 @@ impl Settling {
     }
 
     /// What another listener has as well is read once.
-    fn secured(&mut self, certificates: Certificates) -> Result<Tls, String> {
-        if let Some(there) = self.secured.iter().find(|it| it.certificates == certificates) {
+    fn secured(&mut self, security: Security) -> Result<Tls, String> {
+        if let Some(there) = self.secured.iter().find(|it| it.security == security) {
             return Ok(there.tls.clone());
         }
-        let secured = certificates.read()?;
+        let secured = security.read()?;
         let tls = secured.tls.clone();
         self.secured.push(secured);
         Ok(tls)

@@ -140,6 +140,12 @@ fn what_contradicts_something_else_is_refused_with_its_line_and_the_reason() {
             "tls-self-signed = true\ntls-cert = \"a\"",
             "2: tls-cert: it cannot stand beside tls-self-signed in line 1",
         ),
+        ("\ntls13-only = true", "2: tls13-only: there are no certificates"),
+        (
+            "tls-self-signed = true\ntls13-only = true\n\
+             [[listener]]\nlisten = \"127.0.0.1:1\"\ntls-self-signed = false",
+            "2: tls13-only: there are no certificates",
+        ),
     ]);
 }
 
