@@ -27,6 +27,11 @@ pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
         let reason = "there are no certificates: neither tls-cert nor tls-self-signed";
         found.push(contradiction(&["tls13-only"], reason));
     }
+    if args.forwarded.is_some() == args.trusted_proxies.is_empty() {
+        let reason =
+            "forwarded and trusted-proxies go together: a field, and who is believed in it";
+        found.push(contradiction(&["forwarded", "trusted-proxies"], reason));
+    }
     found
 }
 

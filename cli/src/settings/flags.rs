@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use corewire::{Compression, ConnectionLimits, IpStack, TrustedProxies};
+use corewire::{
+    Compression, ConnectionLimits, ForwardedField, Forwarding, IpStack, TrustedProxies,
+};
 use tracing::Level;
 
 use super::layer::Layer;
@@ -87,6 +89,16 @@ pub struct ListenerArgs {
     #[arg(long, value_name = "NETWORKS", value_parser = values::networks)]
     #[arg(help_heading = "Listening")]
     pub proxy_protocol: Vec<TrustedProxies>,
+    /// The field of a request in which proxies tell the client's address, for the log alone: limits
+    /// by address do not look at it
+    #[arg(long, value_name = "x-forwarded-for|forwarded", value_parser = values::forwarded)]
+    #[arg(help_heading = "Listening")]
+    pub forwarded: Option<ForwardedField>,
+    /// Proxies that are believed in the field of --forwarded (repeatable): networks, addresses,
+    /// `unix`, as for --proxy-protocol
+    #[arg(long, value_name = "NETWORKS", value_parser = values::networks)]
+    #[arg(help_heading = "Listening")]
+    pub trusted_proxies: Vec<TrustedProxies>,
     /// How long a client may take for its request
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::period)]
     #[arg(help_heading = "Listening")]
@@ -182,6 +194,14 @@ pub struct RouteArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
     #[arg(help_heading = "Time")]
     pub close_timeout: Duration,
+}
+
+impl ListenerArgs {
+    /// How clients behind proxies are found.
+    pub fn forwarding(&self) -> Option<Forwarding> {
+        let trusted = self.trusted_proxies.iter().flat_map(TrustedProxies::networks).collect();
+        Some(Forwarding::new(self.forwarded?, trusted))
+    }
 }
 
 impl RouteArgs {

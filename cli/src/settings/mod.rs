@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use certificates::Security;
 use check::Contradiction;
-use corewire::{Routes, Tls};
+use corewire::{Forwarding, Routes, Tls};
 use file::File;
 use layer::{InForce, Layer, Source};
 use mistake::Mistake;
@@ -44,6 +44,7 @@ pub struct Settings {
 pub struct Listener {
     pub args: ListenerArgs,
     pub tls: Option<Tls>,
+    pub forwarding: Option<Forwarding>,
     pub routes: Routes<Arc<RouteArgs>>,
 }
 
@@ -151,7 +152,8 @@ impl Settling {
         if routes.is_empty() {
             self.blame(&in_force, vec![check::bad_path("there is no path to serve")]);
         }
-        self.listeners.push(Arc::new(Listener { args, tls, routes }));
+        let forwarding = args.forwarding();
+        self.listeners.push(Arc::new(Listener { args, tls, forwarding, routes }));
     }
 
     /// The paths with the settings of which `layers` speak.
