@@ -129,8 +129,9 @@ class Corewire(Process):
         assert said(), f"corewire did not start:\n{self.log.read_text()}"
 
     def requests(self):
-        """What its application has been asked, as (peer, method, target)."""
-        line = r" DEBUG (\S+) ([A-Z]+) (\S+)$"
+        """What its application has been asked, as (peer, method, target); behind a proxy that it
+        believes, the peer is `CLIENT via PROXY`."""
+        line = r" DEBUG (\S+(?: via \S+)?) ([A-Z]+) (\S+)$"
         return re.findall(line, self.log.read_text(), re.MULTILINE)
 
     def descriptors(self):

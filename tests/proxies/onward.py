@@ -7,7 +7,7 @@ import ssl
 from websockets.asyncio.client import connect
 
 from bed import PATIENCE, UPGRADE, Bed, Corewire, Proxy, curl, scenario, stream, wait_until
-from exchange import exchange_all
+from exchange import FORGED, exchange_all
 
 
 @scenario
@@ -85,6 +85,30 @@ def the_proxy_protocol_tells_the_clients_address(out):
         address = asyncio.run(echo_from("127.0.0.77", proxy.url()))
         assert (address, "GET", "/") in server.requests(), server.requests()
         assert server.stop() == 1
+
+
+@scenario
+def a_field_of_the_request_tells_the_clients_address(out):
+    claims = [tuple(field.split(": ")) for field in FORGED]
+
+    def check(bed, name, upstream, server, proxy_address, variation=None):
+        proxy = Proxy(bed, name, upstream, variation=variation)
+        proxy.await_upstream()
+        asyncio.run(echo_from("127.0.0.77", proxy.url(), additional_headers=claims))
+        [(peer, method, target)] = [one for one in server.requests() if one[2] == "/"]
+        assert peer.startswith(f"127.0.0.77 via {proxy_address}"), peer
+        assert server.stop() == 1
+
+    for name in Proxy.NAMES:
+        with Bed(out / name) as bed:
+            server = Corewire(bed, "--forwarded", "x-forwarded-for",
+                              "--trusted-proxies", "127.0.0.1")
+            check(bed, name, f"127.0.0.1:{server.port}", server, "127.0.0.1:")
+        with Bed(out / f"{name}-unix") as bed:
+            path = bed.unix()
+            server = Corewire(bed, "--forwarded", "x-forwarded-for",
+                              "--trusted-proxies", "unix", listen=path)
+            check(bed, name, path, server, "unix", "over a Unix socket")
 
 
 @scenario

@@ -1,11 +1,12 @@
 //! What the server does with requests and messages.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corewire::{
-    Accept, Arrival, Chunk, CloseSummary, Context, Handler, Message, Opcode, Part, Request,
-    Response, Verdict,
+    Accept, Arrival, Chunk, ClientAddress, CloseSummary, Context, Handler, Message, Opcode, Part,
+    Request, Response, Verdict,
 };
 use tracing::debug;
 
@@ -32,6 +33,24 @@ impl Echo {
     fn is_at(&self, arrival: &Arrival<'_>) -> bool {
         let mut routes = self.listeners[arrival.listener].routes.iter();
         routes.any(|(pattern, _)| Some(pattern) == arrival.route)
+    }
+
+    /// Who asks, for the log: the peer, and in front of it the client that it is believed to speak
+    /// for.
+    fn caller(&self, request: &Request<'_>, arrival: &Arrival<'_>) -> String {
+        let peer = arrival.peer;
+        let Some(forwarding) = &self.listeners[arrival.listener].forwarding else {
+            return peer.to_string();
+        };
+        let client = forwarding.client(peer.ip(), request.fields());
+        match (client.address, client.port) {
+            (ClientAddress::Undisclosed, _) => format!("unknown via {peer}"),
+            (ClientAddress::Ip(ip), Some(port)) => {
+                format!("{} via {peer}", SocketAddr::from((ip, port)))
+            }
+            (ClientAddress::Ip(ip), None) if peer.ip() != Some(ip) => format!("{ip} via {peer}"),
+            (ClientAddress::Ip(_) | ClientAddress::Unix, _) => peer.to_string(),
+        }
     }
 
     fn respond(&self, request: &Request<'_>, arrival: &Arrival<'_>) -> Response {
@@ -69,7 +88,7 @@ impl Handler for Echo {
     type Data = ();
 
     fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
-        debug!("{} {} {}", arrival.peer, request.method(), request.target());
+        debug!("{} {} {}", self.caller(request, arrival), request.method(), request.target());
         match request.is_upgrade() {
             true if self.is_at(arrival) => Verdict::Accept { accept: Accept::new(), data: () },
             true => Verdict::Reject(answer(404, PLAIN, "there is no WebSocket at this path\n")),

@@ -23,6 +23,15 @@ pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
         );
         found.push(contradiction(blamed, &reason));
     }
+    if args.tls13_only && certificates == 0 && !args.tls_self_signed {
+        let reason = "there are no certificates: neither tls-cert nor tls-self-signed";
+        found.push(contradiction(&["tls13-only"], reason));
+    }
+    if args.forwarded.is_some() == args.trusted_proxies.is_empty() {
+        let reason =
+            "forwarded and trusted-proxies go together: a field, and who is believed in it";
+        found.push(contradiction(&["forwarded", "trusted-proxies"], reason));
+    }
     found
 }
 

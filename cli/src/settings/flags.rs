@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use corewire::{Compression, ConnectionLimits, IpStack, TrustedProxies};
+use corewire::{
+    Compression, ConnectionLimits, ForwardedField, Forwarding, IpStack, TrustedProxies,
+};
 use tracing::Level;
 
 use super::layer::Layer;
@@ -87,6 +89,16 @@ pub struct ListenerArgs {
     #[arg(long, value_name = "NETWORKS", value_parser = values::networks)]
     #[arg(help_heading = "Listening")]
     pub proxy_protocol: Vec<TrustedProxies>,
+    /// The field of a request in which proxies tell the client's address, for the log alone: limits
+    /// by address do not look at it
+    #[arg(long, value_name = "x-forwarded-for|forwarded", value_parser = values::forwarded)]
+    #[arg(help_heading = "Listening")]
+    pub forwarded: Option<ForwardedField>,
+    /// Proxies that are believed in the field of --forwarded (repeatable): networks, addresses,
+    /// `unix`, as for --proxy-protocol
+    #[arg(long, value_name = "NETWORKS", value_parser = values::networks)]
+    #[arg(help_heading = "Listening")]
+    pub trusted_proxies: Vec<TrustedProxies>,
     /// How long a client may take for its request
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::period)]
     #[arg(help_heading = "Listening")]
@@ -103,6 +115,9 @@ pub struct ListenerArgs {
     /// out, browsers warn of it
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"], help_heading = "TLS")]
     pub tls_self_signed: bool,
+    /// Refuse clients that cannot speak TLS 1.3, which are those older than 2018
+    #[arg(long, help_heading = "TLS")]
+    pub tls13_only: bool,
 
     #[command(flatten)]
     pub route: RouteArgs,
@@ -179,6 +194,14 @@ pub struct RouteArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
     #[arg(help_heading = "Time")]
     pub close_timeout: Duration,
+}
+
+impl ListenerArgs {
+    /// How clients behind proxies are found.
+    pub fn forwarding(&self) -> Option<Forwarding> {
+        let trusted = self.trusted_proxies.iter().flat_map(TrustedProxies::networks).collect();
+        Some(Forwarding::new(self.forwarded?, trusted))
+    }
 }
 
 impl RouteArgs {

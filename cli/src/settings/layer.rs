@@ -145,15 +145,15 @@ pub fn rivals(command: &Command, key: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// A value that a setting takes. What has no default is a time, a number or a network.
+    /// A value that a setting takes. What has no default is a time, a number, a network or a field.
     fn some_value(command: &Command, arg: &Arg) -> String {
         let default = arg.get_default_values().iter().filter_map(|value| value.to_str());
         let takes = |value: &&str| {
             let line = ["corewire".to_owned(), written(arg, value)];
             command.clone().try_get_matches_from(line).is_ok()
         };
-        let value = default.chain(["1s", "1", "unix"]).find(takes).expect("a value that it takes");
-        value.to_owned()
+        let mut values = default.chain(["1s", "1", "unix", "forwarded"]);
+        values.find(takes).expect("a value that it takes").to_owned()
     }
 
     #[test]

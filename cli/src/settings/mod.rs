@@ -17,9 +17,9 @@ mod values;
 use std::path::Path;
 use std::sync::Arc;
 
-use certificates::Certificates;
+use certificates::Security;
 use check::Contradiction;
-use corewire::{Routes, Tls};
+use corewire::{Forwarding, Routes, Tls};
 use file::File;
 use layer::{InForce, Layer, Source};
 use mistake::Mistake;
@@ -44,6 +44,7 @@ pub struct Settings {
 pub struct Listener {
     pub args: ListenerArgs,
     pub tls: Option<Tls>,
+    pub forwarding: Option<Forwarding>,
     pub routes: Routes<Arc<RouteArgs>>,
 }
 
@@ -135,9 +136,9 @@ impl Settling {
         }
         let mut tls = None;
         if contradictions.is_empty()
-            && let Some(certificates) = Certificates::of(&args)
+            && let Some(security) = Security::of(&args)
         {
-            match self.secured(certificates) {
+            match self.secured(security) {
                 Ok(secured) => tls = Some(secured),
                 Err(reason) => contradictions.push(check::bad_certificates(&reason)),
             }
@@ -151,7 +152,8 @@ impl Settling {
         if routes.is_empty() {
             self.blame(&in_force, vec![check::bad_path("there is no path to serve")]);
         }
-        self.listeners.push(Arc::new(Listener { args, tls, routes }));
+        let forwarding = args.forwarding();
+        self.listeners.push(Arc::new(Listener { args, tls, forwarding, routes }));
     }
 
     /// The paths with the settings of which `layers` speak.
@@ -182,11 +184,11 @@ impl Settling {
     }
 
     /// What another listener has as well is read once.
-    fn secured(&mut self, certificates: Certificates) -> Result<Tls, String> {
-        if let Some(there) = self.secured.iter().find(|it| it.certificates == certificates) {
+    fn secured(&mut self, security: Security) -> Result<Tls, String> {
+        if let Some(there) = self.secured.iter().find(|it| it.security == security) {
             return Ok(there.tls.clone());
         }
-        let secured = certificates.read()?;
+        let secured = security.read()?;
         let tls = secured.tls.clone();
         self.secured.push(secured);
         Ok(tls)

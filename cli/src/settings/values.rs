@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use corewire::{
-    Compression, CompressionMode, IpStack, Origins, Routes, TrustedProxies, UnixEndpoint,
+    Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes, TrustedProxies,
+    UnixEndpoint,
 };
 
 /// Where to listen, before names are looked up.
@@ -60,6 +61,14 @@ pub fn mode(text: &str) -> Result<Mode, String> {
 
 pub fn networks(text: &str) -> Result<TrustedProxies, String> {
     text.parse().map_err(|error| format!("{text}: {error}"))
+}
+
+pub fn forwarded(text: &str) -> Result<ForwardedField, String> {
+    match text {
+        "x-forwarded-for" => Ok(ForwardedField::XForwardedFor),
+        "forwarded" => Ok(ForwardedField::Forwarded),
+        _ => Err("it is x-forwarded-for or forwarded".into()),
+    }
 }
 
 pub fn path(text: &str) -> Result<String, String> {

@@ -11,6 +11,8 @@ mod echo;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod forwarded;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod leaks;

@@ -95,6 +95,8 @@ fn what_cannot_be_is_refused_with_its_line_and_the_reason() {
         ("listen = \"unix:\"", "1: listen: a Unix socket is unix:PATH or unix:@NAME"),
         ("proxy-protocol = \"10.0.0.1/8\"", "1: proxy-protocol: 10.0.0.1/8: the network's address"),
         ("proxy-protocol = [\"unix\", \"x\"]", "1: proxy-protocol: x: not an address"),
+        ("forwarded = \"via\"", "1: forwarded: it is x-forwarded-for or forwarded"),
+        ("trusted-proxies = \"10.0.0.0/33\"", "1: trusted-proxies: 10.0.0.0/33: the length"),
         ("ip-stack = \"both\"", "1: ip-stack: it is system, dual or v6-only"),
         ("unix-mode = 0o660", "1: unix-mode: it takes text, in quotes"),
         ("unix-mode = 999", "1: unix-mode: permissions are three octal digits"),
@@ -139,6 +141,29 @@ fn what_contradicts_something_else_is_refused_with_its_line_and_the_reason() {
         (
             "tls-self-signed = true\ntls-cert = \"a\"",
             "2: tls-cert: it cannot stand beside tls-self-signed in line 1",
+        ),
+        ("\ntls13-only = true", "2: tls13-only: there are no certificates"),
+        (
+            "tls-self-signed = true\ntls13-only = true\n\
+             [[listener]]\nlisten = \"127.0.0.1:1\"\ntls-self-signed = false",
+            "2: tls13-only: there are no certificates",
+        ),
+    ]);
+}
+
+#[test]
+fn field_without_proxies_and_proxies_without_a_field_are_refused_with_their_lines() {
+    let together = "forwarded and trusted-proxies go together";
+    assert_refused([
+        ("forwarded = \"forwarded\"", &format!("1: forwarded: {together}")),
+        ("\ntrusted-proxies = \"unix\"", &format!("2: trusted-proxies: {together}")),
+        (
+            "forwarded = \"forwarded\"\ntrusted-proxies = []",
+            &format!("2: trusted-proxies: {together}"),
+        ),
+        (
+            "[[listener]]\nlisten = \"127.0.0.1:1\"\nforwarded = \"x-forwarded-for\"",
+            &format!("3: forwarded: {together}"),
         ),
     ]);
 }

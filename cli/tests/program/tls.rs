@@ -9,8 +9,10 @@ use rustix::process::Signal;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+    ALL_VERSIONS, AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
+    SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 
 use crate::client::{Client, TEXT};
@@ -71,10 +73,24 @@ fn shown(port: u16, name: &str) -> Vec<u8> {
 
 /// A WebSocket over TLS to this name, and the certificate that was shown.
 fn open(port: u16, name: &str) -> (Client<Secured>, Vec<u8>) {
+    let (stream, keeper) = dial(port, name, ALL_VERSIONS);
+    let mut client = Client::through(stream);
+    assert_eq!(client.upgrade("/", "").status, 101);
+    client.echo(TEXT, b"unheard");
+    let shown = keeper.shown.lock().unwrap().clone();
+    (client, shown)
+}
+
+/// TLS to this name that is still to begin.
+fn dial(
+    port: u16,
+    name: &str,
+    versions: &[&'static SupportedProtocolVersion],
+) -> (Secured, Arc<Keeper>) {
     let provider = ring::default_provider();
     let keeper = Arc::new(Keeper { provider: provider.clone(), shown: Mutex::default() });
     let config = ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(keeper.clone())
@@ -83,11 +99,7 @@ fn open(port: u16, name: &str) -> (Client<Secured>, Vec<u8>) {
     let connection = ClientConnection::new(config.into(), name).unwrap();
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(crate::process::PATIENCE)).unwrap();
-    let mut client = Client::through(StreamOwned::new(connection, stream));
-    assert_eq!(client.upgrade("/", "").status, 101);
-    client.echo(TEXT, b"unheard");
-    let shown = keeper.shown.lock().unwrap().clone();
-    (client, shown)
+    (StreamOwned::new(connection, stream), keeper)
 }
 
 /// A certificate in files.
@@ -149,6 +161,28 @@ fn certificate_of_our_own_is_announced_with_its_fingerprint() {
     let digest = ::ring::digest::digest(&::ring::digest::SHA256, &shown);
     let digest: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
     assert_eq!(fingerprint, digest.join(":"));
+}
+
+#[test]
+fn older_clients_are_refused_where_only_tls_1_3_is_spoken() {
+    let file = Scrap::new(
+        "tls-self-signed = true\n[[listener]]\nlisten = \"127.0.0.1:0\"\n\
+         [[listener]]\nlisten = \"127.0.0.1:0\"\ntls13-only = true\n",
+    );
+    let mut server = serve_as(&mut corewire(&["serve", "--config", file.name()]));
+    let (any, only_new) = (server.port, server.next_port());
+    let refused = Error::AlertReceived(AlertDescription::ProtocolVersion);
+    for (port, version, outcome) in [
+        (any, &TLS12, Ok(())),
+        (any, &TLS13, Ok(())),
+        (only_new, &TLS12, Err(refused)),
+        (only_new, &TLS13, Ok(())),
+    ] {
+        let (mut stream, _) = dial(port, "localhost", &[version]);
+        let done = stream.conn.complete_io(&mut stream.sock).map(|_| ());
+        let done = done.map_err(|error| error.downcast::<Error>().unwrap());
+        assert_eq!(done, outcome, "{version:?}");
+    }
 }
 
 #[test]
