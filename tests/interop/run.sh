@@ -165,7 +165,7 @@ for name in "$@"; do
       stop_servers
       ;;
     tls)
-      install_python
+      install_python "$dir"
       install_node
       need_chromium
       tls
