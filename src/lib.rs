@@ -117,8 +117,8 @@ pub use handshake::{
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
-    Chunk, CloseCause, CloseSummary, Config, Connection, Delivery, DropReason, Event, Events,
-    Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PoolsInUse,
+    Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery, DropReason, Event,
+    Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PoolsInUse,
     PreparedMessage, SendOutcome, Sink, Transmit,
 };
 #[cfg(feature = "net")]

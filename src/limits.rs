@@ -158,7 +158,8 @@ impl Default for HandshakeLimits {
     }
 }
 
-/// Bounds of one loop.
+/// Bounds of one loop. A budget of nothing for a turn would have the loop wait for ever, so there 0
+/// counts as 1; as it does for the sizes of buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoopLimits {
@@ -220,6 +221,23 @@ pub struct LoopLimits {
     pub parting_bytes_max: usize,
     /// Time for the same, once everything is sent. Default 1 s.
     pub parting_timeout: Duration,
+}
+
+impl LoopLimits {
+    /// The same, without zeros that nothing can be done with.
+    #[cfg(feature = "net")]
+    pub(crate) fn workable(mut self) -> Self {
+        let counts = [
+            &mut self.accepts_per_turn,
+            &mut self.turn_messages_max,
+            &mut self.tls_handshakes_per_turn,
+        ];
+        counts.into_iter().for_each(|count| *count = (*count).max(1));
+        let bytes =
+            [&mut self.turn_bytes_max, &mut self.receive_buffer_bytes, &mut self.ring_bytes];
+        bytes.into_iter().for_each(|bytes| *bytes = (*bytes).max(1));
+        self
+    }
 }
 
 impl Default for LoopLimits {

@@ -166,9 +166,9 @@ pub struct Received {
 }
 
 impl Buffer {
-    /// A buffer of `bytes` zeros.
+    /// A buffer of `bytes` zeros, at least one.
     pub fn new(bytes: usize) -> Self {
-        Self(vec![0; bytes].into_boxed_slice())
+        Self(vec![0; bytes.max(1)].into_boxed_slice())
     }
 
     /// All of it.

@@ -332,7 +332,7 @@ impl<N: Net> ServerBuilder<N> {
                 settings.config_mut().role = Role::Server;
             }
             add_routes(&mut settings, &self.routes)?;
-            check_heartbeats(&settings)?;
+            settings.check().map_err(ServerError::Config)?;
             Ok(Described { endpoint, options, settings })
         };
         std::mem::take(&mut self.places).into_iter().map(describe).collect()
@@ -354,17 +354,6 @@ fn add_routes(
             .routes
             .add(pattern, route)
             .map_err(|error| ServerError::Route { pattern: pattern.clone(), error })?;
-    }
-    Ok(())
-}
-
-fn check_heartbeats(settings: &ListenerSettings) -> Result<(), ServerError> {
-    let is_zero = |config: &Config| {
-        config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero())
-    };
-    let mut routes = settings.routes.iter();
-    if is_zero(&settings.config) || routes.any(|(_, route)| is_zero(&route.config)) {
-        return Err(ServerError::ZeroHeartbeat);
     }
     Ok(())
 }
