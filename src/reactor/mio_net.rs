@@ -60,6 +60,19 @@ enum ListeningSocket {
 /// set here, which saves a system call for each connection; elsewhere it is not written down.
 const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
 
+/// MSG_NOSIGNAL of `sendmsg`. `writev` has no flags, and where SIGPIPE is not ignored, as in a program
+/// in C that embeds a loop, a peer that is gone would end the process. A single slice goes by the
+/// `send` of std, which says so too; the sockets of macOS have an option for it.
+const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    0x4000
+} else if cfg!(target_os = "freebsd") {
+    0x2_0000
+} else if cfg!(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd")) {
+    0x400
+} else {
+    0
+};
+
 /// Tokens with nearly all bits set cannot be a connection's.
 const WAKE_TOKEN: Token = Token(usize::MAX);
 const ALARM_TOKEN: Token = Token(usize::MAX - 1);
@@ -244,7 +257,10 @@ impl Net for MioNet {
         let stream = self.stream(key)?;
         match slices {
             [slice] => uninterrupted(|| stream.write(slice)),
-            slices => uninterrupted(|| stream.write_vectored(slices)),
+            slices => {
+                let socket = SockRef::from(&*stream);
+                uninterrupted(|| socket.send_vectored_with_flags(slices, NO_SIGNAL))
+            }
         }
     }
 
@@ -397,6 +413,27 @@ mod tests {
         let _client = std::net::TcpStream::connect(held.local_addr().unwrap()).unwrap();
         let deadline = net.now() + Duration::from_millis(20);
         wait_until(&mut net, deadline);
+    }
+
+    #[test]
+    fn peer_that_is_gone_is_an_error_and_no_signal() {
+        let is_signalled = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        // In place of std, which has the process ignore it.
+        let signal = signal_hook::consts::SIGPIPE;
+        let hook = signal_hook::flag::register(signal, is_signalled.clone()).unwrap();
+        let (hello, world) = (IoSlice::new(b"Hello, "), IoSlice::new(b"world"));
+        for slices in [&[hello][..], &[hello, world], &[hello, world, hello]] {
+            let mut net = MioNet::new(4096).unwrap();
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let adopted = net.adopt(ours.into(), &SocketOptions::default(), 1).unwrap();
+            let bytes = slices.iter().map(|slice| slice.len()).sum();
+            assert_eq!(net.send(adopted.key, slices).unwrap(), bytes);
+            drop(theirs);
+            let error = net.send(adopted.key, slices).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            assert!(!is_signalled.load(std::sync::atomic::Ordering::SeqCst), "{}", slices.len());
+        }
+        signal_hook::low_level::unregister(hook);
     }
 
     #[test]

@@ -70,10 +70,10 @@ pub trait Net {
     /// Takes a buffer back after it was handled.
     fn give_back(&mut self, buffer: Buffer);
 
-    /// Writes what the network takes now, in order.
+    /// Writes what the network takes now, in order, and raises no signal.
     ///
     /// # Errors
-    /// What `write` or `writev` says.
+    /// What `send` or `sendmsg` says.
     fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Shuts the write side: the peer reads the end of the stream behind what was sent.
