@@ -1,7 +1,7 @@
 //! The real network: non-blocking sockets over mio, registered once, edge-triggered.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ use super::net::{
     Wait, Wake,
 };
 use super::socket::{
-    Family, SocketFile, bind_tcp, bind_unix, duplicate, family_of, local_endpoint, set_up,
-    take_over,
+    Family, SocketFile, bind_tcp, bind_unix, duplicate, family_of, listen_tcp, local_endpoint,
+    set_up, take_over,
 };
 
 /// Sockets over epoll (kqueue on the BSDs), one instance per loop.
@@ -179,7 +179,7 @@ impl Net for MioNet {
         token: u64,
     ) -> io::Result<Listening> {
         let (socket, file) = match endpoint {
-            Endpoint::Tcp(address) => (bind_tcp(*address, options)?, None),
+            Endpoint::Tcp(address) => (listen_tcp(*address, options)?, None),
             Endpoint::Unix(name) => bind_unix(name, options)?,
             Endpoint::Inherited(inherited) => {
                 (duplicate(inherited, options)?, inherited.file.clone())
@@ -197,6 +197,10 @@ impl Net for MioNet {
         let key = listener.key();
         self.listeners.push(listener);
         Ok(Listening { key, endpoint })
+    }
+
+    fn probe(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<()> {
+        bind_tcp(address, options).map(drop)
     }
 
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {

@@ -5,6 +5,7 @@
 //! an implementation is its own affair.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,17 @@ pub trait Net {
         options: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening>;
+
+    /// Whether somebody listens at `address` already. It is asked before several loops listen there
+    /// by `reuse_port`, when another server would be no error but share the connections; nobody can
+    /// connect meanwhile. Default: nobody does.
+    ///
+    /// # Errors
+    /// `AddrInUse`, and what else `socket` and `bind` say.
+    fn probe(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<()> {
+        let _ = (address, options);
+        Ok(())
+    }
 
     /// Takes one connection that waits at `listener` and registers it under `token`.
     ///

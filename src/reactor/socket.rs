@@ -26,6 +26,13 @@ pub(super) enum Family {
 }
 
 /// A socket that listens on `address`.
+pub(super) fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = bind_tcp(address, options)?;
+    socket.listen(backlog(options))?;
+    Ok(socket)
+}
+
+/// A socket that has `address` and does not listen yet.
 pub(super) fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -41,7 +48,6 @@ pub(super) fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Resu
     // Before it listens: a connection's window is scaled by the buffer that it begins with.
     set_up(&socket, Family::Tcp, &options.sockets)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog(options))?;
     Ok(socket)
 }
 
@@ -279,6 +285,20 @@ const PATH_TOO_LONG: &str =
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn address_of_a_listener_cannot_be_bound_and_who_is_bound_does_not_listen() {
+        let options = ListenOptions::default();
+        let bound = bind_tcp(([127, 0, 0, 1], 0).into(), &options).unwrap();
+        assert!(!is_listening(&bound).unwrap());
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        for options in [&options, &shared] {
+            let living = listen_tcp(([127, 0, 0, 1], 0).into(), options).unwrap();
+            let address = living.local_addr().unwrap().as_socket().unwrap();
+            let error = bind_tcp(address, &ListenOptions::default()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
 
     /// A directory for the sockets of one test.
     fn directory(name: &str) -> PathBuf {

@@ -367,10 +367,10 @@ impl Described {
     fn listen_first<N: Net>(&mut self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
         // Where nothing can be bound twice the loops share one socket.
         self.endpoint = self.endpoint.bind(&self.options)?;
-        if let Endpoint::Tcp(_) = self.endpoint {
+        if let Endpoint::Tcp(address) = self.endpoint {
             // With SO_REUSEPORT two servers on one port are no error, they share its connections;
             // so whether somebody is there already is asked without it.
-            reactor.probe(&self.endpoint, &self.options)?;
+            reactor.probe(address, &self.options)?;
             self.options.reuse_port = true;
         }
         let endpoint = self.listen(reactor)?;
