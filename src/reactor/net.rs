@@ -255,11 +255,11 @@ pub struct SocketOptions {
     /// TCP_NODELAY. Default on: batches are corked here already, and Nagle's algorithm would add
     /// a round trip to each.
     pub nodelay: bool,
-    /// TCP keep-alive probes after so much silence. Default `None`: the heartbeat sees more.
+    /// TCP keep-alive probes after so much silence, in whole seconds: Linux takes 1 to 32,767. Default `None`: the heartbeat sees more.
     pub keepalive: Option<Duration>,
-    /// SO_RCVBUF in bytes. Default `None`: the kernel tunes it.
+    /// SO_RCVBUF in bytes, less than 2 GiB. Default `None`: the kernel tunes it.
     pub receive_buffer_bytes: Option<usize>,
-    /// SO_SNDBUF in bytes. Default `None`: the kernel tunes it.
+    /// SO_SNDBUF in bytes, less than 2 GiB. Default `None`: the kernel tunes it.
     pub send_buffer_bytes: Option<usize>,
 }
 

@@ -112,12 +112,20 @@ pub(super) fn set_up(socket: &Socket, family: Family, options: &SocketOptions) -
         }
     }
     if let Some(bytes) = options.receive_buffer_bytes {
-        socket.set_recv_buffer_size(bytes)?;
+        socket.set_recv_buffer_size(buffer_bytes(bytes)?)?;
     }
     if let Some(bytes) = options.send_buffer_bytes {
-        socket.set_send_buffer_size(bytes)?;
+        socket.set_send_buffer_size(buffer_bytes(bytes)?)?;
     }
     Ok(())
+}
+
+/// The kernel is told a C int, which a larger number would be cut down to.
+fn buffer_bytes(bytes: usize) -> io::Result<usize> {
+    match i32::try_from(bytes) {
+        Ok(_) => Ok(bytes),
+        Err(_) => Err(invalid("the buffer of a socket is smaller than 2 GiB")),
+    }
 }
 
 /// The family of a stream socket; what is none is an error.
@@ -285,6 +293,20 @@ const PATH_TOO_LONG: &str =
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffer_that_a_c_int_cannot_tell_is_refused() {
+        for (bytes, is_good) in [(1 << 16, true), (1 << 31, false), (1 << 32, false)] {
+            let (mut receive, mut send) = (ListenOptions::default(), ListenOptions::default());
+            receive.sockets.receive_buffer_bytes = Some(bytes);
+            send.sockets.send_buffer_bytes = Some(bytes);
+            for options in [receive, send] {
+                let listening = listen_tcp(([127, 0, 0, 1], 0).into(), &options);
+                let refusal = listening.err().map(|error| error.kind());
+                assert_eq!(refusal, (!is_good).then_some(io::ErrorKind::InvalidInput));
+            }
+        }
+    }
 
     #[test]
     fn address_of_a_listener_cannot_be_bound_and_who_is_bound_does_not_listen() {

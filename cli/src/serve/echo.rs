@@ -69,7 +69,8 @@ impl Handler for Echo {
     type Data = ();
 
     fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
-        debug!("{} {} {}", arrival.peer, request.method(), request.target());
+        // A query may hold a token, which stays out of logs.
+        debug!("{} {} {}", arrival.peer, request.method(), request.path());
         match request.is_upgrade() {
             true if self.is_at(arrival) => Verdict::Accept { accept: Accept::new(), data: () },
             true => Verdict::Reject(answer(404, PLAIN, "there is no WebSocket at this path\n")),

@@ -108,13 +108,13 @@ pub struct ListenerArgs {
     pub route: RouteArgs,
 
     /// SO_RCVBUF of each connection [default: the kernel tunes it]
-    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Sockets")]
+    #[arg(long, value_name = "SIZE", value_parser = units::buffer_bytes, help_heading = "Sockets")]
     pub rcvbuf: Option<u64>,
     /// SO_SNDBUF of each connection [default: the kernel tunes it]
-    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Sockets")]
+    #[arg(long, value_name = "SIZE", value_parser = units::buffer_bytes, help_heading = "Sockets")]
     pub sndbuf: Option<u64>,
     /// TCP keep-alive probes after so long a silence [default: none, the heartbeat sees more]
-    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Sockets")]
+    #[arg(long, value_name = "TIME", value_parser = units::tcp_period, help_heading = "Sockets")]
     pub keepalive: Option<Duration>,
 }
 
