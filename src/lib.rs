@@ -142,7 +142,8 @@ pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role}
 /// [`inspect`](opening::inspect), [`write_accept`](opening::write_accept); a client writes a
 /// [`ClientRequest`](opening::ClientRequest) and goes
 /// [`parse_response`](opening::parse_response), [`verify`](opening::verify). Behind it a
-/// [`Connection`] takes over. A proxy may have put a [`ProxyHeader`](opening::ProxyHeader) in front.
+/// [`Connection`] takes over. A proxy may have put a [`ProxyHeader`](opening::ProxyHeader) in
+/// front.
 pub mod opening {
     #[cfg(feature = "deflate")]
     pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};

@@ -242,8 +242,8 @@ pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// The reasons of RFC 9110 §15 and RFC 6585 that servers of WebSockets have use for. An empty reason
-/// is legal (RFC 9112 §4).
+/// The reasons of RFC 9110 §15 and RFC 6585 that servers of WebSockets have use for. An empty
+/// reason is legal (RFC 9112 §4).
 const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -15,7 +15,8 @@ use crate::wire::Role;
 ///
 /// let mut config = Config::new(Role::Server);
 /// config.limits.message_bytes_max = 64 << 20;
-/// config.heartbeat = Some(Heartbeat { ping_every: Duration::from_secs(10), ..Heartbeat::default() });
+/// let ping_every = Duration::from_secs(10);
+/// config.heartbeat = Some(Heartbeat { ping_every, ..Heartbeat::default() });
 /// assert_eq!(config.close_timeout, Duration::from_secs(5));
 /// ```
 #[derive(Clone, Debug)]
@@ -121,7 +122,7 @@ impl fmt::Display for ConfigError {
             }
             Self::WaterMarks { low_bytes, high_bytes } => write!(
                 out,
-                "the low-water mark of {low_bytes} bytes is above the high-water mark of {high_bytes}"
+                "the low-water mark of {low_bytes} bytes is above the high one of {high_bytes}"
             ),
             Self::ClientRole => out.write_str("a listener's connections have the role of a server"),
         }

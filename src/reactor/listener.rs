@@ -34,9 +34,9 @@ pub struct ListenerSettings {
     /// Where paths lead. Default: no routes, and [`Handler::on_request`] is asked about every path.
     /// With routes a path that none of them matches is answered 404.
     pub routes: Routes<Route>,
-    /// Who speaks the PROXY protocol: each connection from these peers has to begin with its header,
-    /// and counts as that of the client it names. Default `None`: nobody. Name your proxies and
-    /// nobody else: whom you name can claim to be anybody.
+    /// Who speaks the PROXY protocol: each connection from these peers has to begin with its
+    /// header, and counts as that of the client it names. Default `None`: nobody. Name your proxies
+    /// and nobody else: whom you name can claim to be anybody.
     pub proxy_protocol: Option<TrustedProxies>,
     /// What connections are secured with. Default `None`: they are not.
     #[cfg(feature = "tls")]

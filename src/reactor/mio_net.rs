@@ -60,9 +60,9 @@ enum ListeningSocket {
 /// set here, which saves a system call for each connection; elsewhere it is not written down.
 const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
 
-/// MSG_NOSIGNAL of `sendmsg`. `writev` has no flags, and where SIGPIPE is not ignored, as in a program
-/// in C that embeds a loop, a peer that is gone would end the process. A single slice goes by the
-/// `send` of std, which says so too; the sockets of macOS have an option for it.
+/// MSG_NOSIGNAL of `sendmsg`. `writev` has no flags, and where SIGPIPE is not ignored, as in a
+/// program in C that embeds a loop, a peer that is gone would end the process. A single slice goes
+/// by the `send` of std, which says so too; the sockets of macOS have an option for it.
 const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
     0x4000
 } else if cfg!(target_os = "freebsd") {
@@ -87,7 +87,8 @@ impl MioNet {
     /// A network whose receive buffer has `receive_buffer_bytes`.
     ///
     /// # Errors
-    /// What creating the descriptors says: one to poll, one to wake the poll, one to end it in time.
+    /// What creating the descriptors says: one to poll, one to wake the poll, one to end it in
+    /// time.
     pub fn new(receive_buffer_bytes: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE_TOKEN)?);

@@ -1,8 +1,8 @@
 //! The seam between the loop and the network.
 //!
-//! The loop is generic over [`Net`], so the same engine code runs on real sockets ([`MioNet`](super::MioNet))
-//! and on a simulated network with a virtual clock. Whether readiness or completion stands behind
-//! an implementation is its own affair.
+//! The loop is generic over [`Net`], so the same engine code runs on real sockets
+//! ([`MioNet`](super::MioNet)) and on a simulated network with a virtual clock. Whether readiness
+//! or completion stands behind an implementation is its own affair.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -255,7 +255,8 @@ pub struct SocketOptions {
     /// TCP_NODELAY. Default on: batches are corked here already, and Nagle's algorithm would add
     /// a round trip to each.
     pub nodelay: bool,
-    /// TCP keep-alive probes after so much silence, in whole seconds: Linux takes 1 to 32,767. Default `None`: the heartbeat sees more.
+    /// TCP keep-alive probes after so much silence, in whole seconds: Linux takes 1 to 32,767.
+    /// Default `None`: the heartbeat sees more.
     pub keepalive: Option<Duration>,
     /// SO_RCVBUF in bytes, less than 2 GiB. Default `None`: the kernel tunes it.
     pub receive_buffer_bytes: Option<usize>,

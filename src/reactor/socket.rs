@@ -278,8 +278,8 @@ fn invalid(message: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// Guess: a starter is done in less than a millisecond, so whoever holds the directory for longer is
-/// none.
+/// Guess: a starter is done in less than a millisecond, so whoever holds the directory for longer
+/// is none.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -325,7 +325,7 @@ mod tests {
     /// A directory for the sockets of one test.
     fn directory(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("corewire-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
+        fs::create_dir(&path).expect("nobody else has its name");
         path
     }
 

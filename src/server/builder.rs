@@ -142,8 +142,8 @@ impl<N: Net> ServerBuilder<N> {
     /// How many threads there are, each with a loop of its own: 1 to 256. Default: one for each
     /// core that the process may use.
     ///
-    /// With more than one the kernel spreads new connections of TCP over them (SO_REUSEPORT); a Unix
-    /// or an inherited socket is shared by all, and whoever comes first takes a connection.
+    /// With more than one the kernel spreads new connections of TCP over them (SO_REUSEPORT); a
+    /// Unix or an inherited socket is shared by all, and whoever comes first takes a connection.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self

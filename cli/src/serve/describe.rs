@@ -59,8 +59,8 @@ fn describe_listener(
         settings.routes.add(pattern, route).expect("the patterns stand in such a table already");
     }
     for pattern in PLAIN_PATHS {
-        // There is room for them. What is taken leads to a WebSocket, and the handler is asked about
-        // it all the same.
+        // There is room for them. What is taken leads to a WebSocket, and the handler is asked
+        // about it all the same.
         let _ = settings.routes.add(pattern, Route::new(settings));
     }
 }

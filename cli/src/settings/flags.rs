@@ -82,8 +82,8 @@ pub struct ListenerArgs {
     /// Connections that may wait to be accepted; the kernel has a bound of its own
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Listening")]
     pub backlog: u32,
-    /// Proxies whose connections begin with a header of the PROXY protocol, which tells the client's
-    /// address (repeatable): networks such as 10.0.0.0/8, addresses, `unix`
+    /// Proxies whose connections begin with a header of the PROXY protocol, which tells the
+    /// client's address (repeatable): networks such as 10.0.0.0/8, addresses, `unix`
     #[arg(long, value_name = "NETWORKS", value_parser = values::networks)]
     #[arg(help_heading = "Listening")]
     pub proxy_protocol: Vec<TrustedProxies>,
@@ -92,8 +92,8 @@ pub struct ListenerArgs {
     #[arg(help_heading = "Listening")]
     pub handshake_timeout: Duration,
 
-    /// A certificate for wss://: a PEM file with its chain. Several for several names, each with its
-    /// key
+    /// A certificate for wss://: a PEM file with its chain. Several for several names, each with
+    /// its key
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_cert: Vec<String>,
     /// The PEM file with the key of a certificate, in the order of --tls-cert

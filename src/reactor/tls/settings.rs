@@ -120,8 +120,8 @@ impl TlsBuilder {
     }
 
     /// Who makes the tickets by which sessions are resumed. Default: ring, which nobody has to have
-    /// beside a provider of their own: with a [provider](Self::provider) there are no tickets unless
-    /// they are asked for here, and each handshake is a full one.
+    /// beside a provider of their own: with a [provider](Self::provider) there are no tickets
+    /// unless they are asked for here, and each handshake is a full one.
     pub fn ticketer(mut self, ticketer: Arc<dyn ProducesTickets>) -> Self {
         self.ticketer = Some(ticketer);
         self
@@ -136,8 +136,8 @@ impl TlsBuilder {
     /// Reads the certificates.
     ///
     /// Sessions are resumed by tickets (RFC 8446 §2.2, RFC 5077) alone, which cost the server no
-    /// memory; there is no early data, which could be replayed. By ALPN the protocol is `http/1.1`: a
-    /// client that offers others only is refused.
+    /// memory; there is no early data, which could be replayed. By ALPN the protocol is `http/1.1`:
+    /// a client that offers others only is refused.
     ///
     /// # Errors
     /// [`TlsError`] says which file and what is wrong with it.
