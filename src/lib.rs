@@ -117,8 +117,8 @@ pub use handshake::{
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
-    Chunk, CloseCause, CloseSummary, Config, Connection, Delivery, DropReason, Event, Events,
-    Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PoolsInUse,
+    Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery, DropReason, Event,
+    Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PoolsInUse,
     PreparedMessage, SendOutcome, Sink, Transmit,
 };
 #[cfg(feature = "net")]
@@ -142,7 +142,8 @@ pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role}
 /// [`inspect`](opening::inspect), [`write_accept`](opening::write_accept); a client writes a
 /// [`ClientRequest`](opening::ClientRequest) and goes
 /// [`parse_response`](opening::parse_response), [`verify`](opening::verify). Behind it a
-/// [`Connection`] takes over. A proxy may have put a [`ProxyHeader`](opening::ProxyHeader) in front.
+/// [`Connection`] takes over. A proxy may have put a [`ProxyHeader`](opening::ProxyHeader) in
+/// front.
 pub mod opening {
     #[cfg(feature = "deflate")]
     pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};

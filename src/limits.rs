@@ -64,12 +64,12 @@ pub const DEFLATER_WINDOW_BITS_MIN: u8 = 13;
 /// Free compressors kept for the next message or connection.
 pub const DEFLATERS_RETAINED: usize = 16;
 
-/// The most of a place for compressed messages that is kept for the next. Guess: larger messages are
-/// so rare and take so long that an allocation is nothing to them.
+/// The most of a place for compressed messages that is kept for the next. Guess: larger messages
+/// are so rare and take so long that an allocation is nothing to them.
 pub const DEFLATED_BYTES_RETAINED: usize = MIB;
 
-/// Routes of one listener. Guess: more than an application has, and few enough to be tried one after
-/// another. At the bound the one that is added is refused.
+/// Routes of one listener. Guess: more than an application has, and few enough to be tried one
+/// after another. At the bound the one that is added is refused.
 pub const ROUTES_MAX: usize = 1024;
 
 /// Segments of a route's pattern. Guess. At the bound it is refused.
@@ -79,8 +79,8 @@ pub const ROUTE_SEGMENTS_MAX: usize = 32;
 /// who has not decided in an hour does not.
 pub const DEFERRAL_MAX: Duration = Duration::from_secs(3600);
 
-/// Bytes of TLS records that wait for the rest of a record or of a handshake message, which may have
-/// 64 KiB. At the bound the connection fails, as one that breaks the rules.
+/// Bytes of TLS records that wait for the rest of a record or of a handshake message, which may
+/// have 64 KiB. At the bound the connection fails, as one that breaks the rules.
 pub const TLS_INCOMING_BYTES_MAX: usize = 96 * KIB;
 
 /// What a TLS session takes while nothing is under way (measured with rustls 0.23.46 and ring:
@@ -158,7 +158,8 @@ impl Default for HandshakeLimits {
     }
 }
 
-/// Bounds of one loop.
+/// Bounds of one loop. A budget of nothing for a turn would have the loop wait for ever, so there 0
+/// counts as 1; as it does for the sizes of buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoopLimits {
@@ -220,6 +221,23 @@ pub struct LoopLimits {
     pub parting_bytes_max: usize,
     /// Time for the same, once everything is sent. Default 1 s.
     pub parting_timeout: Duration,
+}
+
+impl LoopLimits {
+    /// The same, without zeros that nothing can be done with.
+    #[cfg(feature = "net")]
+    pub(crate) fn workable(mut self) -> Self {
+        let counts = [
+            &mut self.accepts_per_turn,
+            &mut self.turn_messages_max,
+            &mut self.tls_handshakes_per_turn,
+        ];
+        counts.into_iter().for_each(|count| *count = (*count).max(1));
+        let bytes =
+            [&mut self.turn_bytes_max, &mut self.receive_buffer_bytes, &mut self.ring_bytes];
+        bytes.into_iter().for_each(|bytes| *bytes = (*bytes).max(1));
+        self
+    }
 }
 
 impl Default for LoopLimits {

@@ -21,6 +21,8 @@ mod handshake;
 mod leaks;
 #[path = "engine_faults/proxied.rs"]
 mod proxied;
+#[path = "engine_faults/settings.rs"]
+mod settings;
 #[path = "engine_faults/time.rs"]
 mod time;
 

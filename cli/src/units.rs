@@ -25,6 +25,22 @@ pub fn period(text: &str) -> Result<Duration, String> {
     if parsed.is_zero() { Err("it has to be longer than zero".into()) } else { Ok(parsed) }
 }
 
+/// Parses the size of a socket's buffer, which is a C int.
+pub fn buffer_bytes(text: &str) -> Result<u64, String> {
+    let parsed = bytes(text)?;
+    match i32::try_from(parsed) {
+        Ok(_) => Ok(parsed),
+        Err(_) => Err("a socket's buffer is smaller than 2GiB".into()),
+    }
+}
+
+/// Parses a time of TCP, which counts in seconds; Linux takes 32,767 of them (tcp(7)).
+pub fn tcp_period(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    let is_whole = parsed.subsec_nanos() == 0 && (1..=32_767).contains(&parsed.as_secs());
+    is_whole.then_some(parsed).ok_or_else(|| "it is whole seconds, from 1s to 32767s".into())
+}
+
 /// A whole number and what its unit stands for.
 fn split(text: &str, units: &[(&str, u64)]) -> Option<(u64, u64)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -103,6 +119,18 @@ mod tests {
         }
         for text in ["", "30", "s", "1.5s", "1d", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_sockets_are_given_is_what_the_kernel_can_be_told() {
+        assert_eq!(buffer_bytes("2147483647"), Ok(2_147_483_647));
+        assert!(buffer_bytes("2GiB").is_err() && buffer_bytes("4GiB").is_err());
+        for (text, seconds) in [("1s", 1), ("2000ms", 2), ("9h", 32_400), ("32767s", 32_767)] {
+            assert_eq!(tcp_period(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["0s", "500ms", "1500ms", "32768s", "10h"] {
+            assert!(tcp_period(text).is_err(), "{text}");
         }
     }
 

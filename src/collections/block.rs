@@ -1,9 +1,9 @@
 //! Contiguous blocks in which messages are assembled, and the pool they come from.
 //!
-//! A block grows with what has **arrived**, never with what a frame header has declared: a peer that
-//! announces a gigabyte and sends ten bytes pins one kibibyte. A free block is resident already, so
-//! taking one at the declared size costs nothing; that is how steady large messages are assembled
-//! without ever being copied from block to block.
+//! A block grows with what has **arrived**, never with what a frame header has declared: a peer
+//! that announces a gigabyte and sends ten bytes pins one kibibyte. A free block is resident
+//! already, so taking one at the declared size costs nothing; that is how steady large messages are
+//! assembled without ever being copied from block to block.
 
 use super::PoolExhausted;
 
@@ -118,8 +118,8 @@ impl BlockPool {
         }
     }
 
-    /// Hands out an empty block of at least `need_bytes`, or `None` when `pinned_bytes_max` would be
-    /// passed.
+    /// Hands out an empty block of at least `need_bytes`, or `None` when `pinned_bytes_max` would
+    /// be passed.
     ///
     /// A free block that holds `declared_bytes` is preferred, if it is at most
     /// [`CLASSES_ABOVE_MAX`] classes too large. Otherwise the block has the class of `need_bytes`:

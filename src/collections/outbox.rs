@@ -228,8 +228,8 @@ impl Outbox {
         true
     }
 
-    /// Fills `slices` with the queued bytes, the oldest first, as far as it reaches, and returns how
-    /// many were filled. None of them is empty.
+    /// Fills `slices` with the queued bytes, the oldest first, as far as it reaches, and returns
+    /// how many were filled. None of them is empty.
     #[inline]
     pub fn lend<'a>(&'a self, pool: &'a OutboxPool, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;

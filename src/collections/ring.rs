@@ -72,8 +72,8 @@ impl Ring {
         taken
     }
 
-    /// Appends both, if they lie in one piece behind what is held; says whether. This is the path of
-    /// nearly every small frame, so one bounds check serves for both.
+    /// Appends both, if they lie in one piece behind what is held; says whether. This is the path
+    /// of nearly every small frame, so one bounds check serves for both.
     #[inline]
     pub fn push_contiguous(&mut self, header: [u8; 2], payload: &[u8]) -> bool {
         let end = self.start as usize + self.len();

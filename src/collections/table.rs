@@ -9,7 +9,8 @@ pub struct Key {
     pub generation: u32,
 }
 
-/// Values in slots that are reused, each reachable by its [`Key`] for as long as it is in the table.
+/// Values in slots that are reused, each reachable by its [`Key`] for as long as it is in the
+/// table.
 ///
 /// A key whose value was removed is a miss for ever: a slot's generation rises with each removal,
 /// and a slot that has used up its generations is not used again. A slot costs eight bytes beside

@@ -1,9 +1,9 @@
 //! A hierarchical timer wheel.
 //!
-//! Time is counted in ticks of a millisecond from the wheel's start, and a deadline is rounded up to
-//! a whole tick: an entry never fires early, and at most one tick late. Written in base 64, a tick
-//! is a number of seven digits. An entry lies in the level of the highest digit in which its tick
-//! differs from the current one, in the slot of its own value of that digit:
+//! Time is counted in ticks of a millisecond from the wheel's start, and a deadline is rounded up
+//! to a whole tick: an entry never fires early, and at most one tick late. Written in base 64, a
+//! tick is a number of seven digits. An entry lies in the level of the highest digit in which its
+//! tick differs from the current one, in the slot of its own value of that digit:
 //!
 //! ```text
 //! level 6  [0 .. 63]  slots of 2.2 years      now  = 0 0 0 0 3 17 60
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! So an entry's place follows from its tick and the current one, every occupied slot lies ahead of
-//! the current digit, and whatever lies in a lower level is earlier. The next occupied slot is found
-//! by one bit scan, and time jumps from one to the next: a gap of days costs no more than the
+//! the current digit, and whatever lies in a lower level is earlier. The next occupied slot is
+//! found by one bit scan, and time jumps from one to the next: a gap of days costs no more than the
 //! entries that it makes due or brings down a level.
 //!
 //! Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, scheme 7.
@@ -52,7 +52,8 @@ pub struct Wheel<T: Copy> {
     due_last: u32,
 }
 
-/// An entry in the list of its slot or in that of the due ones; or unused, in that of the free ones.
+/// An entry in the list of its slot or in that of the due ones; or unused, in that of the free
+/// ones.
 #[derive(Debug)]
 struct Node<T> {
     next: u32,
@@ -149,8 +150,8 @@ impl<T: Copy> Wheel<T> {
         self.instant_of(self.nodes[key.0 as usize].tick)
     }
 
-    /// Moves the time forward and makes every entry due whose deadline has passed. A `now` that goes
-    /// backwards is ignored.
+    /// Moves the time forward and makes every entry due whose deadline has passed. A `now` that
+    /// goes backwards is ignored.
     #[inline]
     pub fn advance(&mut self, now: Instant) {
         // Most turns of a busy loop fall into the tick of the one before.
@@ -187,8 +188,9 @@ impl<T: Copy> Wheel<T> {
     }
 
     /// When [`Wheel::advance`] must be called at the latest: never after the earliest deadline, but
-    /// before a distant one also whenever that moves to a finer level: twice for one in 30 s. `None`
-    /// if there is nothing to wait for. If an entry is due and not yet popped, this is its deadline.
+    /// before a distant one also whenever that moves to a finer level: twice for one in 30 s.
+    /// `None` if there is nothing to wait for. If an entry is due and not yet popped, this is its
+    /// deadline.
     pub fn next_deadline(&self) -> Option<Instant> {
         if let Some(due) = self.nodes.get(self.due_first as usize) {
             return Some(self.instant_of(due.tick));

@@ -43,7 +43,8 @@ pub enum Stop {
     FinalBlock,
 }
 
-/// A payload that is no deflate stream, or a truncated one, or refers to what was before the window.
+/// A payload that is no deflate stream, or a truncated one, or refers to what was before the
+/// window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorruptData {
     /// Bytes written to the front of the output before.

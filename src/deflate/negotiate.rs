@@ -303,7 +303,8 @@ const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
-/// The largest window of deflate (RFC 1951). Decompressors all have it: one is reset to nothing else.
+/// The largest window of deflate (RFC 1951). Decompressors all have it: one is reset to nothing
+/// else.
 pub(crate) const WINDOW_BITS_MAX: u8 = 15;
 /// The smallest that we compress with: `zlib-rs` has none of 256 bytes.
 pub(crate) const DEFLATE_BITS_MIN: u8 = 9;

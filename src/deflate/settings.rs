@@ -11,8 +11,8 @@ use crate::http::Extension;
 /// Whether and how messages are compressed: permessage-deflate (RFC 7692). Default: not at all.
 ///
 /// Compression takes much more time than sending does. Without context takeover an idle connection
-/// owns nothing for it. With it, once a message was received, up to `2^peer_window_bits` bytes; once
-/// one was sent, the window of `2^window_bits` bytes, or above 12 bits a compressor of
+/// owns nothing for it. With it, once a message was received, up to `2^peer_window_bits` bytes;
+/// once one was sent, the window of `2^window_bits` bytes, or above 12 bits a compressor of
 /// `2^(window_bits + 2) + 7 * 2^(mem_level + 6)` bytes and 136 KiB.
 ///
 /// It also tells whoever sees the sizes of messages something of their content: where one message,

@@ -45,7 +45,8 @@ impl ClientRequest {
     /// earlier one.
     ///
     /// # Errors
-    /// The value cannot stand in a head, breaks the grammar of RFC 6455 §9.1, or names no extension.
+    /// The value cannot stand in a head, breaks the grammar of RFC 6455 §9.1, or names no
+    /// extension.
     pub fn extensions(mut self, offer: &str) -> Result<Self, InvalidHeader> {
         let mut extensions = Extensions::new([offer.as_bytes()].into_iter()).peekable();
         if extensions.peek().is_none() || extensions.any(|extension| extension.is_err()) {

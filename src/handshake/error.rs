@@ -96,8 +96,8 @@ impl HandshakeError {
         }
     }
 
-    /// Appends the whole answer to `out`; the connection has to be closed behind it. Its body, where
-    /// it may have one, names the rule in a line of text and never repeats anything that was
+    /// Appends the whole answer to `out`; the connection has to be closed behind it. Its body,
+    /// where it may have one, names the rule in a line of text and never repeats anything that was
     /// received.
     pub fn write_response(&self, out: &mut Vec<u8>, body_allowed: BodyAllowed) {
         // RFC 9110 §7.8: who sends Upgrade names it in Connection.

@@ -10,13 +10,14 @@ use crate::http::{Authority, Fields, Scheme, is_token};
 /// The field by which the proxies tell whom they speak for. One of the two: a proxy adds to the one
 /// that it knows and passes on the other as the client sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ForwardedField {
     /// `Forwarded` (RFC 7239), with scheme and host in it.
     Forwarded,
     /// `X-Forwarded-For`; scheme and host are taken from `X-Forwarded-Proto` and
     /// `X-Forwarded-Host`. These have no place for each proxy: the proxy that faces the clients has
-    /// to set them, whatever it was sent, and those behind it to leave them. One that is repeated or
-    /// a list is not believed.
+    /// to set them, whatever it was sent, and those behind it to leave them. One that is repeated
+    /// or a list is not believed.
     XForwardedFor,
 }
 
@@ -42,6 +43,11 @@ impl ForwardedField {
 /// Each proxy adds at the end of the field whose request it passes on, so the list is read from its
 /// end for as long as what wrote an element is trusted, beginning with the peer. What stands in
 /// front of that may be the client's invention and counts for nothing, well-formed or not.
+///
+/// The peer is who has sent the request as far as the loop knows, `Arrival::peer`. Where a proxy
+/// speaks the PROXY protocol that is whom its header names, and of him it is asked whether he is
+/// trusted: a further proxy may be, and then his fields count; a client is not, and then they do
+/// not, whatever the proxy behind him has added to them.
 ///
 /// ```
 /// use corewire::opening::{FieldStorage, parse_request};
@@ -82,6 +88,7 @@ pub struct ForwardedClient<'a> {
 
 /// Where a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientAddress {
     /// At this address; IPv4 in IPv6's clothes is IPv4 here.
     Ip(IpAddr),

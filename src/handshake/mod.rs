@@ -1,6 +1,7 @@
 //! The opening handshake of RFC 6455 §4, as values.
 //!
-//! A server gives a parsed head to [`inspect`]. What comes back is an [`Upgrade`], to be answered by
+//! A server gives a parsed head to [`inspect`]. What comes back is an [`Upgrade`], to be answered
+//! by
 //! [`write_accept`]; or a plain HTTP [`Request`], to be answered by a [`Response`]; or a
 //! [`HandshakeError`], which writes its own answer. A client writes a [`ClientRequest`] and gives
 //! the response's head to [`verify`]. Both ends are left with what was [`Negotiated`].

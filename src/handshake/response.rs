@@ -71,7 +71,7 @@ impl BodyAllowed {
 /// An answer to plain HTTP, or a refused upgrade. Its Content-Length is always right.
 ///
 /// There is no Date field: RFC 9110 §6.6.1 frees a server without a clock of it, and here is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     status: u16,
     headers: Headers,
@@ -160,9 +160,28 @@ impl Response {
     }
 }
 
+impl fmt::Debug for Response {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What a body says stays out of logs.
+        out.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
+}
+
 /// Headers that were checked and can be written as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Headers(Vec<(Box<str>, Box<str>)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values stay out of logs: a cookie or a password may be among them.
+        let value_bytes = |(name, value): &(Box<str>, Box<str>)| (name.clone(), value.len());
+        out.debug_map().entries(self.0.iter().map(value_bytes)).finish()
+    }
+}
 
 impl Headers {
     pub(super) const fn new() -> Self {
@@ -223,8 +242,8 @@ pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// The reasons of RFC 9110 §15 and RFC 6585 that servers of WebSockets have use for. An empty reason
-/// is legal (RFC 9112 §4).
+/// The reasons of RFC 9110 §15 and RFC 6585 that servers of WebSockets have use for. An empty
+/// reason is legal (RFC 9112 §4).
 const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -269,6 +288,15 @@ mod tests {
         let mut out = Vec::new();
         response.write(&mut out, persistence, allowed);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn response_is_printed_with_names_and_lengths_alone() {
+        let response = Response::new(200).unwrap().header("Set-Cookie", "secret=1").unwrap();
+        assert_eq!(
+            format!("{:?}", response.body(b"secret".to_vec())),
+            r#"Response { status: 200, headers: {"Set-Cookie": 8}, body_bytes: 6 }"#
+        );
     }
 
     // RFC 9112 §4, §6.2, §9.6

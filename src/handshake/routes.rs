@@ -15,9 +15,9 @@ use crate::limits::{ROUTE_SEGMENTS_MAX, ROUTES_MAX};
 /// before a rest. In which order they were added is of no consequence.
 ///
 /// Paths are matched as they were sent, segment by segment, and then percent-decoded: an encoded
-/// slash does not split, `.` and `..` are segments like any other, and so is the empty one: `/chat/`
-/// is another path than `/chat`. Bytes that are no UTF-8 match no parameter. A pattern may be
-/// percent-encoded too, which is how to write a literal brace.
+/// slash does not split, `.` and `..` are segments like any other, and so is the empty one:
+/// `/chat/` is another path than `/chat`. Bytes that are no UTF-8 match no parameter. A pattern may
+/// be percent-encoded too, which is how to write a literal brace.
 ///
 /// ```
 /// use corewire::{RouteError, Routes};

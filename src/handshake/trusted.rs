@@ -135,6 +135,7 @@ impl fmt::Display for TrustedNetwork {
 
 /// What is trusted is not a network, an address or `unix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InvalidNetwork {
     /// There is no IPv4 or IPv6 address.
     Address,

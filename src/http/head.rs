@@ -179,7 +179,8 @@ pub struct ResponseHead<'h> {
     pub fields: Fields<'h>,
 }
 
-/// Splits a request's head that [`HeadScanner::scan`](super::HeadScanner::scan) found complete. Bytes behind it are ignored.
+/// Splits a request's head that [`HeadScanner::scan`](super::HeadScanner::scan) found complete.
+/// Bytes behind it are ignored.
 ///
 /// # Errors
 /// None for a scanned head. Others are refused as far as `httparse` refuses them, which lets more
@@ -201,7 +202,8 @@ pub fn parse_request<'h, 'b: 'h>(
     }
 }
 
-/// Splits a response's head that [`HeadScanner::scan`](super::HeadScanner::scan) found complete. Bytes behind it are ignored.
+/// Splits a response's head that [`HeadScanner::scan`](super::HeadScanner::scan) found complete.
+/// Bytes behind it are ignored.
 ///
 /// # Errors
 /// As [`parse_request`].

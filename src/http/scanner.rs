@@ -1,7 +1,8 @@
 //! Finds the end of a head (RFC 9112 §2 to §5) while its bytes arrive.
 //!
 //! The scanner is stricter than the splitting parser behind it: whatever it accepts,
-//! [`parse_request`](super::parse_request) or [`parse_response`](super::parse_response) accepts too.
+//! [`parse_request`](super::parse_request) or [`parse_response`](super::parse_response) accepts
+//! too.
 
 use super::fields::is_tchar;
 use super::head::{FIELDS_MAX, HeadError, Malformation, malformed};
@@ -542,7 +543,8 @@ mod tests {
         assert_eq!(error, HeadError::Malformed(Malformation::Incomplete));
     }
 
-    /// Heads that are nearly legal: a legal one, and a few bytes of it replaced, added or taken out.
+    /// Heads that are nearly legal: a legal one, and a few bytes of it replaced, added or taken
+    /// out.
     fn nearly_legal() -> impl Strategy<Value = Vec<u8>> {
         let legal = prop_oneof![
             Just(REQUEST.to_owned()),

@@ -1,5 +1,6 @@
 //! What one kind of connection is held to: shared by all connections of a listener or dialler.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::compression::Compression;
@@ -14,7 +15,8 @@ use crate::wire::Role;
 ///
 /// let mut config = Config::new(Role::Server);
 /// config.limits.message_bytes_max = 64 << 20;
-/// config.heartbeat = Some(Heartbeat { ping_every: Duration::from_secs(10), ..Heartbeat::default() });
+/// let ping_every = Duration::from_secs(10);
+/// config.heartbeat = Some(Heartbeat { ping_every, ..Heartbeat::default() });
 /// assert_eq!(config.close_timeout, Duration::from_secs(5));
 /// ```
 #[derive(Clone, Debug)]
@@ -94,7 +96,59 @@ pub enum OverflowPolicy {
     Refuse,
 }
 
+/// Why a listener cannot have a [`Config`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A heartbeat whose `ping_every` or `dead_after` is zero. `None` is how to have none.
+    ZeroHeartbeat,
+    /// The low-water mark is above the high-water mark: reading would rest and go on at once,
+    /// without end.
+    WaterMarks {
+        /// The low one, in bytes.
+        low_bytes: usize,
+        /// The high one.
+        high_bytes: usize,
+    },
+    /// It is for the end of a client.
+    ClientRole,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroHeartbeat => {
+                out.write_str("the times of a heartbeat have to be longer than zero")
+            }
+            Self::WaterMarks { low_bytes, high_bytes } => write!(
+                out,
+                "the low-water mark of {low_bytes} bytes is above the high one of {high_bytes}"
+            ),
+            Self::ClientRole => out.write_str("a listener's connections have the role of a server"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
 impl Config {
+    /// Whether the connections of a listener can be held to it.
+    #[cfg(feature = "net")]
+    pub(crate) fn check_for_listener(&self) -> Result<(), ConfigError> {
+        let is_zero = |beat: &Heartbeat| beat.ping_every.min(beat.dead_after).is_zero();
+        let (low_bytes, high_bytes) = (self.limits.low_water_bytes, self.limits.high_water_bytes);
+        if self.role != Role::Server {
+            return Err(ConfigError::ClientRole);
+        }
+        if self.heartbeat.as_ref().is_some_and(is_zero) {
+            return Err(ConfigError::ZeroHeartbeat);
+        }
+        if low_bytes > high_bytes {
+            return Err(ConfigError::WaterMarks { low_bytes, high_bytes });
+        }
+        Ok(())
+    }
+
     /// The defaults for one end.
     pub fn new(role: Role) -> Self {
         Self {

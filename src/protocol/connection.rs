@@ -68,8 +68,8 @@ impl Connection {
         Self { receiver: Receiver::new(None), sender, config }
     }
 
-    /// The same, when the handshake has agreed on compression (RFC 7692): before anything is sent or
-    /// handled. Of what is sent, [`Config::compression`] says what is compressed and how.
+    /// The same, when the handshake has agreed on compression (RFC 7692): before anything is sent
+    /// or handled. Of what is sent, [`Config::compression`] says what is compressed and how.
     ///
     /// ```
     /// use corewire::{Compression, CompressionMode, Config, Connection, Event};

@@ -44,7 +44,8 @@ mod tests {
         let mut seen: Vec<_> = (0..4096).map(|_| keys.next_key().to_bytes()).collect();
         seen.sort_unstable();
         seen.dedup();
-        // The birthday bound makes two equal keys among 4,096 a matter of 1 in 500; this seed has none.
+        // The birthday bound makes two equal keys among 4,096 a matter of 1 in 500; this seed has
+        // none.
         assert_eq!(seen.len(), 4096);
     }
 }

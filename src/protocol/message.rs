@@ -1,5 +1,6 @@
 //! What is sent, and what becomes of it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -72,7 +73,7 @@ pub enum Part {
 /// let news = PreparedMessage::text("hello");
 /// assert_eq!(news.payload(), b"hello");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PreparedMessage {
     frame: Bytes,
     header_bytes: u8,
@@ -123,6 +124,16 @@ impl PreparedMessage {
     /// The whole frame as a server sends it.
     pub(crate) const fn frame(&self) -> &Bytes {
         &self.frame
+    }
+}
+
+impl fmt::Debug for PreparedMessage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What a message says stays out of logs.
+        out.debug_struct("PreparedMessage")
+            .field("opcode", &self.opcode)
+            .field("payload_bytes", &self.payload().len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,7 +35,7 @@ mod transmit;
 pub use assembler::ReceivePools;
 #[cfg(feature = "net")]
 pub(crate) use compression::{Agreement, keys as compression_keys};
-pub use config::{Config, Delivery, Heartbeat, OverflowPolicy};
+pub use config::{Config, ConfigError, Delivery, Heartbeat, OverflowPolicy};
 pub use connection::{Connection, Events};
 pub use event::{Chunk, Event, Failure};
 pub use input::Input;

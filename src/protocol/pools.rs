@@ -11,8 +11,8 @@ use crate::limits::LoopLimits;
 
 /// The memory that the connections of one loop share, and the origin of their time.
 ///
-/// An idle connection owns nothing of it but the windows of context takeover. Make one per thread; a user of the codec alone makes one
-/// for all its connections.
+/// An idle connection owns nothing of it but the windows of context takeover. Make one per thread;
+/// a user of the codec alone makes one for all its connections.
 #[derive(Debug)]
 pub struct Pools {
     pub(crate) receive: ReceivePools,
@@ -28,8 +28,8 @@ pub struct SendPools {
     pub(super) deflate: DeflatePool,
 }
 
-/// What the connections of one loop hold of its [`Pools`]; all zero when they are gone, and when they
-/// are idle all but the windows of context takeover.
+/// What the connections of one loop hold of its [`Pools`]; all zero when they are gone, and when
+/// they are idle all but the windows of context takeover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolsInUse {

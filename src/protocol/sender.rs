@@ -148,8 +148,9 @@ impl Sender {
         self.last_life = now;
     }
 
-    /// Queues a message as nearly all are: short, unmasked, on an open connection that takes output,
-    /// behind what is corked already. Says whether it was one; if not, nothing has happened.
+    /// Queues a message as nearly all are: short, unmasked, on an open connection that takes
+    /// output, behind what is corked already. Says whether it was one; if not, nothing has
+    /// happened.
     #[inline]
     pub(crate) fn cork_short(
         &mut self,

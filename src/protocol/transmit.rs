@@ -460,7 +460,8 @@ mod tests {
     use crate::limits::LoopLimits;
     use crate::protocol::{CloseSummary, Pools, PoolsInUse};
 
-    /// A kernel that takes so many bytes of each offer in turn, and none when the list is at its end.
+    /// A kernel that takes so many bytes of each offer in turn, and none when the list is at its
+    /// end.
     struct Kernel {
         takes: Vec<Option<usize>>,
         taken: Vec<u8>,

@@ -1,9 +1,9 @@
 //! What ends a poll when a deadline comes.
 //!
-//! With a timeout for each poll the kernel sets a timer up and takes it down again whenever the loop
-//! sleeps, which is 5 % of a message's cost at one connection (measured). The loop's deadlines are
-//! seconds away and seldom come nearer, so where there are timer descriptors one of them is set once
-//! in a while and polls have no timeout.
+//! With a timeout for each poll the kernel sets a timer up and takes it down again whenever the
+//! loop sleeps, which is 5 % of a message's cost at one connection (measured). The loop's deadlines
+//! are seconds away and seldom come nearer, so where there are timer descriptors one of them is set
+//! once in a while and polls have no timeout.
 
 pub(super) use imp::Alarm;
 

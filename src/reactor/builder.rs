@@ -1,6 +1,7 @@
 //! A loop before it has a handler.
 
 use std::io;
+use std::net::SocketAddr;
 
 use super::command::{Handle, Inbox};
 use super::endpoint::Endpoint;
@@ -52,15 +53,9 @@ impl<N: Net> ReactorBuilder<N> {
         Ok(endpoint)
     }
 
-    /// Whether `endpoint` can be listened at as things are: listens there and leaves again.
-    ///
-    /// # Errors
-    /// As [`ReactorBuilder::listen`].
-    pub(crate) fn probe(&mut self, endpoint: &Endpoint, options: &ListenOptions) -> io::Result<()> {
-        let token = Target::Listener(self.listeners.len()).token(self.config.shard);
-        let listening = self.net.listen(endpoint, options, token)?;
-        self.net.close(listening.key);
-        Ok(())
+    /// As [`Net::probe`].
+    pub(crate) fn probe(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<()> {
+        self.net.probe(address, options)
     }
 
     /// A handle for other threads. What is posted waits until the loop turns.

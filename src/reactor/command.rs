@@ -11,6 +11,7 @@ use super::deferral::{Decision, Ticket};
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::{Net, Wake};
+use super::shared::after;
 use super::slot::Phase;
 use super::turn::{Drain, Reactor, Timer};
 use crate::collections::Key;
@@ -289,7 +290,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return;
         }
         self.stop_listening();
-        let timer = self.wheel.insert(self.shared.now + deadline, Timer::Drain);
+        let timer = self.wheel.insert(after(self.shared.now, deadline), Timer::Drain);
         self.drain = Drain::Draining(timer);
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
             let closed = self

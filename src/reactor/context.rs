@@ -32,7 +32,8 @@ pub struct Peer<'a, D> {
     key: Key,
 }
 
-/// The writing part of a [`Transport`](super::transport::Transport), without its type: only large payloads and full corks pass here.
+/// The writing part of a [`Transport`](super::transport::Transport), without its type: only large
+/// payloads and full corks pass here.
 pub(super) trait Writer {
     fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 }
@@ -242,7 +243,7 @@ impl<D> Peer<'_, D> {
         self.shared.sender(self.key).map_or(0, |sender| sender.queued_bytes())
     }
 
-    /// The other end of the socket.
+    /// The other end, as [`Arrival::peer`](super::Arrival::peer) has told it.
     pub fn address(&self) -> Option<PeerAddress> {
         self.shared.slots.get(self.key).map(|slot| slot.peer.unpack())
     }

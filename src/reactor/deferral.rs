@@ -1,8 +1,8 @@
 //! Requests that are decided later, by another thread: authentication that asks a database, say.
 //!
 //! The head of a deferred request stays where it was read, in the connection's backlog. When the
-//! decision comes it is handled once more, with the decision in the handler's place; its scanner has
-//! not forgotten where it ends.
+//! decision comes it is handled once more, with the decision in the handler's place; its scanner
+//! has not forgotten where it ends.
 
 use std::any::Any;
 use std::time::Duration;
@@ -33,8 +33,8 @@ impl Ticket {
     }
 }
 
-/// What becomes of a deferred request: as the verdicts of the same names. What the application keeps
-/// for the connection was given with [`Verdict::Defer`].
+/// What becomes of a deferred request: as the verdicts of the same names. What the application
+/// keeps for the connection was given with [`Verdict::Defer`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Decision {
@@ -128,8 +128,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.http(key).is_some_and(|http| http.is_undecided())
     }
 
-    /// Reading goes on behind a deferred request, so that a reset or an end is seen, but not without
-    /// bound.
+    /// Reading goes on behind a deferred request, so that a reset or an end is seen, but not
+    /// without bound.
     pub(super) fn rest_if_full(&mut self, key: Key, unhandled_bytes: usize) {
         let deferral = self.http(key).and_then(|http| http.deferral.as_ref());
         if deferral.is_some_and(|deferral| unhandled_bytes >= deferral.input_bytes_max)

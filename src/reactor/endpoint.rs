@@ -39,8 +39,8 @@ pub enum Endpoint {
 /// The name of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UnixEndpoint {
-    /// A file. One that a listener has left behind is replaced, any other is an error. The file goes
-    /// when the listener closes.
+    /// A file. One that a listener has left behind is replaced, any other is an error. The file
+    /// goes when the listener closes.
     Path(PathBuf),
     /// A name without a file, on Linux alone.
     Abstract(Vec<u8>),
@@ -49,8 +49,8 @@ pub enum UnixEndpoint {
 /// A socket that listens already. Each loop that is given it listens on a duplicate, so several can
 /// share it.
 ///
-/// It is set non-blocking, which all who hold it notice. Its backlog and its file are what they are:
-/// such a file is not removed.
+/// It is set non-blocking, which all who hold it notice. Its backlog and its file are what they
+/// are: such a file is not removed.
 #[derive(Clone, Debug)]
 pub struct InheritedSocket {
     /// In front of the socket, so that the file goes first.
@@ -58,13 +58,14 @@ pub struct InheritedSocket {
     pub(super) socket: Arc<OwnedFd>,
 }
 
-/// The other end of a connection.
+/// The other end of a connection: of its socket, or as a proxy has named it by the
+/// [PROXY protocol](super::ListenerSettings::proxy_protocol).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PeerAddress {
     /// A peer of TCP. One of IPv4 is told as such also where it came to a socket of IPv6.
     Inet(SocketAddr),
-    /// A process on this machine, through a Unix socket.
+    /// A process on this machine, through a Unix socket; or one that a proxy has named so.
     Unix,
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use super::context::{Context, SlotSink};
 use super::handler::Handler;
 use super::net::Net;
+use super::shared::after;
 use super::slot::{DrainOwed, Inbound, Phase, WriteSide};
 use super::turn::{PanicPolicy, Reactor, Timer};
 use crate::collections::{Key, Outbox};
@@ -68,7 +69,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if let Some(until) = until
             && outbox.queued_bytes() < queued
         {
-            *until = self.shared.now + self.limits.answer_timeout;
+            *until = after(self.shared.now, self.limits.answer_timeout);
         }
     }
 
@@ -98,7 +99,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 let is_sent = outbox.is_empty() && !self.net.has_pending(slot.socket);
                 if is_sent && *write_side == WriteSide::Open {
                     *write_side = WriteSide::Shut;
-                    *until = self.shared.now + self.limits.parting_timeout;
+                    *until = after(self.shared.now, self.limits.parting_timeout);
                     self.net.shutdown(slot.socket);
                 }
                 // The goodbye of TLS may have been refused.
@@ -231,7 +232,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn part(&mut self, key: Key, outbox: Outbox) {
         self.release_input(key);
         self.receivers[key.index as usize].inbound = Inbound::Parting { discarded_bytes: 0 };
-        let until = self.shared.now + self.limits.answer_timeout;
+        let until = after(self.shared.now, self.limits.answer_timeout);
         if let Some(slot) = self.shared.slots.get_mut(key) {
             slot.phase = Phase::Parting { outbox, until, write_side: WriteSide::Open };
             slot.notes.paused = false;

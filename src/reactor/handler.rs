@@ -16,9 +16,10 @@ use crate::wire::Opcode;
 ///
 /// # Calling order
 /// For each connection [`on_request`](Self::on_request), perhaps several times for plain HTTP; once
-/// it has answered [`Verdict::Accept`], or that was decided later, exactly one [`on_open`](Self::on_open), then any of the
-/// others in the order of the wire, then exactly one [`on_close`](Self::on_close). No callback is
-/// entered from inside another one, nor from inside a send.
+/// it has answered [`Verdict::Accept`], or that was decided later, exactly one
+/// [`on_open`](Self::on_open), then any of the others in the order of the wire, then exactly one
+/// [`on_close`](Self::on_close). No callback is entered from inside another one, nor from inside a
+/// send.
 ///
 /// ```
 /// use corewire::{Context, Handler, Message};
@@ -40,8 +41,8 @@ pub trait Handler {
     /// A request has come whose head keeps the rules. The default accepts every upgrade and
     /// answers 426 to all else.
     ///
-    /// An upgrade that is not welcome by its `Origin` never comes here, nor does a path that none of
-    /// the listener's routes matches.
+    /// An upgrade that is not welcome by its `Origin` never comes here, nor does a path that none
+    /// of the listener's routes matches.
     fn on_request(&mut self, request: &Request<'_>, _: &Arrival<'_>) -> Verdict<Self::Data> {
         if request.is_upgrade() {
             return Verdict::Accept { accept: Accept::new(), data: Self::Data::default() };
@@ -111,6 +112,7 @@ impl Message<'_> {
 
 /// What becomes of a request.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Verdict<D> {
     /// Upgrade to a WebSocket. For a request that is no upgrade the answer is 426 instead.
     Accept {
@@ -146,7 +148,8 @@ pub enum Verdict<D> {
 pub struct Arrival<'a> {
     /// The name of the connection, should it be accepted.
     pub id: ConnectionId,
-    /// The other end of the socket; behind a proxy, the proxy.
+    /// The other end of the socket; behind a proxy, the proxy; where that speaks the
+    /// [PROXY protocol](super::ListenerSettings::proxy_protocol), the client it names.
     pub peer: PeerAddress,
     /// Which listener it came to, counted in the order they were added.
     pub listener: usize,

@@ -11,6 +11,7 @@ use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
 use super::net::{Accepted, ListenOptions, Net, NetKey, SocketOptions};
+use super::shared::after;
 use super::slot::{Expects, HttpState, Inbound, Notes, Phase, Slot};
 use super::tls::Tls;
 use super::turn::{Reactor, Timer};
@@ -18,7 +19,7 @@ use crate::collections::{Key, Outbox, TimerKey};
 use crate::handshake::{Origins, Routes, TrustedProxies};
 use crate::http::HeadLimits;
 use crate::limits::{HandshakeLimits, LoopLimits};
-use crate::protocol::Config;
+use crate::protocol::{Config, ConfigError};
 
 /// What the connections of one listener are held to.
 #[derive(Clone, Debug)]
@@ -33,9 +34,9 @@ pub struct ListenerSettings {
     /// Where paths lead. Default: no routes, and [`Handler::on_request`] is asked about every path.
     /// With routes a path that none of them matches is answered 404.
     pub routes: Routes<Route>,
-    /// Who speaks the PROXY protocol: each connection from these peers has to begin with its header,
-    /// and counts as that of the client it names. Default `None`: nobody. Name your proxies and
-    /// nobody else: whom you name can claim to be anybody.
+    /// Who speaks the PROXY protocol: each connection from these peers has to begin with its
+    /// header, and counts as that of the client it names. Default `None`: nobody. Name your proxies
+    /// and nobody else: whom you name can claim to be anybody.
     pub proxy_protocol: Option<TrustedProxies>,
     /// What connections are secured with. Default `None`: they are not.
     #[cfg(feature = "tls")]
@@ -96,6 +97,11 @@ impl ListenerSettings {
         Ok(count as u16)
     }
 
+    /// Whether connections can be held to them.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.configs().try_for_each(|config| config.check_for_listener())
+    }
+
     /// The listener's own, then those of its routes in their order.
     pub(super) fn configs(&self) -> impl Iterator<Item = &Arc<Config>> {
         iter::once(&self.config).chain(self.routes.iter().map(|(_, route)| &route.config))
@@ -147,6 +153,7 @@ impl Listener {
         limits: &LoopLimits,
         token: u64,
     ) -> io::Result<Self> {
+        settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let (socket, endpoint) = match endpoint {
             Endpoint::Detached => (None, Endpoint::Detached),
             endpoint => {
@@ -295,8 +302,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn pause_accepting(&mut self, index: usize) {
         self.shared.counters.accept_pauses += 1;
         let listener = &mut self.shared.listeners[index];
-        let until = self.shared.now + listener.next_pause;
-        listener.next_pause = (listener.next_pause * 2).min(self.limits.accept_pause_max);
+        let until = after(self.shared.now, listener.next_pause);
+        listener.next_pause =
+            listener.next_pause.saturating_mul(2).min(self.limits.accept_pause_max);
         listener.accepting =
             Accepting::Paused(self.wheel.insert(until, Timer::Accept(index as u32)));
     }
@@ -338,7 +346,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     ) -> io::Result<usize> {
         self.shared.counters.accepted += 1;
         let timeout = self.shared.listeners[listener].settings.handshake.timeout;
-        let deadline = self.shared.now + timeout;
+        let deadline = after(self.shared.now, timeout);
         let key = self.shared.slots.vacant_key().expect("asked for before accepting");
         let timer = self.wheel.insert(deadline, Timer::Connection(key.index));
         let inserted = self.shared.slots.insert(Slot {

@@ -1,7 +1,7 @@
 //! The real network: non-blocking sockets over mio, registered once, edge-triggered.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ use super::net::{
     Wait, Wake,
 };
 use super::socket::{
-    Family, SocketFile, bind_tcp, bind_unix, duplicate, family_of, local_endpoint, set_up,
-    take_over,
+    Family, SocketFile, bind_tcp, bind_unix, duplicate, family_of, listen_tcp, local_endpoint,
+    set_up, take_over,
 };
 
 /// Sockets over epoll (kqueue on the BSDs), one instance per loop.
@@ -60,6 +60,19 @@ enum ListeningSocket {
 /// set here, which saves a system call for each connection; elsewhere it is not written down.
 const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
 
+/// MSG_NOSIGNAL of `sendmsg`. `writev` has no flags, and where SIGPIPE is not ignored, as in a
+/// program in C that embeds a loop, a peer that is gone would end the process. A single slice goes
+/// by the `send` of std, which says so too; the sockets of macOS have an option for it.
+const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    0x4000
+} else if cfg!(target_os = "freebsd") {
+    0x2_0000
+} else if cfg!(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd")) {
+    0x400
+} else {
+    0
+};
+
 /// Tokens with nearly all bits set cannot be a connection's.
 const WAKE_TOKEN: Token = Token(usize::MAX);
 const ALARM_TOKEN: Token = Token(usize::MAX - 1);
@@ -74,7 +87,8 @@ impl MioNet {
     /// A network whose receive buffer has `receive_buffer_bytes`.
     ///
     /// # Errors
-    /// What creating the descriptors says: one to poll, one to wake the poll, one to end it in time.
+    /// What creating the descriptors says: one to poll, one to wake the poll, one to end it in
+    /// time.
     pub fn new(receive_buffer_bytes: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE_TOKEN)?);
@@ -166,7 +180,7 @@ impl Net for MioNet {
         token: u64,
     ) -> io::Result<Listening> {
         let (socket, file) = match endpoint {
-            Endpoint::Tcp(address) => (bind_tcp(*address, options)?, None),
+            Endpoint::Tcp(address) => (listen_tcp(*address, options)?, None),
             Endpoint::Unix(name) => bind_unix(name, options)?,
             Endpoint::Inherited(inherited) => {
                 (duplicate(inherited, options)?, inherited.file.clone())
@@ -184,6 +198,10 @@ impl Net for MioNet {
         let key = listener.key();
         self.listeners.push(listener);
         Ok(Listening { key, endpoint })
+    }
+
+    fn probe(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<()> {
+        bind_tcp(address, options).map(drop)
     }
 
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
@@ -244,7 +262,10 @@ impl Net for MioNet {
         let stream = self.stream(key)?;
         match slices {
             [slice] => uninterrupted(|| stream.write(slice)),
-            slices => uninterrupted(|| stream.write_vectored(slices)),
+            slices => {
+                let socket = SockRef::from(&*stream);
+                uninterrupted(|| socket.send_vectored_with_flags(slices, NO_SIGNAL))
+            }
         }
     }
 
@@ -397,6 +418,27 @@ mod tests {
         let _client = std::net::TcpStream::connect(held.local_addr().unwrap()).unwrap();
         let deadline = net.now() + Duration::from_millis(20);
         wait_until(&mut net, deadline);
+    }
+
+    #[test]
+    fn peer_that_is_gone_is_an_error_and_no_signal() {
+        let is_signalled = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        // In place of std, which has the process ignore it.
+        let signal = signal_hook::consts::SIGPIPE;
+        let hook = signal_hook::flag::register(signal, is_signalled.clone()).unwrap();
+        let (hello, world) = (IoSlice::new(b"Hello, "), IoSlice::new(b"world"));
+        for slices in [&[hello][..], &[hello, world], &[hello, world, hello]] {
+            let mut net = MioNet::new(4096).unwrap();
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let adopted = net.adopt(ours.into(), &SocketOptions::default(), 1).unwrap();
+            let bytes = slices.iter().map(|slice| slice.len()).sum();
+            assert_eq!(net.send(adopted.key, slices).unwrap(), bytes);
+            drop(theirs);
+            let error = net.send(adopted.key, slices).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            assert!(!is_signalled.load(std::sync::atomic::Ordering::SeqCst), "{}", slices.len());
+        }
+        signal_hook::low_level::unregister(hook);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The seam between the loop and the network.
 //!
-//! The loop is generic over [`Net`], so the same engine code runs on real sockets ([`MioNet`](super::MioNet))
-//! and on a simulated network with a virtual clock. Whether readiness or completion stands behind
-//! an implementation is its own affair.
+//! The loop is generic over [`Net`], so the same engine code runs on real sockets
+//! ([`MioNet`](super::MioNet)) and on a simulated network with a virtual clock. Whether readiness
+//! or completion stands behind an implementation is its own affair.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,17 @@ pub trait Net {
         options: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening>;
+
+    /// Whether somebody listens at `address` already. It is asked before several loops listen there
+    /// by `reuse_port`, when another server would be no error but share the connections; nobody can
+    /// connect meanwhile. Default: nobody does.
+    ///
+    /// # Errors
+    /// `AddrInUse`, and what else `socket` and `bind` say.
+    fn probe(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<()> {
+        let _ = (address, options);
+        Ok(())
+    }
 
     /// Takes one connection that waits at `listener` and registers it under `token`.
     ///
@@ -70,10 +82,10 @@ pub trait Net {
     /// Takes a buffer back after it was handled.
     fn give_back(&mut self, buffer: Buffer);
 
-    /// Writes what the network takes now, in order.
+    /// Writes what the network takes now, in order, and raises no signal.
     ///
     /// # Errors
-    /// What `write` or `writev` says.
+    /// What `send` or `sendmsg` says.
     fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Shuts the write side: the peer reads the end of the stream behind what was sent.
@@ -166,9 +178,9 @@ pub struct Received {
 }
 
 impl Buffer {
-    /// A buffer of `bytes` zeros.
+    /// A buffer of `bytes` zeros, at least one.
     pub fn new(bytes: usize) -> Self {
-        Self(vec![0; bytes].into_boxed_slice())
+        Self(vec![0; bytes.max(1)].into_boxed_slice())
     }
 
     /// All of it.
@@ -243,11 +255,12 @@ pub struct SocketOptions {
     /// TCP_NODELAY. Default on: batches are corked here already, and Nagle's algorithm would add
     /// a round trip to each.
     pub nodelay: bool,
-    /// TCP keep-alive probes after so much silence. Default `None`: the heartbeat sees more.
+    /// TCP keep-alive probes after so much silence, in whole seconds: Linux takes 1 to 32,767.
+    /// Default `None`: the heartbeat sees more.
     pub keepalive: Option<Duration>,
-    /// SO_RCVBUF in bytes. Default `None`: the kernel tunes it.
+    /// SO_RCVBUF in bytes, less than 2 GiB. Default `None`: the kernel tunes it.
     pub receive_buffer_bytes: Option<usize>,
-    /// SO_SNDBUF in bytes. Default `None`: the kernel tunes it.
+    /// SO_SNDBUF in bytes, less than 2 GiB. Default `None`: the kernel tunes it.
     pub send_buffer_bytes: Option<usize>,
 }
 

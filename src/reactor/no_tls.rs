@@ -1,5 +1,5 @@
-//! What stands in for `tls` without the feature: no connection ever speaks TLS, which a type that has
-//! no values tells the compiler.
+//! What stands in for `tls` without the feature: no connection ever speaks TLS, which a type that
+//! has no values tells the compiler.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};

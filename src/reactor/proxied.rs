@@ -26,8 +26,8 @@ impl ListenerSettings {
 }
 
 impl<N: Net, H: Handler> Reactor<N, H> {
-    /// Looks for a whole header at the front of `bytes`. Whom it names is the peer from here on, and
-    /// what follows is the peer's.
+    /// Looks for a whole header at the front of `bytes`. Whom it names is the peer from here on,
+    /// and what follows is the peer's.
     pub(super) fn handle_proxy_header(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
         let header = match ProxyHeader::parse(bytes) {
             Ok(header) => header?,

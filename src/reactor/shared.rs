@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::{GONE, SlotSink, Writer};
 use super::handler::Message;
@@ -37,6 +37,13 @@ pub(super) struct Shared<D> {
     /// The time of this turn, twice: for the application and for the connections.
     pub(super) now: Instant,
     pub(super) moment: Moment,
+}
+
+/// A deadline. More than a year is as good as never, and a time that is as long as can be told ends
+/// beyond what an `Instant` reaches.
+pub(super) fn after(now: Instant, time: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    now + time.min(YEAR)
 }
 
 impl<D> Shared<D> {

@@ -7,6 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
@@ -21,6 +26,13 @@ pub(super) enum Family {
 }
 
 /// A socket that listens on `address`.
+pub(super) fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = bind_tcp(address, options)?;
+    socket.listen(backlog(options))?;
+    Ok(socket)
+}
+
+/// A socket that has `address` and does not listen yet.
 pub(super) fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -36,7 +48,6 @@ pub(super) fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Resu
     // Before it listens: a connection's window is scaled by the buffer that it begins with.
     set_up(&socket, Family::Tcp, &options.sockets)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog(options))?;
     Ok(socket)
 }
 
@@ -47,6 +58,11 @@ pub(super) fn bind_unix(
 ) -> io::Result<(Socket, Option<Arc<SocketFile>>)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
+    // Until the socket listens another starter would take its file for one that was left behind.
+    let _turn = match name {
+        UnixEndpoint::Path(path) => wait_for_turn(path),
+        UnixEndpoint::Abstract(_) => None,
+    };
     let file = match name {
         UnixEndpoint::Path(path) => Some(Arc::new(SocketFile::bind(&socket, path)?)),
         UnixEndpoint::Abstract(name) => {
@@ -96,12 +112,20 @@ pub(super) fn set_up(socket: &Socket, family: Family, options: &SocketOptions) -
         }
     }
     if let Some(bytes) = options.receive_buffer_bytes {
-        socket.set_recv_buffer_size(bytes)?;
+        socket.set_recv_buffer_size(buffer_bytes(bytes)?)?;
     }
     if let Some(bytes) = options.send_buffer_bytes {
-        socket.set_send_buffer_size(bytes)?;
+        socket.set_send_buffer_size(buffer_bytes(bytes)?)?;
     }
     Ok(())
+}
+
+/// The kernel is told a C int, which a larger number would be cut down to.
+fn buffer_bytes(bytes: usize) -> io::Result<usize> {
+    match i32::try_from(bytes) {
+        Ok(_) => Ok(bytes),
+        Err(_) => Err(invalid("the buffer of a socket is smaller than 2 GiB")),
+    }
 }
 
 /// The family of a stream socket; what is none is an error.
@@ -167,6 +191,34 @@ impl Drop for SocketFile {
     }
 }
 
+/// The right to make a socket in the directory of `path`, which one starter has at a time.
+///
+/// It is a lock that whoever can read the directory can take, and not every file system has it: so
+/// it is waited for, but not without end, and who cannot have it goes on without.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn wait_for_turn(path: &Path) -> Option<fs::File> {
+    use rustix::fs::{FlockOperation, flock};
+    use rustix::io::Errno;
+
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = fs::File::open(directory.unwrap_or(Path::new("."))).ok()?;
+    let deadline = Instant::now() + TURN_PATIENCE;
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                thread::sleep(TURN_PAUSE);
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn wait_for_turn(_: &Path) -> Option<fs::File> {
+    None
+}
+
 /// Removes the file of a socket on which nobody listens; anything else is an error.
 fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
@@ -226,6 +278,92 @@ fn invalid(message: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
+/// Guess: a starter is done in less than a millisecond, so whoever holds the directory for longer
+/// is none.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const TURN_PAUSE: Duration = Duration::from_millis(1);
+
 /// unix(7): `sun_path` has 108 bytes on Linux and 104 on the BSDs, and a path ends with a NUL.
 const PATH_TOO_LONG: &str =
     "the name of a Unix socket has at most 107 bytes on Linux and 103 elsewhere";
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffer_that_a_c_int_cannot_tell_is_refused() {
+        for (bytes, is_good) in [(1 << 16, true), (1 << 31, false), (1 << 32, false)] {
+            let (mut receive, mut send) = (ListenOptions::default(), ListenOptions::default());
+            receive.sockets.receive_buffer_bytes = Some(bytes);
+            send.sockets.send_buffer_bytes = Some(bytes);
+            for options in [receive, send] {
+                let listening = listen_tcp(([127, 0, 0, 1], 0).into(), &options);
+                let refusal = listening.err().map(|error| error.kind());
+                assert_eq!(refusal, (!is_good).then_some(io::ErrorKind::InvalidInput));
+            }
+        }
+    }
+
+    #[test]
+    fn address_of_a_listener_cannot_be_bound_and_who_is_bound_does_not_listen() {
+        let options = ListenOptions::default();
+        let bound = bind_tcp(([127, 0, 0, 1], 0).into(), &options).unwrap();
+        assert!(!is_listening(&bound).unwrap());
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        for options in [&options, &shared] {
+            let living = listen_tcp(([127, 0, 0, 1], 0).into(), options).unwrap();
+            let address = living.local_addr().unwrap().as_socket().unwrap();
+            let error = bind_tcp(address, &ListenOptions::default()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+
+    /// A directory for the sockets of one test.
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("corewire-{}-{name}", std::process::id()));
+        fs::create_dir(&path).expect("nobody else has its name");
+        path
+    }
+
+    fn start(path: &Path) -> io::Result<(Socket, Option<Arc<SocketFile>>)> {
+        bind_unix(&UnixEndpoint::Path(path.into()), &ListenOptions::default())
+    }
+
+    #[test]
+    fn socket_that_does_not_listen_yet_is_not_taken_for_a_dead_one() {
+        let directory = directory("halfway");
+        let path = directory.join("socket");
+        let turn = wait_for_turn(&path).unwrap();
+        let first = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        first.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        let second = thread::spawn({
+            let path = path.clone();
+            move || start(&path).map(|_| ())
+        });
+        // Without its turn it would be done by then.
+        thread::sleep(Duration::from_millis(50));
+        first.listen(1).unwrap();
+        drop(turn);
+        let error = second.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn directory_that_somebody_holds_without_end_keeps_nobody() {
+        let directory = directory("held");
+        let path = directory.join("socket");
+        let _held = wait_for_turn(&path).unwrap();
+        let began = Instant::now();
+        let started = start(&path).unwrap();
+        assert!(began.elapsed() >= TURN_PATIENCE);
+        drop(started);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

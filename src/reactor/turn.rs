@@ -128,7 +128,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// A loop that takes its commands from `mailbox`.
     pub(super) fn with_mailbox(net: N, handler: H, config: ReactorConfig, mailbox: Inbox) -> Self {
         let now = net.now();
-        let limits = config.limits;
+        let limits = config.limits.workable();
         let Pools { receive, send } = Pools::new(&limits, now, config.seed);
         let slots_max = limits.connections_max.saturating_add(REFUSAL_SLOTS).min(CONNECTIONS_MAX);
         let moment = send.timeline.moment(now);
@@ -168,8 +168,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// Listens at `endpoint`; returns what it really is, with its port.
     ///
     /// # Errors
-    /// What the network says, most often that the address is in use; or there are more than 65,536
-    /// listeners and routes.
+    /// What the network says, most often that the address is in use. `InvalidInput` for a
+    /// configuration that cannot be, of the listener or of a route, with the
+    /// [`ConfigError`](crate::ConfigError) inside, and for more than 65,536 listeners and routes.
     pub fn listen(
         &mut self,
         endpoint: impl Into<Endpoint>,

@@ -6,7 +6,7 @@ use super::deferral::Deferral;
 use super::handler::{Arrival, Handler, Verdict};
 use super::id::ConnectionId;
 use super::net::Net;
-use super::shared::Shared;
+use super::shared::{Shared, after};
 use super::slot::{Expects, HttpState, Inbound, Phase, Slot};
 use super::turn::{Drain, PanicPolicy, Reactor};
 use crate::collections::{Key, Outbox};
@@ -325,7 +325,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Persistence::Close => self.part_http(key),
             Persistence::KeepAlive => {
                 let timeout = self.shared.listeners[listener].settings.handshake.keep_alive_timeout;
-                let deadline = self.shared.now + timeout;
+                let deadline = after(self.shared.now, timeout);
                 let receiver = &mut self.receivers[key.index as usize];
                 if let Inbound::Http(http) = &mut receiver.inbound {
                     http.scanner = HeadScanner::request();

@@ -34,8 +34,8 @@ pub struct Usage {
     pub takeovers: usize,
     /// Connections that speak TLS.
     pub tls_sessions: usize,
-    /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept; what
-    /// is queued by reference counts once for each connection.
+    /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept;
+    /// what is queued by reference counts once for each connection.
     pub pinned_bytes: usize,
     /// Of these, free blocks that are kept for the next message.
     pub retained_bytes: usize,

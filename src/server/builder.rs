@@ -142,8 +142,8 @@ impl<N: Net> ServerBuilder<N> {
     /// How many threads there are, each with a loop of its own: 1 to 256. Default: one for each
     /// core that the process may use.
     ///
-    /// With more than one the kernel spreads new connections of TCP over them (SO_REUSEPORT); a Unix
-    /// or an inherited socket is shared by all, and whoever comes first takes a connection.
+    /// With more than one the kernel spreads new connections of TCP over them (SO_REUSEPORT); a
+    /// Unix or an inherited socket is shared by all, and whoever comes first takes a connection.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -332,7 +332,7 @@ impl<N: Net> ServerBuilder<N> {
                 settings.config_mut().role = Role::Server;
             }
             add_routes(&mut settings, &self.routes)?;
-            check_heartbeats(&settings)?;
+            settings.check().map_err(ServerError::Config)?;
             Ok(Described { endpoint, options, settings })
         };
         std::mem::take(&mut self.places).into_iter().map(describe).collect()
@@ -358,17 +358,6 @@ fn add_routes(
     Ok(())
 }
 
-fn check_heartbeats(settings: &ListenerSettings) -> Result<(), ServerError> {
-    let is_zero = |config: &Config| {
-        config.heartbeat.is_some_and(|it| it.ping_every.min(it.dead_after).is_zero())
-    };
-    let mut routes = settings.routes.iter();
-    if is_zero(&settings.config) || routes.any(|(_, route)| is_zero(&route.config)) {
-        return Err(ServerError::ZeroHeartbeat);
-    }
-    Ok(())
-}
-
 impl Described {
     fn listen<N: Net>(&self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
         reactor.listen(self.endpoint.clone(), &self.options, self.settings.clone())
@@ -378,10 +367,10 @@ impl Described {
     fn listen_first<N: Net>(&mut self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
         // Where nothing can be bound twice the loops share one socket.
         self.endpoint = self.endpoint.bind(&self.options)?;
-        if let Endpoint::Tcp(_) = self.endpoint {
+        if let Endpoint::Tcp(address) = self.endpoint {
             // With SO_REUSEPORT two servers on one port are no error, they share its connections;
             // so whether somebody is there already is asked without it.
-            reactor.probe(&self.endpoint, &self.options)?;
+            reactor.probe(address, &self.options)?;
             self.options.reuse_port = true;
         }
         let endpoint = self.listen(reactor)?;

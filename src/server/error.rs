@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::handshake::RouteError;
+use crate::protocol::ConfigError;
 use crate::reactor::{Endpoint, ShardIndex};
 
 /// Why a server cannot start or go on. All but the first four are errors of the system.
@@ -18,8 +19,8 @@ pub enum ServerError {
         /// What was asked for.
         threads: usize,
     },
-    /// A heartbeat whose `ping_every` or `dead_after` is zero. `None` is how to have none.
-    ZeroHeartbeat,
+    /// A configuration that cannot be, of a listener or of a route.
+    Config(ConfigError),
     /// A route that cannot be added.
     Route {
         /// Its pattern.
@@ -56,9 +57,7 @@ impl fmt::Display for ServerError {
             Self::ThreadCount { threads } => {
                 write!(f, "there can be 1 to 256 threads, not {threads}")
             }
-            Self::ZeroHeartbeat => {
-                f.write_str("the times of a heartbeat have to be longer than zero")
-            }
+            Self::Config(error) => error.fmt(f),
             Self::Route { pattern, error } => write!(f, "cannot serve {pattern}: {error}"),
             Self::Listen { endpoint, error } => write!(f, "cannot listen on {endpoint}: {error}"),
             Self::Network(error) => write!(f, "cannot make a loop's network: {error}"),
@@ -72,7 +71,8 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoAddress | Self::ThreadCount { .. } | Self::ZeroHeartbeat => None,
+            Self::NoAddress | Self::ThreadCount { .. } => None,
+            Self::Config(error) => Some(error),
             Self::Route { error, .. } => Some(error),
             Self::Listen { error, .. }
             | Self::Network(error)

@@ -66,8 +66,8 @@ impl ServerHandle {
         self.post(Command::Decide(ticket, Box::new(decision)))
     }
 
-    /// Hands a connection over to one of the loops, each in its turn. If it cannot be taken there it
-    /// is closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
+    /// Hands a connection over to one of the loops, each in its turn. If it cannot be taken there
+    /// it is closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
     ///
     /// # Errors
     /// [`PostError::Full`] gives it back.
@@ -85,8 +85,8 @@ impl ServerHandle {
         self.post_to_all(|| Command::Shutdown(deadline))
     }
 
-    /// Posts a command: one about a connection to the loop of that connection, an adoption to one of
-    /// the loops, any other to all.
+    /// Posts a command: one about a connection to the loop of that connection, an adoption to one
+    /// of the loops, any other to all.
     ///
     /// # Errors
     /// [`PostError::Full`] gives the command back, [`PostError::WrongShard`] means that the name

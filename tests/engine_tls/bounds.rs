@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corewire::{CloseCause, Failure, limits};
+use corewire::{CloseCause, Failure, Net, limits};
 use rustls::SupportedProtocolVersion;
 
 use crate::sim_bed::{Bed, echo};
@@ -194,4 +194,22 @@ fn connections_dropped_at_every_stage_in_every_way_leave_nothing() {
         bed.log.borrow_mut().clear();
     }
     assert!(pinned_bytes[4..].iter().all(|bytes| *bytes <= pinned_bytes[3]), "{pinned_bytes:?}");
+}
+
+#[test]
+fn budget_of_no_handshakes_counts_as_one() {
+    for version in VERSIONS {
+        let (tls, client) = parties(version);
+        let change = |settings: &mut crate::sim_bed::Settings| {
+            settings.tls = Some(tls);
+            settings.reactor.limits.tls_handshakes_per_turn = 0;
+        };
+        let mut bed = Bed::new(change, echo);
+        let mut peer = TlsPeer::open(&mut bed, &client);
+        peer.say(&message(TEXT, b"Hello"));
+        peer.turns(&mut bed, 4);
+        assert_eq!(peer.take_frames(), [Frame::new(TEXT, b"Hello")]);
+        let now = bed.reactor.net().now();
+        assert!(bed.reactor.next_deadline().is_some_and(|deadline| deadline > now), "it rests");
+    }
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corewire::{Tls, TlsError};
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, SignatureScheme};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
 use crate::sim_bed::{Bed, echo};
 use crate::sim_peer::{Frame, TEXT, message};
 use crate::tls_peer::{Identity, TlsPeer, VERSIONS, client_config, server_tls};
+use crate::tls_records::provider;
 
 /// The certificate that a client is shown who asks for `name`.
 fn shown(bed: &mut Bed, client: &Arc<ClientConfig>, name: &str) -> CertificateDer<'static> {
@@ -196,6 +198,11 @@ fn reload_changes_certificates_of_new_connections_and_leaves_the_old_ones_alone(
     }
 }
 
+/// A PEM section with nothing of its kind inside.
+fn garbage(label: &str) -> String {
+    format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n")
+}
+
 #[test]
 fn bad_files_are_named_and_change_nothing() {
     let folder = Folder::new("bad-files");
@@ -210,12 +217,15 @@ fn bad_files_are_named_and_change_nothing() {
         assert!(text.starts_with(&path.display().to_string()), "{text}");
     };
     type Spoil<'a> = Box<dyn Fn() + 'a>;
-    let spoilt: [(Spoil<'_>, &Path); 6] = [
+    let spoilt: [(Spoil<'_>, &Path); 8] = [
         (Box::new(|| fs::remove_file(&chain).unwrap()), &chain),
         (Box::new(|| fs::write(&chain, "no PEM").unwrap()), &chain),
         (Box::new(|| fs::write(&chain, good.chain.replace("MII", "???")).unwrap()), &chain),
         (Box::new(|| fs::write(&key, &good.chain).unwrap()), &key),
         (Box::new(|| fs::remove_file(&key).unwrap()), &key),
+        // PEM of what is none.
+        (Box::new(|| fs::write(&key, garbage("PRIVATE KEY")).unwrap()), &key),
+        (Box::new(|| fs::write(&chain, garbage("CERTIFICATE")).unwrap()), &chain),
         // A key that belongs to another certificate.
         (Box::new(|| fs::write(&key, &other.key).unwrap()), &chain),
     ];
@@ -227,6 +237,22 @@ fn bad_files_are_named_and_change_nothing() {
         assert_eq!(shown(&mut bed, &client, "example.com"), good.der);
     }
     assert!(matches!(Tls::builder().build(), Err(TlsError::NoCertificate)));
+}
+
+#[test]
+fn configuration_of_the_callers_own_has_no_early_data_and_nothing_to_reload() {
+    let identity = Identity::new(&["example.com"]);
+    let config = |early_bytes| {
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut config = builder.with_single_cert(vec![identity.der.clone()], key).unwrap();
+        config.max_early_data_size = early_bytes;
+        Arc::new(config)
+    };
+    assert!(matches!(Tls::from_config(config(1)), Err(TlsError::EarlyData)));
+    let tls = Tls::from_config(config(0)).unwrap();
+    assert!(matches!(tls.reload(), Err(TlsError::NothingToReload)));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn asking_server(server: &Identity, client: &Identity) -> Tls {
         .unwrap()
         .with_client_cert_verifier(verifier.unwrap())
         .with_single_cert(vec![server.der.clone()], key);
-    Tls::from_config(Arc::new(config.unwrap()))
+    Tls::from_config(Arc::new(config.unwrap())).unwrap()
 }
 
 /// A client that has a certificate of its own.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::ring::Ticketer;
 use rustls::{AlertDescription, ProtocolVersion};
 
 use crate::sim_bed::{Bed, echo};
 use crate::sim_link::End;
 use crate::sim_peer::{Frame, TEXT, message, plain_request, upgrade_request};
 use crate::tls_peer::{Identity, TlsPeer, VERSIONS, client_config, parties, tls_echo};
+use crate::tls_records::provider;
 
 #[test]
 fn both_versions_agree_on_http_1_1_and_count() {
@@ -128,6 +130,24 @@ fn sessions_are_resumed_by_tickets() {
             peer.say(&message(TEXT, b"again"));
             peer.turns(&mut bed, 2);
             assert_eq!(peer.take_frames(), [Frame::new(TEXT, b"again")]);
+        }
+    }
+}
+
+#[test]
+fn another_provider_has_tickets_only_of_a_ticketer_that_was_named() {
+    for version in VERSIONS {
+        let identity = Identity::new(&["example.com"]);
+        let named = corewire::Tls::builder()
+            .certificate_pem(identity.chain.as_bytes(), identity.key.as_bytes())
+            .provider(provider());
+        let builders = [named.clone(), named.ticketer(Ticketer::new().unwrap())];
+        for (builder, expected) in builders.into_iter().zip([0, 2]) {
+            let tls = builder.build().unwrap();
+            let mut bed = Bed::new(|settings| settings.tls = Some(tls), echo);
+            let client = Arc::new(client_config(&[&identity], version));
+            (0..3).for_each(|_| drop(TlsPeer::open(&mut bed, &client)));
+            assert_eq!(bed.reactor.counters().tls_resumptions, expected);
         }
     }
 }

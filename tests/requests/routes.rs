@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use corewire::{
-    Config, Delivery, Heartbeat, ListenOptions, ListenerSettings, Origins, Role, Route, RouteError,
-    Server, ServerBuilder, ServerError,
+    Config, ConfigError, Delivery, Heartbeat, ListenOptions, ListenerSettings, Origins, Role,
+    Route, RouteError, Server, ServerBuilder, ServerError,
 };
 
 use crate::bed::{Bed, Desk, Heard, desk, later, settings, status};
@@ -289,5 +289,8 @@ fn server_with_a_route_that_cannot_be_is_not_built() {
         let ping_every = Duration::ZERO;
         route.config_mut().heartbeat = Some(Heartbeat { ping_every, ..Heartbeat::default() });
     };
-    assert!(matches!(served(builder().route("/b", zero)).err(), Some(ServerError::ZeroHeartbeat)));
+    assert!(matches!(
+        served(builder().route("/b", zero)).err(),
+        Some(ServerError::Config(ConfigError::ZeroHeartbeat))
+    ));
 }

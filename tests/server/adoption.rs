@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use corewire::{
-    Adoption, Command, Endpoint, MioNet, PostError, Reactor, ServerBuilder, ServerHandle,
+    Accept, Adoption, Command, Decision, Endpoint, MioNet, PostError, PreparedMessage, Reactor,
+    Response, ServerBuilder, ServerHandle, Verdict,
 };
 
 use crate::client::{Client, frame, request};
@@ -329,5 +330,32 @@ mod tls {
             assert!(answer.starts_with(b"HTTP/1.1 101 "), "{ahead}");
             assert_eq!(reactor.counters().tls_handshakes, 1);
         }
+    }
+}
+
+#[test]
+fn what_is_posted_and_answered_is_printed_without_what_it_says() {
+    let mut reactor = reactor(|builder| builder.limits(|limits| limits.mailbox_commands_max = 0));
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let adopted = reactor.adopt(Adoption::new(ours, 0)).unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let refused = || Response::new(401).unwrap().header("Set-Cookie", "geheim").unwrap();
+    let accept = || Accept::new().header("Set-Cookie", "geheim").unwrap();
+    let adoption = Adoption::new(ours, 0).with_bytes("GET / HTTP/1.1\r\nCookie: geheim\r\n");
+    let message = PreparedMessage::text("geheim");
+    let full = reactor.handle().adopt(adoption).unwrap_err();
+    assert!(matches!(full, PostError::Full(_)));
+    for printed in [
+        format!("{full:?}"),
+        format!("{:?}", Command::Send(adopted, message.clone())),
+        format!("{:?}", Command::Broadcast(message)),
+        format!("{:?}", Decision::Accept(accept())),
+        format!("{:?}", Decision::AcceptWith(accept(), Box::new("geheim"))),
+        format!("{:?}", Decision::Reject(refused().body(b"geheim".to_vec()))),
+        format!("{:?}", Verdict::Accept { accept: accept(), data: () }),
+        format!("{:?}", Verdict::<()>::Respond(refused().body(b"geheim".to_vec()))),
+    ] {
+        // As text or as a list of bytes.
+        assert!(!printed.contains("geheim") && !printed.contains("103, 101, 104"), "{printed}");
     }
 }

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use corewire::{Endpoint, Heartbeat, IpStack, Origins, Role, ServerBuilder, ServerError};
+use corewire::{
+    ConfigError, Endpoint, Heartbeat, IpStack, Origins, Role, ServerBuilder, ServerError,
+};
 
 use crate::client::{Client, request};
 use crate::running::{Directory, Running, Teller, exists, not_a_socket, refusal, server};
@@ -73,7 +75,21 @@ fn each_listeners_heartbeat_is_looked_at() {
         settings.config_mut().heartbeat = Some(zero);
     });
     let error = built.build(|_shard| Teller).err();
-    assert!(matches!(error, Some(ServerError::ZeroHeartbeat)));
+    assert!(matches!(error, Some(ServerError::Config(ConfigError::ZeroHeartbeat))));
+}
+
+#[test]
+fn low_water_mark_above_the_high_one_is_refused() {
+    let with = |low_bytes| {
+        server().listen(LOCAL).config(move |config| {
+            config.limits.high_water_bytes = 1000;
+            config.limits.low_water_bytes = low_bytes;
+        })
+    };
+    with(1000).build(|_shard| Teller).unwrap();
+    let error = with(1001).build(|_shard| Teller).err().unwrap();
+    let expected = ConfigError::WaterMarks { low_bytes: 1001, high_bytes: 1000 };
+    assert!(matches!(error, ServerError::Config(told) if told == expected), "{error}");
 }
 
 #[test]

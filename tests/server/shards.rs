@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::{
-    CloseCode, ConnectionId, Context, Handler, Heartbeat, Message, PanicPolicy, PostError,
-    PreparedMessage, Server, ServerBuilder, ServerError, ShardIndex,
+    CloseCode, ConfigError, ConnectionId, Context, Handler, Heartbeat, Message, PanicPolicy,
+    PostError, PreparedMessage, Server, ServerBuilder, ServerError, ShardIndex,
 };
 
 use crate::client::Client;
@@ -230,10 +230,10 @@ fn server_with_a_heartbeat_of_zero_is_refused() {
     ] {
         let with_it = || local().config(|config| config.heartbeat = Some(heartbeat));
         let error = with_it().build(talker(&sender)).err().unwrap();
-        assert!(matches!(error, ServerError::ZeroHeartbeat), "{error}");
+        assert!(matches!(error, ServerError::Config(ConfigError::ZeroHeartbeat)), "{error}");
         let make = talker(&sender);
         let error = with_it().build_reactor(make(ShardIndex(0))).err().unwrap();
-        assert!(matches!(error, ServerError::ZeroHeartbeat), "{error}");
+        assert!(matches!(error, ServerError::Config(ConfigError::ZeroHeartbeat)), "{error}");
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
 
 use corewire::{Endpoint, UnixEndpoint};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -56,7 +58,7 @@ fn large_messages_pass_a_unix_socket_in_pieces() {
     let mut sender = client.0.try_clone().unwrap();
     let head = [&[0x82, 0xFF][..], &600_000u64.to_be_bytes(), &[0; 4]].concat();
     let sent = payload.clone();
-    let sending = std::thread::spawn(move || {
+    let sending = thread::spawn(move || {
         std::io::Write::write_all(&mut sender, &[head, sent].concat()).unwrap();
     });
     let mut echoed = vec![0; 10 + payload.len()];
@@ -95,6 +97,35 @@ fn file_of_a_dead_listener_is_replaced() {
         drop(UnixListener::bind(&path).unwrap());
         assert!(exists(&path), "std leaves it behind");
         let running = Running::start(server().threads(threads).listen(at(&path)));
+        open(&path).close();
+        running.stop();
+        assert!(!exists(&path));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn of_many_that_start_at_once_one_gets_the_file() {
+    let directory = Directory::new();
+    for round in 0..50 {
+        let path = directory.path(&format!("contested-{round}"));
+        drop(UnixListener::bind(&path).unwrap());
+        let gate = Barrier::new(8);
+        let started: Vec<_> = thread::scope(|scope| {
+            let start = || {
+                gate.wait();
+                Endpoint::from(at(&path)).bind(&Default::default())
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let (winners, losers): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+        assert_eq!(winners.len(), 1, "round {round}");
+        for loser in losers {
+            assert_eq!(loser.unwrap_err().kind(), ErrorKind::AddrInUse);
+        }
+        let winner = winners.into_iter().next().unwrap().unwrap();
+        let running = Running::start(server().listen(winner));
         open(&path).close();
         running.stop();
         assert!(!exists(&path));

@@ -10,7 +10,7 @@ use corewire::{
 use super::places::Place;
 use super::process;
 use crate::args::Failure;
-use crate::settings::{Listener, RouteArgs, ServeArgs};
+use crate::settings::{Listener, PLAIN_PATHS, RouteArgs, ServeArgs};
 
 /// A server that listens at `places`.
 pub fn server(args: &ServeArgs, places: &[Place]) -> Result<ServerBuilder, Failure> {
@@ -58,8 +58,9 @@ fn describe_listener(
         describe_route(args, route.config_mut());
         settings.routes.add(pattern, route).expect("the patterns stand in such a table already");
     }
-    for pattern in ["/", "/healthz", "/{*rest}"] {
-        // What is taken leads to a WebSocket, and the handler is asked about it all the same.
+    for pattern in PLAIN_PATHS {
+        // There is room for them. What is taken leads to a WebSocket, and the handler is asked
+        // about it all the same.
         let _ = settings.routes.add(pattern, Route::new(settings));
     }
 }

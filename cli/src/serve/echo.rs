@@ -49,7 +49,7 @@ impl Echo {
                 format!("{} via {peer}", SocketAddr::from((ip, port)))
             }
             (ClientAddress::Ip(ip), None) if peer.ip() != Some(ip) => format!("{ip} via {peer}"),
-            (ClientAddress::Ip(_) | ClientAddress::Unix, _) => peer.to_string(),
+            _ => peer.to_string(),
         }
     }
 
@@ -88,7 +88,8 @@ impl Handler for Echo {
     type Data = ();
 
     fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
-        debug!("{} {} {}", self.caller(request, arrival), request.method(), request.target());
+        // A query may hold a token, which stays out of logs.
+        debug!("{} {} {}", self.caller(request, arrival), request.method(), request.path());
         match request.is_upgrade() {
             true if self.is_at(arrival) => Verdict::Accept { accept: Accept::new(), data: () },
             true => Verdict::Reject(answer(404, PLAIN, "there is no WebSocket at this path\n")),

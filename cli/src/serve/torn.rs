@@ -1,6 +1,7 @@
 //! A network that tears what arrives into tiny pieces: a switch for tests.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +32,10 @@ impl Net for Torn {
         token: u64,
     ) -> io::Result<Listening> {
         self.net.listen(endpoint, options, token)
+    }
+
+    fn probe(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<()> {
+        self.net.probe(address, options)
     }
 
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {

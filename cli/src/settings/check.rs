@@ -1,6 +1,10 @@
 //! Settings that are fine one by one and cannot be together.
 
+use std::collections::BTreeMap;
+
 use super::flags::{ListenerArgs, RouteArgs};
+use super::layer::Source;
+use super::mistake::Mistake;
 
 /// Which settings contradict each other, and why. Where one line says both the first one is named.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +47,16 @@ pub fn bad_certificates(reason: &str) -> Contradiction {
 /// A path that is there already, or one too many.
 pub fn bad_path(reason: &str) -> Contradiction {
     contradiction(&["path"], reason)
+}
+
+/// Permissions for files where there are none.
+pub fn idle_modes(modes: &BTreeMap<Source, bool>) -> impl Iterator<Item = Mistake> {
+    modes.iter().filter(|(_, is_of_use)| !**is_of_use).map(|(source, _)| Mistake {
+        source: *source,
+        key: "unix-mode".into(),
+        reason: "no listener with it is a Unix socket of ours with a file: listen = \"unix:PATH\""
+            .into(),
+    })
 }
 
 /// Two listeners would want the same sockets.

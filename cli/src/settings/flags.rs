@@ -84,8 +84,8 @@ pub struct ListenerArgs {
     /// Connections that may wait to be accepted; the kernel has a bound of its own
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Listening")]
     pub backlog: u32,
-    /// Proxies whose connections begin with a header of the PROXY protocol, which tells the client's
-    /// address (repeatable): networks such as 10.0.0.0/8, addresses, `unix`
+    /// Proxies whose connections begin with a header of the PROXY protocol, which tells the
+    /// client's address (repeatable): networks such as 10.0.0.0/8, addresses, `unix`
     #[arg(long, value_name = "NETWORKS", value_parser = values::networks)]
     #[arg(help_heading = "Listening")]
     pub proxy_protocol: Vec<TrustedProxies>,
@@ -104,8 +104,8 @@ pub struct ListenerArgs {
     #[arg(help_heading = "Listening")]
     pub handshake_timeout: Duration,
 
-    /// A certificate for wss://: a PEM file with its chain. Several for several names, each with its
-    /// key
+    /// A certificate for wss://: a PEM file with its chain. Several for several names, each with
+    /// its key
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_cert: Vec<String>,
     /// The PEM file with the key of a certificate, in the order of --tls-cert
@@ -123,13 +123,13 @@ pub struct ListenerArgs {
     pub route: RouteArgs,
 
     /// SO_RCVBUF of each connection [default: the kernel tunes it]
-    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Sockets")]
+    #[arg(long, value_name = "SIZE", value_parser = units::buffer_bytes, help_heading = "Sockets")]
     pub rcvbuf: Option<u64>,
     /// SO_SNDBUF of each connection [default: the kernel tunes it]
-    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Sockets")]
+    #[arg(long, value_name = "SIZE", value_parser = units::buffer_bytes, help_heading = "Sockets")]
     pub sndbuf: Option<u64>,
     /// TCP keep-alive probes after so long a silence [default: none, the heartbeat sees more]
-    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Sockets")]
+    #[arg(long, value_name = "TIME", value_parser = units::tcp_period, help_heading = "Sockets")]
     pub keepalive: Option<Duration>,
 }
 

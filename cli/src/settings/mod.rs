@@ -14,11 +14,13 @@ mod mistake;
 mod print;
 mod values;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use certificates::Security;
 use check::Contradiction;
+use corewire::limits::ROUTES_MAX;
 use corewire::{Forwarding, Routes, Tls};
 use file::File;
 use layer::{InForce, Layer, Source};
@@ -109,7 +111,8 @@ impl<'a> Layers<'a> {
         for layers in own {
             settling.listener(&layers, &self.file.routes);
         }
-        let Settling { listeners, secured, mut mistakes } = settling;
+        let Settling { listeners, secured, mut mistakes, modes } = settling;
+        mistakes.extend(check::idle_modes(&modes));
         mistakes.sort_by_key(|mistake| mistake.source);
         (Settings { general, listeners, secured, document }, mistakes)
     }
@@ -121,7 +124,15 @@ struct Settling {
     listeners: Vec<Arc<Listener>>,
     secured: Vec<Secured>,
     mistakes: Vec<Mistake>,
+    /// Where a unix-mode was said, and whether anything that is listened at has a use for it.
+    modes: BTreeMap<Source, bool>,
 }
+
+/// What is answered at paths without a WebSocket, in routes of the server's own.
+pub const PLAIN_PATHS: [&str; 3] = ["/", "/healthz", "/{*rest}"];
+
+/// Paths of one listener.
+const PATHS_MAX: usize = ROUTES_MAX - PLAIN_PATHS.len();
 
 impl Settling {
     /// A listener of which `layers` speak, the nearest first, and its routes.
@@ -129,6 +140,13 @@ impl Settling {
         let in_force = InForce::new::<ListenerArgs>(layers);
         let args: ListenerArgs = in_force.typed();
         let mut contradictions = check::listener(&args);
+        if let Some(source) = in_force.get("unix-mode").map(|mode| mode.source) {
+            // Who listens elsewhere by a flag has put out what the file says of its sockets.
+            let is_put_out = source < Source::Flag
+                && in_force.get("listen").is_some_and(|listen| listen.source == Source::Flag);
+            let is_of_use = is_put_out || args.listen.iter().any(Listen::is_file);
+            *self.modes.entry(source).or_default() |= is_of_use;
+        }
         let mut others = self.listeners.iter().flat_map(|other| &other.args.listen);
         let wants_systemd = args.listen.contains(&Listen::Systemd);
         if wants_systemd && others.any(|listen| *listen == Listen::Systemd) {
@@ -164,6 +182,9 @@ impl Settling {
         for path in &args.path {
             if let Err(error) = routes.add(path, args.clone()) {
                 contradictions.push(check::bad_path(&format!("{path}: {error}")));
+            } else if routes.iter().count() > PATHS_MAX {
+                contradictions.push(check::bad_path(&format!("there are more than {PATHS_MAX}")));
+                break;
             }
         }
         self.blame(&in_force, contradictions);

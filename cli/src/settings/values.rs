@@ -37,6 +37,11 @@ impl Listen {
                 .into()),
         }
     }
+
+    /// Whether it is a file that permissions can be given to.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Unix(UnixEndpoint::Path(_)))
+    }
 }
 
 pub fn ip_stack(text: &str) -> Result<IpStack, String> {

@@ -116,3 +116,11 @@ fn h24_no_answer_repeats_anything_of_its_request() {
         assert!(!answer.to_ascii_lowercase().contains("mark3r"), "{answer}");
     }
 }
+
+#[test]
+fn query_stays_out_of_the_log() {
+    let mut server = serve(&["--log", "debug"]);
+    request(server.port, "GET", "/healthz?token=geheim");
+    let line = server.wait_for("GET /healthz");
+    assert!(line.ends_with("GET /healthz"), "{line}");
+}

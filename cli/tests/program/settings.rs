@@ -100,6 +100,10 @@ fn what_cannot_be_is_refused_with_its_line_and_the_reason() {
         ("ip-stack = \"both\"", "1: ip-stack: it is system, dual or v6-only"),
         ("unix-mode = 0o660", "1: unix-mode: it takes text, in quotes"),
         ("unix-mode = 999", "1: unix-mode: permissions are three octal digits"),
+        ("keepalive = \"0s\"", "1: keepalive: it is whole seconds, from 1s to 32767s"),
+        ("keepalive = \"500ms\"", "1: keepalive: it is whole seconds, from 1s to 32767s"),
+        ("rcvbuf = \"4GiB\"", "1: rcvbuf: a socket's buffer is smaller than 2GiB"),
+        ("sndbuf = \"2GiB\"", "1: sndbuf: a socket's buffer is smaller than 2GiB"),
         (
             "listen = \"systemd\"\n[[listener]]\nlisten = [\"127.0.0.1:1\", \"systemd\"]",
             "3: listen: there is one set of systemd's sockets",
@@ -205,6 +209,42 @@ fn wrong_listeners_are_refused_with_their_lines_and_the_reasons() {
             "ping-every = \"1m\"\n[[listener]]\nlisten = \"127.0.0.1:1\"\ndead-after = \"1s\"",
             "4: dead-after: whoever is silent would be dropped after 1s",
         ),
+    ]);
+}
+
+#[test]
+fn permissions_of_no_file_are_refused_with_their_lines() {
+    let tcp = "[[listener]]\nlisten = \"127.0.0.1:1\"";
+    let unix = "[[listener]]\nlisten = \"unix:/run/x.sock\"";
+    let refusal = "unix-mode: no listener with it is a Unix socket";
+    for (text, line) in [
+        ("unix-mode = \"660\"".to_owned(), 1),
+        (format!("unix-mode = \"660\"\n{tcp}"), 1),
+        (format!("{unix}\n{tcp}\nunix-mode = \"660\""), 5),
+        ("listen = \"unix:@name\"\nunix-mode = \"660\"".to_owned(), 2),
+    ] {
+        assert_refused([(&text, &format!("{line}: {refusal}"))]);
+    }
+    // One of those that have it is enough.
+    let file = Scrap::new(&format!("unix-mode = \"660\"\n{tcp}\n{unix}"));
+    printed(&["--config", file.name()]);
+    // A flag says to listen elsewhere for once.
+    printed(&["--config", file.name(), "--listen", "127.0.0.1:2"]);
+    let output = run(&["serve", "--listen", "127.0.0.1:2", "--unix-mode", "660"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn paths_that_leave_no_room_for_the_pages_are_refused() {
+    let paths = |count| {
+        let paths: Vec<_> = (0..count).map(|number| format!("\"/{number}\"")).collect();
+        format!("path = [{}]", paths.join(","))
+    };
+    let file = Scrap::new(&paths(1021));
+    printed(&["--config", file.name()]);
+    assert_refused([
+        (&paths(1022), "1: path: there are more than 1021"),
+        (&format!("{}\n[[route]]\npath = \"/more\"", paths(1021)), "3: path: there are more"),
     ]);
 }
 

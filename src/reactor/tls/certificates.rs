@@ -12,6 +12,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
 
 /// The certificates of a server, the preferred one first. All its loops share them, and ask once
 /// for each full handshake.
@@ -48,7 +49,14 @@ pub enum TlsError {
         /// What is wrong.
         error: pem::Error,
     },
-    /// A certificate and its key do not belong together, or are of a kind that is not known.
+    /// A key is of a kind that the provider of the cryptography does not know.
+    Key {
+        /// Its file; `None` if it was given as bytes.
+        path: Option<PathBuf>,
+        /// What is wrong.
+        error: rustls::Error,
+    },
+    /// A certificate does not belong to its key, or is of a kind that is not known.
     Certificate {
         /// The file of the certificates; `None` if they were given as bytes.
         path: Option<PathBuf>,
@@ -57,13 +65,17 @@ pub enum TlsError {
     },
     /// The provider of the cryptography cannot do what was asked for.
     Provider(rustls::Error),
+    /// A configuration of the caller's own lets clients send early data, which could be replayed.
+    EarlyData,
+    /// Certificates cannot be read again that a configuration of the caller's own has brought.
+    NothingToReload,
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |path: &Option<PathBuf>| match path {
             Some(path) => path.display().to_string(),
-            None => "the certificate given".to_owned(),
+            None => "the certificate or key given".to_owned(),
         };
         match self {
             Self::NoCertificate => out.write_str("TLS needs a certificate"),
@@ -72,8 +84,16 @@ impl fmt::Display for TlsError {
                 write!(out, "{}: there is no such PEM section in it", of(path))
             }
             Self::Pem { path, error } => write!(out, "{}: {error}", of(path)),
-            Self::Certificate { path, error } => write!(out, "{}: {error}", of(path)),
+            Self::Key { path, error } | Self::Certificate { path, error } => {
+                write!(out, "{}: {error}", of(path))
+            }
             Self::Provider(error) => error.fmt(out),
+            Self::EarlyData => {
+                out.write_str("TLS takes no early data: max_early_data_size is not 0")
+            }
+            Self::NothingToReload => {
+                out.write_str("the certificates are those of the caller's own configuration")
+            }
         }
     }
 }
@@ -81,10 +101,12 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoCertificate => None,
+            Self::NoCertificate | Self::EarlyData | Self::NothingToReload => None,
             Self::File { error, .. } => Some(error),
             Self::Pem { error, .. } => Some(error),
-            Self::Certificate { error, .. } | Self::Provider(error) => Some(error),
+            Self::Key { error, .. } | Self::Certificate { error, .. } | Self::Provider(error) => {
+                Some(error)
+            }
         }
     }
 }
@@ -174,6 +196,14 @@ fn certified(
         return Err(malformed(chain_path, pem::Error::NoItemsFound));
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| malformed(key_path, error))?;
-    CertifiedKey::from_der(certificates, key, provider)
-        .map_err(|error| TlsError::Certificate { path: chain_path.cloned(), error })
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| TlsError::Key { path: key_path.cloned(), error })?;
+    let certified = CertifiedKey::new(certificates, key);
+    match certified.keys_match() {
+        // Not every provider can tell.
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(TlsError::Certificate { path: chain_path.cloned(), error }),
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
@@ -47,6 +47,7 @@ pub struct Tls {
 pub struct TlsBuilder {
     sources: Vec<Source>,
     provider: Option<Arc<CryptoProvider>>,
+    ticketer: Option<Arc<dyn ProducesTickets>>,
     versions: &'static [&'static SupportedProtocolVersion],
 }
 
@@ -56,14 +57,20 @@ const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
 impl Tls {
     /// TLS to be described.
     pub fn builder() -> TlsBuilder {
-        TlsBuilder { sources: Vec::new(), provider: None, versions: ALL_VERSIONS }
+        TlsBuilder { sources: Vec::new(), provider: None, ticketer: None, versions: ALL_VERSIONS }
     }
 
     /// TLS as a configuration of rustls 0.23 describes it, for what the builder has no words for:
     /// client certificates, other versions, another source of certificates. Its
-    /// `alpn_protocols` should be `http/1.1`, and `max_early_data_size` has to be 0.
-    pub fn from_config(config: Arc<ServerConfig>) -> Self {
-        Self { config, certificates: None }
+    /// `alpn_protocols` should be `http/1.1`.
+    ///
+    /// # Errors
+    /// [`TlsError::EarlyData`]: its `max_early_data_size` is not 0.
+    pub fn from_config(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        if config.max_early_data_size != 0 {
+            return Err(TlsError::EarlyData);
+        }
+        Ok(Self { config, certificates: None })
     }
 
     /// Reads all certificate files again. Handshakes from now on use what was read; connections
@@ -71,8 +78,9 @@ impl Tls {
     ///
     /// # Errors
     /// One of the files is not good; then all certificates stay as they were.
+    /// [`TlsError::NothingToReload`] for those of [`Tls::from_config`].
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.certificates.as_ref().map_or(Ok(()), |certificates| certificates.reload())
+        self.certificates.as_ref().ok_or(TlsError::NothingToReload)?.reload()
     }
 
     /// A session for one connection.
@@ -110,9 +118,18 @@ impl TlsBuilder {
         self
     }
 
-    /// Who does the cryptography. Default: ring.
+    /// Who does the cryptography. Default: ring. With another, say who makes the
+    /// [tickets](Self::ticketer) too.
     pub fn provider(mut self, provider: impl Into<Arc<CryptoProvider>>) -> Self {
         self.provider = Some(provider.into());
+        self
+    }
+
+    /// Who makes the tickets by which sessions are resumed. Default: ring, which nobody has to have
+    /// beside a provider of their own: with a [provider](Self::provider) there are no tickets
+    /// unless they are asked for here, and each handshake is a full one.
+    pub fn ticketer(mut self, ticketer: Arc<dyn ProducesTickets>) -> Self {
+        self.ticketer = Some(ticketer);
         self
     }
 
@@ -124,13 +141,18 @@ impl TlsBuilder {
 
     /// Reads the certificates.
     ///
-    /// Sessions are resumed by tickets (RFC 8446 §2.2, RFC 5077), which cost the server no memory;
-    /// there is no early data, which could be replayed. By ALPN the protocol is `http/1.1`: a
-    /// client that offers others only is refused.
+    /// Sessions are resumed by tickets (RFC 8446 §2.2, RFC 5077) alone, which cost the server no
+    /// memory; there is no early data, which could be replayed. By ALPN the protocol is `http/1.1`:
+    /// a client that offers others only is refused.
     ///
     /// # Errors
     /// [`TlsError`] says which file and what is wrong with it.
     pub fn build(self) -> Result<Tls, TlsError> {
+        let ticketer = match (self.ticketer, &self.provider) {
+            (Some(ticketer), _) => Some(ticketer),
+            (None, None) => Some(ring::Ticketer::new().map_err(TlsError::Provider)?),
+            (None, Some(_)) => None,
+        };
         let provider = self.provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
         let certificates = Arc::new(Certificates::new(self.sources, provider.clone())?);
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -139,7 +161,7 @@ impl TlsBuilder {
             .with_no_client_auth()
             .with_cert_resolver(certificates.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.ticketer = ring::Ticketer::new().map_err(TlsError::Provider)?;
+        config.ticketer = ticketer.unwrap_or(config.ticketer);
         // Tickets do it all; a cache would be a lock that all loops share.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Tls { config: Arc::new(config), certificates: Some(certificates) })
