@@ -10,6 +10,8 @@ mod certificates;
 mod ends;
 #[path = "engine_tls/facts.rs"]
 mod facts;
+#[path = "engine_tls/goodbyes.rs"]
+mod goodbyes;
 #[path = "engine_tls/handshake.rs"]
 mod handshake;
 #[path = "engine_tls/hostile.rs"]
@@ -20,7 +22,13 @@ mod messages;
 mod proxied;
 #[path = "engine_tls/simulation.rs"]
 mod simulation;
+#[path = "engine_tls/slow_readers.rs"]
+mod slow_readers;
+#[path = "engine_tls/turns.rs"]
+mod turns;
 
+#[path = "requests/bed.rs"]
+mod desk;
 #[path = "support/sim_bed.rs"]
 mod sim_bed;
 #[path = "support/sim_errno.rs"]

@@ -188,7 +188,8 @@ pub struct CloseSummary {
     pub initiator: Initiator,
     /// Why.
     pub cause: CloseCause,
-    /// Messages that were taken by a send and not, or not whole, handed to the kernel.
+    /// Messages that were taken by a send and not, or not whole, handed to the kernel. Over TLS what
+    /// was encrypted already counts as one at most.
     pub unsent_messages: u64,
     /// Bytes that were queued and not handed to the kernel, headers and control frames included.
     pub unsent_bytes: u64,

@@ -10,7 +10,7 @@ use super::slot::{DrainOwed, Inbound, Phase, WriteSide};
 use super::turn::{PanicPolicy, Reactor, Timer};
 use crate::collections::{Key, Outbox};
 use crate::protocol::{CloseCause, CloseSummary, Failure, Sink};
-use crate::wire::CloseCode;
+use crate::wire::{CONTROL_PAYLOAD_BYTES_MAX, CloseCode};
 
 impl<D> Phase<D> {
     /// Whether output waits.
@@ -193,6 +193,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         };
         if !may_part {
             summary.unsent_bytes += pending_bytes;
+            // Which messages TLS has in hand nobody knows, but more than a control frame is one.
+            let holds_message = pending_bytes > CONTROL_FRAME_BYTES_MAX;
+            summary.unsent_messages = summary.unsent_messages.max(u64::from(holds_message));
         }
         self.count_closed(&summary);
         self.admission.depart(address);
@@ -369,6 +372,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 }
+
+/// The largest control frame of a server: two bytes of header, and the payload (RFC 6455 §5.5).
+const CONTROL_FRAME_BYTES_MAX: u64 = 2 + CONTROL_PAYLOAD_BYTES_MAX as u64;
 
 /// Runs a callback, catching a panic if so configured.
 #[inline(always)]

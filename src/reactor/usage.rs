@@ -34,6 +34,8 @@ pub struct Usage {
     pub takeovers: usize,
     /// Connections that speak TLS.
     pub tls_sessions: usize,
+    /// What they hold: sessions, torn records, and records that the kernel has refused.
+    pub tls_bytes: usize,
     /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept;
     /// what is queued by reference counts once for each connection.
     pub pinned_bytes: usize,
@@ -57,6 +59,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             windows: self.receive_pools.windows(),
             takeovers: self.shared.pools.takeovers(),
             tls_sessions: self.net.links(),
+            tls_bytes: self.net.pinned_bytes(),
             pinned_bytes: self.pinned_bytes(),
             retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }

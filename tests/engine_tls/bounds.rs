@@ -1,13 +1,20 @@
 //! What TLS may take, what it gives back, and what it counts.
 
-use std::time::Duration;
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use corewire::{CloseCause, Failure, Net, limits};
+use corewire::{
+    Adoption, CloseCause, Config, Context, Endpoint, Failure, Handler, ListenOptions,
+    ListenerSettings, Message, MioNet, Net, Reactor, ReactorConfig, Role, limits,
+};
 use rustls::SupportedProtocolVersion;
 
 use crate::sim_bed::{Bed, echo};
 use crate::sim_link::End;
-use crate::sim_peer::{BINARY, Frame, TEXT, close, message, plain_request, upgrade_request};
+use crate::sim_peer::{
+    BINARY, Frame, TEXT, close, frames, message, plain_request, upgrade_request,
+};
 use crate::tls_peer::{TlsPeer, VERSIONS, parties, tls_echo};
 
 /// An echo whose connections may hold so many bytes of TLS, all together.
@@ -112,6 +119,12 @@ fn those_who_hold_records_at_the_bound_are_closed_and_the_others_live() {
         bed.turns(3);
         let usage = bed.reactor.usage();
         assert!((1..20).contains(&usage.open), "{usage:?}");
+        for peer in &mut holding {
+            peer.pull();
+        }
+        let told = holding.iter().filter(|peer| !peer.received.is_empty());
+        let codes: Vec<_> = told.map(|peer| frames(&peer.received).0[0].close_code()).collect();
+        assert_eq!(codes, vec![Some(1013); 20 - usage.open]);
         bed.run_for(Duration::from_secs(2));
         assert!(bed.reactor.usage().tls_sessions < 20);
         let log = bed.log.borrow();
@@ -126,6 +139,40 @@ fn those_who_hold_records_at_the_bound_are_closed_and_the_others_live() {
         quiet.say(&message(TEXT, b"alive"));
         quiet.turns(&mut bed, 2);
         assert_eq!(quiet.take_frames(), [Frame::new(TEXT, b"alive")]);
+    }
+}
+
+#[test]
+fn slow_readers_hold_no_more_than_the_bound_and_a_small_record_each() {
+    const COUNT: usize = 40;
+    // A record of 1 KiB, and what TLS adds to it.
+    const SCANT_BYTES: usize = 1100;
+    for version in VERSIONS {
+        for free_bytes in [0, 10_000, 100_000, 500_000] {
+            let bound = COUNT * limits::TLS_SESSION_BYTES + free_bytes;
+            let (mut bed, client) = narrow_echo(version, bound);
+            let mut peers: Vec<_> = (0..COUNT).map(|_| TlsPeer::open(&mut bed, &client)).collect();
+            for peer in &mut peers {
+                peer.socket.set_buffers(1 << 20, 1000);
+                peer.say(&message(BINARY, &[1; 60_000]));
+                peer.push();
+                bed.turn();
+                assert!(bed.reactor.usage().tls_bytes <= bound + COUNT * SCANT_BYTES);
+            }
+            let held = bed.reactor.usage().tls_bytes;
+            assert!(held + SCANT_BYTES >= bound, "{held} of {bound}");
+            for _ in 0..150 {
+                for peer in &mut peers {
+                    peer.pull();
+                }
+                bed.turn();
+                assert!(bed.reactor.usage().tls_bytes <= bound + COUNT * SCANT_BYTES);
+            }
+            for peer in &mut peers {
+                assert_eq!(peer.take_frames(), [Frame::new(BINARY, &[1; 60_000])]);
+            }
+            assert_eq!(bed.reactor.usage().tls_bytes, COUNT * limits::TLS_SESSION_BYTES);
+        }
     }
 }
 
@@ -194,6 +241,55 @@ fn connections_dropped_at_every_stage_in_every_way_leave_nothing() {
         bed.log.borrow_mut().clear();
     }
     assert!(pinned_bytes[4..].iter().all(|bytes| *bytes <= pinned_bytes[3]), "{pinned_bytes:?}");
+}
+
+struct Deaf;
+
+impl Handler for Deaf {
+    type Data = ();
+
+    fn on_message(&mut self, _: &mut Context<'_, ()>, _: Message<'_>) {}
+}
+
+#[test]
+fn connection_adopted_at_the_bound_is_an_error_and_leaves_nothing() {
+    let (tls, _) = parties(VERSIONS[1]);
+    let mut config = ReactorConfig::new([1; 32]);
+    config.limits.tls_bytes_max = limits::TLS_SESSION_BYTES + 1000;
+    let mut reactor = Reactor::new(MioNet::new(1 << 16).unwrap(), Deaf, config);
+    let mut settings = ListenerSettings::new(Config::new(Role::Server));
+    settings.tls = Some(tls);
+    reactor.listen(Endpoint::Detached, &ListenOptions::default(), settings).unwrap();
+    let pair = || UnixStream::pair().unwrap();
+    let (ours, theirs) = pair();
+    reactor.adopt(Adoption::new(ours, 0)).unwrap();
+    let sockets = |reactor: &mut Reactor<MioNet, Deaf>| {
+        // It waits if nothing is left to be done, and then the slot would stay.
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        reactor.usage().sockets
+    };
+    assert_eq!(sockets(&mut reactor), 1);
+    let is_closed = |mut stream: &UnixStream| matches!(stream.read(&mut [0]), Ok(0));
+    for bytes in ["", "\x16\x03"] {
+        let (ours, beyond) = pair();
+        let error = reactor.adopt(Adoption::new(ours, 0).with_bytes(bytes)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+        assert!(is_closed(&beyond));
+        let began = Instant::now();
+        reactor.turn(Some(Duration::from_secs(5))).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "it does not wait for another event");
+        assert_eq!(reactor.usage().sockets, 1);
+    }
+    let (ours, beyond) = pair();
+    reactor.handle().adopt(Adoption::new(ours, 0)).unwrap();
+    assert_eq!(sockets(&mut reactor), 1);
+    assert!(is_closed(&beyond));
+    let counters = reactor.counters();
+    assert_eq!((counters.adoptions_failed, counters.pool_exhausted), (1, 3));
+    drop(theirs);
+    assert_eq!(sockets(&mut reactor), 0);
+    let (ours, _theirs) = pair();
+    reactor.adopt(Adoption::new(ours, 0)).unwrap();
 }
 
 #[test]

@@ -269,6 +269,45 @@ fn all_handshakes_of_a_crowd_come_to_their_end() {
 }
 
 #[test]
+fn in_a_storm_as_many_as_there_is_time_for_are_served_to_the_end_the_first_first() {
+    for version in VERSIONS {
+        // A handshake is two steps, and there is time for 400 of them before the deadline.
+        for count in [300, 600, 1000] {
+            let (tls, client) = parties(version);
+            let change = |settings: &mut crate::sim_bed::Settings| {
+                settings.tls = Some(tls);
+                settings.reactor.limits.tls_handshakes_per_turn = 1;
+                settings.reactor.limits.accepts_per_turn = 2000;
+            };
+            let mut bed = Bed::new(change, echo);
+            let mut peers = crowd(&bed, &client, count / 2);
+            bed.turns(3);
+            peers.extend(crowd(&bed, &client, count / 2));
+            for _ in 0..420 {
+                bed.turn();
+                for peer in &mut peers {
+                    peer.pull();
+                    if !peer.tls.is_handshaking() && peer.received.is_empty() {
+                        peer.say(&plain_request("/"));
+                    }
+                    peer.push();
+                }
+                bed.sim.advance(Duration::from_millis(25));
+            }
+            let served = |peers: &[TlsPeer]| {
+                peers.iter().filter(|peer| peer.received.starts_with(b"HTTP/1.1 200 ")).count()
+            };
+            let (early, late) = peers.split_at(count / 2);
+            let (early, late) = (served(early), served(late));
+            assert!((180..=203).contains(&(early + late)), "{early} and {late} of {count}");
+            assert!(late == 0 || early == count / 2, "{early} and {late} of {count}");
+            let counters = bed.reactor.counters();
+            assert!(counters.tls_handshakes <= (early + late + 1) as u64, "none for nothing");
+        }
+    }
+}
+
+#[test]
 fn those_who_wait_for_their_handshake_may_go_at_any_time() {
     let (mut bed, client) = tls_echo(VERSIONS[1]);
     let peers = crowd(&bed, &client, 100);

@@ -111,10 +111,14 @@ impl TlsPeer {
 
     /// Asks for the server `name`.
     pub fn connect_as(bed: &Bed, config: &Arc<ClientConfig>, name: &str) -> Self {
+        Self::over(bed.sim.connect(bed.address), config, name)
+    }
+
+    /// On a connection of any bed.
+    pub fn over(socket: SimPeer, config: &Arc<ClientConfig>, name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).expect("a name or an address");
         let mut tls = ClientConnection::new(config.clone(), name).expect("a good configuration");
         tls.set_buffer_limit(None);
-        let socket = bed.sim.connect(bed.address);
         let (received, is_ended, failure) = (Vec::new(), false, None);
         Self { socket, tls: tls.into(), received, is_ended, failure }
     }

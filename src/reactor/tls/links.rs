@@ -200,12 +200,9 @@ impl Workshop {
     /// The next part of what is offered: of a large slice as it lies there, of small ones a full
     /// record or all of them. `None` at the end.
     pub fn gather<'a, 's: 'a>(&'a mut self, offered: &mut Gathering<'s>) -> Option<Batch<'a>> {
-        let batch_bytes_max = if self.held_bytes < self.bytes_max {
-            BATCH_BYTES_MAX
-        } else {
-            // What the kernel refuses of it has to be kept all the same.
-            SCANT_BATCH_BYTES_MAX
-        };
+        // What the kernel refuses of it has to be kept.
+        let free_bytes = self.bytes_max.saturating_sub(self.held_bytes);
+        let batch_bytes_max = free_bytes.clamp(SCANT_BATCH_BYTES_MAX, BATCH_BYTES_MAX);
         let Self { gathered, output, .. } = self;
         let record_bytes_max = batch_bytes_max.min(RECORD_PAYLOAD_BYTES_MAX);
         gathered.clear();
@@ -272,7 +269,9 @@ mod tests {
                     IoSlice::new(slice)
                 })
                 .collect();
-            for (bytes_max, batch_bytes_max) in [(1, BATCH_BYTES_MAX), (0, SCANT_BATCH_BYTES_MAX)] {
+            for (bytes_max, batch_bytes_max) in
+                [(usize::MAX, BATCH_BYTES_MAX), (20_000, 20_000), (0, SCANT_BATCH_BYTES_MAX)]
+            {
                 let limits = LoopLimits { tls_bytes_max: bytes_max, ..LoopLimits::default() };
                 let mut workshop = Links::new(&limits).workshop;
                 for skipped in [0, 1, 2, 10].map(|skipped: usize| skipped.min(bytes.len())) {
