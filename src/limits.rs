@@ -87,6 +87,10 @@ pub const TLS_INCOMING_BYTES_MAX: usize = 96 * KIB;
 /// 3,273 bytes in TLS 1.3, 3,361 in TLS 1.2), with its place among the connections.
 pub const TLS_SESSION_BYTES: usize = 3584;
 
+/// The same in the middle of its handshake: 3,500 bytes, 5,290 where the client is asked for a
+/// certificate. What certificates it shows comes on top when the handshake is over.
+pub const TLS_HANDSHAKE_BYTES: usize = 5632;
+
 /// Bytes of a header of the PROXY protocol. 536 would do for addresses; names and certificates of
 /// clients can follow them, and nginx has the same bound. At the bound the header is an error.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
