@@ -201,12 +201,12 @@ pub struct LoopLimits {
     /// 1 GiB. At the bound: messages are sent uncompressed.
     pub deflate_bytes_max: usize,
     /// Steps of TLS handshakes worked through in one turn; a handshake has two or three, of which
-    /// one takes the time of many messages. The rest waits in the order it came. Default 16: about
-    /// 3 ms, guess.
+    /// one takes the time of many messages. The rest waits, those that have begun in front. Default
+    /// 16: about 3 ms, guess.
     pub tls_handshakes_per_turn: u32,
     /// Bytes of TLS sessions and of records that wait for each other or for the kernel. Default
-    /// 1 GiB, 300,000 idle sessions. At the bound: new connections are closed, and those that
-    /// hold records.
+    /// 1 GiB, 300,000 idle sessions. At the bound: new connections are closed, those that hold torn
+    /// records fail with 1013, and what is sent is encrypted by 1 KiB.
     pub tls_bytes_max: usize,
     /// Commands from other threads that may wait. Default 65,536. At the bound the sender gets
     /// its command back.
