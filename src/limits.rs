@@ -87,6 +87,10 @@ pub const TLS_INCOMING_BYTES_MAX: usize = 96 * KIB;
 /// 3,273 bytes in TLS 1.3, 3,361 in TLS 1.2), with its place among the connections.
 pub const TLS_SESSION_BYTES: usize = 3584;
 
+/// The same in the middle of its handshake: 3,500 bytes, 5,290 where the client is asked for a
+/// certificate. What certificates it shows comes on top when the handshake is over.
+pub const TLS_HANDSHAKE_BYTES: usize = 5632;
+
 /// Bytes of a header of the PROXY protocol. 536 would do for addresses; names and certificates of
 /// clients can follow them, and nginx has the same bound. At the bound the header is an error.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
@@ -198,12 +202,12 @@ pub struct LoopLimits {
     /// 1 GiB. At the bound: messages are sent uncompressed.
     pub deflate_bytes_max: usize,
     /// Steps of TLS handshakes worked through in one turn; a handshake has two or three, of which
-    /// one takes the time of many messages. The rest waits in the order it came. Default 16: about
-    /// 3 ms, guess.
+    /// one takes the time of many messages. The rest waits, those that have begun in front. Default
+    /// 16: about 3 ms, guess.
     pub tls_handshakes_per_turn: u32,
     /// Bytes of TLS sessions and of records that wait for each other or for the kernel. Default
-    /// 1 GiB, 300,000 idle sessions. At the bound: new connections are closed, and those that
-    /// hold records.
+    /// 1 GiB, 300,000 idle sessions. At the bound: new connections are closed, those that hold torn
+    /// records fail with 1013, and what is sent is encrypted by 1 KiB.
     pub tls_bytes_max: usize,
     /// Commands from other threads that may wait. Default 65,536. At the bound the sender gets
     /// its command back.

@@ -31,13 +31,16 @@ struct Counting;
 thread_local! {
     static COUNTING: Cell<bool> = const { Cell::new(false) };
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that the loop has allocated and not freed.
+    static HELD_BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(allocations: u64, bytes: isize) {
     // A thread that is ending has no cells any more, and nothing to count.
     let _ = COUNTING.try_with(|counting| {
         if counting.get() {
-            ALLOCATIONS.with(|count| count.set(count.get() + 1));
+            ALLOCATIONS.with(|count| count.set(count.get() + allocations));
+            HELD_BYTES.with(|held| held.set(held.get() + bytes));
         }
     });
 }
@@ -46,18 +49,19 @@ fn count() {
 #[expect(unsafe_code, reason = "a global allocator cannot be written without it")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(1, layout.size() as isize);
         // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as isize));
         // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count();
+        count(1, bytes as isize - layout.size() as isize);
         // SAFETY: the caller keeps the contract of `realloc`, which is the same.
         unsafe { System.realloc(pointer, layout, bytes) }
     }

@@ -4,13 +4,18 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use corewire::{
     Config, ListenOptions, ListenerSettings, MioNet, Reactor, ReactorConfig, Role, Tls,
 };
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 
-use crate::{ALLOCATIONS, Answer, BINARY, Echo, counted, echo_bytes, frame};
+use crate::{ALLOCATIONS, Answer, BINARY, Echo, HELD_BYTES, counted, echo_bytes, frame};
 
 struct Bed {
     reactor: Reactor<MioNet, Echo>,
@@ -63,7 +68,7 @@ impl Bed {
                     Err(error) => panic!("{error}"),
                 }
             }
-            counted(|| self.reactor.turn(Some(std::time::Duration::ZERO))).unwrap();
+            counted(|| self.reactor.turn(Some(Duration::ZERO))).unwrap();
             match self.client.read_tls(&mut self.socket) {
                 Ok(bytes) => assert!(bytes > 0, "the server closed the connection"),
                 Err(error) => assert!(is_blocked(&error), "{error}"),
@@ -101,6 +106,108 @@ fn echo_over_tls_allocates_a_bounded_number_of_times_and_no_more_as_time_goes_on
                 let allocations = bed.allocations_per_exchange(payload_bytes, 200);
                 assert!(allocations <= bound, "{payload_bytes} bytes: {allocations}");
             }
+        }
+    }
+}
+
+/// A server that wants certificates from its clients, and a client that has a chain of so many.
+fn certified_parties(
+    version: &'static SupportedProtocolVersion,
+    certificates: usize,
+) -> (Tls, Arc<ClientConfig>) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = || PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(own.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[version])
+        .unwrap();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone());
+    let server = match certificates {
+        0 => server.with_no_client_auth(),
+        _ => server.with_client_cert_verifier(verifier.build().unwrap()),
+    };
+    let mut server = server.with_single_cert(vec![own.cert.der().clone()], key()).unwrap();
+    // Neither is the connection's own: what is kept for tickets.
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots);
+    let chain = vec![own.cert.der().clone(); certificates];
+    let client = match certificates {
+        0 => client.with_no_client_auth(),
+        _ => client.with_client_auth_cert(chain, key()).unwrap(),
+    };
+    (Tls::from_config(Arc::new(server)), Arc::new(client))
+}
+
+/// So many are measured together, so that what they share counts for little.
+const CROWD: usize = 20;
+
+/// What the connection itself takes before its first request.
+const HTTP_BYTES: isize = 512;
+
+/// A connection, step by step.
+struct Steps {
+    socket: TcpStream,
+    client: ClientConnection,
+}
+
+impl Steps {
+    fn new(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let name = "localhost".try_into().unwrap();
+        Self { socket, client: ClientConnection::new(config.clone(), name).unwrap() }
+    }
+
+    fn step(&mut self, reactor: &mut Reactor<MioNet, Echo>) {
+        while self.client.wants_write() {
+            self.client.write_tls(&mut self.socket).unwrap();
+        }
+        for _ in 0..2 {
+            counted(|| reactor.turn(Some(Duration::from_millis(1)))).unwrap();
+        }
+        let _ = self.client.read_tls(&mut self.socket);
+        self.client.process_new_packets().unwrap();
+    }
+}
+
+#[test]
+fn connections_are_charged_for_no_less_than_their_tls_takes_at_every_step() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for certificates in [0, 1, 4, 100] {
+            let (tls, config) = certified_parties(version, certificates);
+            let mut settings = ListenerSettings::new(Config::new(Role::Server));
+            settings.tls = Some(tls);
+            let net = MioNet::new(256 << 10).unwrap();
+            let mut reactor = Reactor::new(net, Echo(Answer::Slice), ReactorConfig::new([1; 32]));
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let endpoint = reactor.listen(any, &ListenOptions::default(), settings).unwrap();
+            let address = endpoint.socket_addr().unwrap();
+            let crowd = || (0..CROWD).map(|_| Steps::new(address, &config)).collect::<Vec<_>>();
+            // The first ones grow what all share.
+            let mut early = crowd();
+            for _ in 0..4 {
+                early.iter_mut().for_each(|steps| steps.step(&mut reactor));
+            }
+            drop(early);
+            while reactor.usage().sockets > 0 {
+                reactor.turn(Some(Duration::from_millis(5))).unwrap();
+            }
+            HELD_BYTES.set(0);
+            let mut crowd = crowd();
+            for step in 0..5 {
+                let held = HELD_BYTES.get() / CROWD as isize;
+                let charged = reactor.usage().tls_bytes as isize / CROWD as isize;
+                assert!(held <= charged + HTTP_BYTES, "{held} of {charged} at step {step}");
+                assert!(step < 4 || charged < held + held / 4, "{held} of {charged} in the end");
+                crowd.iter_mut().for_each(|steps| steps.step(&mut reactor));
+            }
+            assert!(!crowd.iter().any(|steps| steps.client.is_handshaking()));
         }
     }
 }

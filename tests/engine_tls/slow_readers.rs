@@ -200,9 +200,17 @@ fn sending_bed(
     (Bed::new(change, sender), client)
 }
 
-/// Memory for TLS: plenty, a little, and none beyond one session.
-const MEMORIES: [usize; 3] =
-    [1 << 30, limits::TLS_SESSION_BYTES + 20_000, limits::TLS_SESSION_BYTES];
+/// Memory for TLS: plenty, a little, and none beyond a session and one in its handshake.
+const MEMORIES: [usize; 3] = [1 << 30, SESSIONS_BYTES + 20_000, SESSIONS_BYTES];
+
+const SESSIONS_BYTES: usize = limits::TLS_SESSION_BYTES + limits::TLS_HANDSHAKE_BYTES;
+
+/// A connection that says nothing takes what is left.
+fn take_the_rest(bed: &mut Bed) {
+    let _ = bed.sim.connect(bed.address);
+    bed.turns(2);
+    assert_eq!(bed.reactor.usage().tls_sessions, 2);
+}
 
 /// Reads on in steps until nothing comes any more.
 fn read_on(bed: &mut Bed, peer: &mut TlsPeer, step_bytes: usize) {
@@ -224,6 +232,7 @@ fn whatever_the_kernel_holds_no_byte_of_any_sending_is_lost_or_doubled() {
                 for kernel_bytes in kernels.step_by(if how == "small" { 1 } else { 9 }) {
                     let (mut bed, client) = sending_bed(version, memory);
                     let mut peer = TlsPeer::open(&mut bed, &client);
+                    take_the_rest(&mut bed);
                     peer.socket.set_buffers(1 << 20, kernel_bytes);
                     for _ in 0..2 {
                         peer.say(&message(TEXT, how.as_bytes()));
@@ -249,6 +258,7 @@ fn whatever_the_kernel_holds_no_byte_of_an_answer_is_lost_or_doubled() {
                 let (mut bed, client) = sending_bed(version, memory);
                 let mut peer = TlsPeer::connect(&bed, &client);
                 peer.shake_hands(&mut bed);
+                take_the_rest(&mut bed);
                 peer.socket.set_buffers(1 << 20, kernel_bytes);
                 for path in ["/large", "/small", "/large"] {
                     peer.say(&plain_request(path));
@@ -279,6 +289,7 @@ fn pongs_that_give_way_to_newer_ones_break_no_frame() {
             for kernel_bytes in (1000..1055).chain(20..75) {
                 let (mut bed, client) = sending_bed(version, memory);
                 let mut peer = TlsPeer::open(&mut bed, &client);
+                take_the_rest(&mut bed);
                 peer.socket.set_buffers(1 << 20, kernel_bytes);
                 peer.say(&message(TEXT, b"small"));
                 for number in 0..30_u8 {

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use super::incoming::{Incoming, Progress};
 use super::links::{BATCH_BYTES_MAX, Gathering, Workshop};
 use super::session::{Handshake, RECORD_PAYLOAD_BYTES_MAX, Session, Stage, TlsFacts};
+use crate::limits::{TLS_HANDSHAKE_BYTES, TLS_SESSION_BYTES};
 use crate::reactor::net::{Net, NetKey, Received};
 use crate::reactor::transport::{Reading, Urgency};
 
@@ -18,6 +19,8 @@ use crate::reactor::transport::{Reading, Urgency};
 /// ```
 pub struct Link {
     session: Box<dyn Session>,
+    /// What it takes, certificates of the client included.
+    session_bytes: usize,
     input: Input,
     incoming: Incoming,
     /// Read by somebody else, before the link was there.
@@ -92,6 +95,7 @@ impl Link {
     pub fn new(session: Box<dyn Session>, early: &[u8]) -> Self {
         Self {
             session,
+            session_bytes: TLS_HANDSHAKE_BYTES,
             input: Input::Open,
             incoming: Incoming::default(),
             early: early.to_vec(),
@@ -328,9 +332,10 @@ impl Link {
         self.incoming.buffered_bytes() > 0
     }
 
-    /// What the link owns besides itself and its session.
-    pub fn buffered_bytes(&self) -> usize {
-        self.incoming.buffered_bytes() + self.outgoing.capacity() + self.early.capacity()
+    /// What the link owns.
+    pub fn held_bytes(&self) -> usize {
+        let buffered_bytes = self.incoming.buffered_bytes() + self.outgoing.capacity();
+        self.session_bytes + buffered_bytes + self.early.capacity()
     }
 
     /// One read and what its records hold.
@@ -371,6 +376,9 @@ impl Link {
             Stage::Established(handshake) if was_handshaking => {
                 workshop.counters.tls_handshakes += 1;
                 workshop.counters.tls_resumptions += u64::from(handshake == Handshake::Resumed);
+                let shown = self.session.facts().client_certificates.iter();
+                self.session_bytes =
+                    TLS_SESSION_BYTES + shown.map(|it| CERTIFICATE_BYTES + it.len()).sum::<usize>();
             }
             Stage::Established(_) => {}
             Stage::PeerClosed => {
@@ -432,5 +440,8 @@ fn write<N: Net>(net: &mut N, key: NetKey, bytes: &[u8]) -> io::Result<usize> {
         }
     }
 }
+
+/// What a client's certificate takes besides its own bytes.
+const CERTIFICATE_BYTES: usize = 64;
 
 const _: () = assert!(BATCH_BYTES_MAX >= RECORD_PAYLOAD_BYTES_MAX);

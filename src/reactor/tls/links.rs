@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use super::link::Link;
 use super::session::{RECORD_PAYLOAD_BYTES_MAX, TlsFacts};
 use super::settings::Tls;
-use crate::limits::{LoopLimits, TLS_INCOMING_BYTES_MAX, TLS_SESSION_BYTES};
+use crate::limits::{LoopLimits, TLS_HANDSHAKE_BYTES, TLS_INCOMING_BYTES_MAX};
 use crate::metrics::Counters;
 use crate::reactor::net::{Buffer, NetKey};
 
@@ -100,7 +100,7 @@ impl Links {
     /// # Errors
     /// `OutOfMemory` at the bound; `InvalidInput` if the configuration cannot be.
     pub fn insert(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> io::Result<()> {
-        if self.workshop.held_bytes + TLS_SESSION_BYTES > self.workshop.bytes_max {
+        if self.workshop.held_bytes + TLS_HANDSHAKE_BYTES > self.workshop.bytes_max {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let session = tls.session()?;
@@ -109,7 +109,7 @@ impl Links {
             self.links.resize_with(index + 1, || None);
         }
         let link = Link::new(session, early);
-        self.workshop.held_bytes += TLS_SESSION_BYTES + link.buffered_bytes();
+        self.workshop.held_bytes += link.held_bytes();
         self.links[index] = Some(Box::new(link));
         self.count += 1;
         Ok(())
@@ -117,7 +117,7 @@ impl Links {
 
     pub fn remove(&mut self, key: NetKey) -> Option<Box<Link>> {
         let link = self.links.get_mut(key.0 as usize)?.take()?;
-        self.workshop.held_bytes -= TLS_SESSION_BYTES + link.buffered_bytes();
+        self.workshop.held_bytes -= link.held_bytes();
         self.count -= 1;
         Some(link)
     }
@@ -145,9 +145,9 @@ impl Workshop {
 
     /// Lets `link` work and keeps count of what it holds.
     pub fn watch<T>(&mut self, link: &mut Link, work: impl FnOnce(&mut Link, &mut Self) -> T) -> T {
-        let held_bytes = link.buffered_bytes();
+        let held_bytes = link.held_bytes();
         let result = work(link, self);
-        self.held_bytes = self.held_bytes - held_bytes + link.buffered_bytes();
+        self.held_bytes = self.held_bytes - held_bytes + link.held_bytes();
         result
     }
 
