@@ -16,7 +16,7 @@ use super::handshake_queue::HandshakeQueue;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
 use super::net::{ListenOptions, Net, Readiness, Wait};
-use super::shared::Shared;
+use super::shared::{Shared, after};
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use super::transport::{Flushed, Transport};
 use crate::collections::{Key, Table, TimerKey, Wheel};
@@ -345,7 +345,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 sender.handle_sign_of_life(self.shared.moment);
             }
             (Ok(Flushed::Some), Phase::Parting { until, .. }) => {
-                *until = self.shared.now + self.limits.answer_timeout;
+                *until = after(self.shared.now, self.limits.answer_timeout);
             }
             (Ok(Flushed::Some), Phase::Http(_) | Phase::Closed { .. } | Phase::Ended) => {}
             (Err(error), _) => slot.notes.write_error = Some(error.kind()),

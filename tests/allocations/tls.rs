@@ -141,7 +141,7 @@ fn certified_parties(
         0 => client.with_no_client_auth(),
         _ => client.with_client_auth_cert(chain, key()).unwrap(),
     };
-    (Tls::from_config(Arc::new(server)), Arc::new(client))
+    (Tls::from_config(Arc::new(server)).unwrap(), Arc::new(client))
 }
 
 /// So many are measured together, so that what they share counts for little.
