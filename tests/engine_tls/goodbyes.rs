@@ -33,8 +33,10 @@ fn peer_at(stage: Stage, bed: &mut Bed, client: &std::sync::Arc<rustls::ClientCo
     peer
 }
 
+type Act = fn(&mut Bed);
+
 /// What makes an end of a connection on which nothing waits.
-const ENDS: [(Stage, fn(&mut Bed)); 6] = [
+const ENDS: [(Stage, Act); 6] = [
     // No further request comes.
     (Stage::Http, |bed| bed.run_for(Duration::from_secs(11))),
     (Stage::Http, |bed| bed.reactor.handle().shutdown(Duration::from_secs(9)).unwrap()),

@@ -272,8 +272,7 @@ mod tests {
             for (bytes_max, batch_bytes_max) in
                 [(usize::MAX, BATCH_BYTES_MAX), (20_000, 20_000), (0, SCANT_BATCH_BYTES_MAX)]
             {
-                let mut limits = LoopLimits::default();
-                limits.tls_bytes_max = bytes_max;
+                let limits = LoopLimits { tls_bytes_max: bytes_max, ..LoopLimits::default() };
                 let mut workshop = Links::new(&limits).workshop;
                 for skipped in [0, 1, 2, 10].map(|skipped: usize| skipped.min(bytes.len())) {
                     let mut offered = Gathering::skipping(&slices, skipped);
