@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use corewire::Message;
 use rustls::{AlertDescription, ContentType};
 
 use crate::desk;
@@ -231,10 +232,10 @@ fn refused_pong_has_no_goodbye_behind_it() {
     }
 }
 
-/// An application that aborts when it is told to.
+/// An echo that aborts when it is told to.
 fn aborting(ctx: &mut corewire::Context<'_, ()>, occasion: Occasion<'_>) {
     match occasion {
-        Occasion::Message(_) => ctx.here().abort(),
+        Occasion::Message(Message::Text(_)) => ctx.here().abort(),
         other => echo(ctx, other),
     }
 }
@@ -250,5 +251,34 @@ fn application_that_aborts_says_goodbye_to_whom_it_owes_nothing() {
         assert!(peer.is_ended);
         assert_eq!(peer.socket.end_seen(), End::Fin);
         bed.assert_empty();
+    }
+}
+
+#[test]
+fn abort_in_front_of_what_is_queued_has_no_goodbye_wherever_the_kernel_stands() {
+    for version in VERSIONS {
+        let mut arrived = 0;
+        for bytes in (950..1150).step_by(10) {
+            let (tls, client) = parties(version);
+            let mut bed = Bed::new(|settings| settings.tls = Some(tls), aborting);
+            let mut peer = TlsPeer::open(&mut bed, &client);
+            peer.socket.set_buffers(1 << 20, 1000);
+            for message in [message(BINARY, &vec![1; bytes]), message(BINARY, b"behind it")] {
+                peer.say(&message);
+                peer.push();
+                bed.turn();
+            }
+            // So little room that nobody is told of it; the next read has the rest of the record
+            // leave all the same.
+            peer.pull_at_most(200);
+            peer.say(&message(TEXT, b"abort"));
+            peer.push();
+            bed.turns(2);
+            peer.pull();
+            assert!(!peer.is_ended || peer.take_frames().len() == 2, "{bytes}");
+            arrived += usize::from(!peer.is_ended && !peer.received.is_empty());
+            bed.assert_empty();
+        }
+        assert!(arrived > 5, "a first message whose record had to wait: {arrived}");
     }
 }
