@@ -43,11 +43,9 @@ impl<N: Net> ReactorBuilder<N> {
     ) -> io::Result<Endpoint> {
         let token = Target::Listener(self.listeners.len()).token(self.config.shard);
         let configs = self.listeners.iter().map(|listener| listener.settings.configs().count());
-        let configs_start = settings.configs_start(configs.sum())?;
-        let (endpoint, limits) = (endpoint.into(), &self.config.limits);
-        let mut listener =
-            Listener::open(&mut self.net, &endpoint, options, settings, limits, token)?;
-        listener.configs_start = configs_start;
+        let (net, configs, limits) = (&mut self.net, configs.sum(), &self.config.limits);
+        let listener =
+            Listener::open(net, &endpoint.into(), options, settings, configs, limits, token)?;
         let endpoint = listener.endpoint.clone();
         self.listeners.push(listener);
         Ok(endpoint)

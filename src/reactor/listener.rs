@@ -144,15 +144,18 @@ pub(super) enum Accepting {
 }
 
 impl Listener {
-    /// A listener that stands, registered under `token`.
+    /// A listener that stands, registered under `token`, on a loop that has so many configurations
+    /// already.
     pub(super) fn open<N: Net>(
         net: &mut N,
         endpoint: &Endpoint,
         options: &ListenOptions,
         settings: ListenerSettings,
+        configs_count: usize,
         limits: &LoopLimits,
         token: u64,
     ) -> io::Result<Self> {
+        let configs_start = settings.configs_start(configs_count)?;
         settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let (socket, endpoint) = match endpoint {
             Endpoint::Detached => (None, Endpoint::Detached),
@@ -171,7 +174,7 @@ impl Listener {
             endpoint,
             sockets: options.sockets.clone(),
             settings,
-            configs_start: 0,
+            configs_start,
             head,
             accepting: Accepting::Idle,
             next_pause: limits.accept_pause,

@@ -178,12 +178,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         settings: ListenerSettings,
     ) -> io::Result<Endpoint> {
         let index = self.shared.listeners.len();
-        let configs_start = settings.configs_start(self.shared.configs.len())?;
         let token = Target::Listener(index).token(self.shared.shard);
-        let (endpoint, limits) = (endpoint.into(), &self.limits);
-        let net = self.net.net();
-        let mut listener = Listener::open(net, &endpoint, options, settings, limits, token)?;
-        listener.configs_start = configs_start;
+        let (net, configs) = (self.net.net(), self.shared.configs.len());
+        let listener =
+            Listener::open(net, &endpoint.into(), options, settings, configs, &self.limits, token)?;
         let endpoint = listener.endpoint.clone();
         self.add_listener(listener);
         Ok(endpoint)
