@@ -32,6 +32,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
+# shellcheck source=benches/load/measuring.sh
+. "$here/measuring.sh"
 bin=${CARGO_TARGET_DIR:-$here/target}/release
 address=127.0.0.1:$port
 [ "$(nproc)" -ge 2 ] || die "one core for the server and one for the load are needed"
@@ -51,13 +53,12 @@ raw_command="${CARGO_TARGET_DIR:-$peers/target}/release/raw-epoll --listen {}"
 
 work=$(mktemp -d)
 server='' traced='' measured=''
-stop_server() {
+stop_traced() { # The server's own process, where strace stands in front of it.
   [ -z "$traced" ] || kill "$traced" 2> /dev/null || true
-  [ -z "$server" ] || kill "$server" 2> /dev/null || true
-  [ -z "$server" ] || wait "$server" 2> /dev/null || true
-  server='' traced=''
+  traced=''
+  stop_server
 }
-trap 'stop_server; rm -rf "$work"' EXIT
+trap 'stop_traced; rm -rf "$work"' EXIT
 
 start_server() { # COMMAND [WRAPPER...]: leaves its process id in $server
   local line=${1//\{\}/$address} words
@@ -133,11 +134,6 @@ for ((round = 1; round <= rounds; round++)); do
     printf "%-6d %14d %14d %12.1f %12.1f %8.3f\n", round, r[1], o[1], r[2], o[2], o[2] / r[2] }' |
     tee -a "$work/rounds"
 done
-sort -k6 -n "$work/rounds" | awk '
-  { ratio[NR] = $6 }
-  function quantile(q,  at, below) {
-    at = 1 + (NR - 1) * q; below = int(at)
-    return ratio[below] + (at - below) * (ratio[below < NR ? below + 1 : NR] - ratio[below])
-  }
-  END { printf "CPU per message, corewire / raw: median %.3f, quartiles %.3f and %.3f\n",
-        quantile(0.5), quantile(0.25), quantile(0.75) }'
+awk '{ print $6 }' "$work/rounds" > "$work/ratios"
+read -r lower median upper < <(quantiles 3 "$work/ratios")
+echo "CPU per message, corewire / raw: median $median, quartiles $lower and $upper"

@@ -52,6 +52,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
+# shellcheck source=benches/load/measuring.sh
+. "$here/measuring.sh"
 peers=$root/benches/peers
 load=${CARGO_TARGET_DIR:-$here/target}/release/load
 servers=${CARGO_TARGET_DIR:-$peers/target}/release
@@ -69,11 +71,6 @@ cargo build -q --release --manifest-path "$here/Cargo.toml" || die "the load gen
 
 work=$(mktemp -d)
 server=''
-stop_server() {
-  [ -z "$server" ] || kill "$server" 2> /dev/null || true
-  [ -z "$server" ] || wait "$server" 2> /dev/null || true
-  server=''
-}
 trap 'stop_server; rm -rf "$work"' EXIT
 
 measure() { # SETTING [OPTION...]: one line of JSON from the generator, for a fresh server
@@ -116,16 +113,6 @@ speed() { # INDEX: adds MB for each second of CPU time, and leaves bytes on the 
     echo $((bytes + (bytes < 126 ? 2 : bytes < 65536 ? 4 : 10))) > "$work/wire.$1"
 }
 
-quantiles() { # FILE: lower quartile, median, upper quartile
-  sort -n "$1" | awk '
-    { value[NR] = $1 }
-    function quantile(q,  at, below) {
-      at = 1 + (NR - 1) * q; below = int(at)
-      return value[below] + (at - below) * (value[below < NR ? below + 1 : NR] - value[below])
-    }
-    END { printf "%.1f %.1f %.1f\n", quantile(0.25), quantile(0.5), quantile(0.75) }'
-}
-
 last=$((${#settings[@]} - 1))
 for index in $(seq 0 "$last"); do memory "$index"; done
 for ((round = 1; round <= rounds; round++)); do
@@ -143,7 +130,7 @@ printf '| %-33s | %8s | %10s | %21s | %14s |\n' \
   --------------------------------- -------: ---------: --------------------: -------------:
 for index in $(seq 0 "$last"); do
   read -r idle_kib active_kib < "$work/memory.$index"
-  read -r lower median upper < <(quantiles "$work/speed.$index")
+  read -r lower median upper < <(quantiles 1 "$work/speed.$index")
   printf '| %-33s | %8s | %10s | %21s | %14s |\n' "${settings[$index]}" "$idle_kib" "$active_kib" \
     "$median [$lower, $upper]" "$(cat "$work/wire.$index")"
 done

@@ -29,6 +29,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
+# shellcheck source=benches/load/measuring.sh
+. "$here/measuring.sh"
 load=${LOAD:-${CARGO_TARGET_DIR:-$here/target}/release/load}
 address=127.0.0.1:$port
 [ "$(nproc)" -ge 2 ] || die "one core for the server and one for the load are needed"
@@ -43,11 +45,6 @@ fi
 
 work=$(mktemp -d)
 server=''
-stop_server() {
-  [ -z "$server" ] || kill "$server" 2> /dev/null || true
-  [ -z "$server" ] || wait "$server" 2> /dev/null || true
-  server=''
-}
 trap 'stop_server; rm -rf "$work"' EXIT
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/key" \
   -out "$work/chain" -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
@@ -82,16 +79,11 @@ for bytes in 20 1024 65536; do
     without=$(cost "$bytes" "$plain")
     echo "$without $(cost "$bytes" "$secured" --tls "$work/chain")"
   done > "$work/rounds"
-  awk -v bytes="$bytes" '
-    function at(values, share) { return values[1 + int((count - 1) * share + 0.5)] }
-    { count++; without[count] = $1; secured[count] = $2; ratio[count] = $2 / $1 }
-    END {
-      for (list = 1; list <= 3; list++) for (i = 1; i <= count; i++) for (j = i + 1; j <= count; j++) {
-        if (list == 1 && without[j] < without[i]) { t = without[i]; without[i] = without[j]; without[j] = t }
-        if (list == 2 && secured[j] < secured[i]) { t = secured[i]; secured[i] = secured[j]; secured[j] = t }
-        if (list == 3 && ratio[j] < ratio[i]) { t = ratio[i]; ratio[i] = ratio[j]; ratio[j] = t }
-      }
-      printf "%6d bytes: %.0f ns without TLS, %.0f with; ratio %.2f, quartiles %.2f and %.2f of %d rounds\n",
-        bytes, at(without, 0.5), at(secured, 0.5), at(ratio, 0.5), at(ratio, 0.25), at(ratio, 0.75), count
-    }' "$work/rounds"
+  for column in '$1' '$2' '$2 / $1'; do
+    awk "{ print $column }" "$work/rounds" > "$work/column"
+    quantiles 3 "$work/column"
+  done > "$work/quantiles"
+  { read -r _ without _; read -r _ secured_ns _; read -r lower ratio upper; } < "$work/quantiles"
+  printf '%6d bytes: %.0f ns without TLS, %.0f with; ratio %.2f, quartiles %.2f and %.2f of %d rounds\n' \
+    "$bytes" "$without" "$secured_ns" "$ratio" "$lower" "$upper" "$rounds"
 done
