@@ -104,6 +104,8 @@ mod protocol;
 mod wire;
 
 #[cfg(feature = "net")]
+mod client;
+#[cfg(feature = "net")]
 mod reactor;
 #[cfg(feature = "net")]
 mod server;
@@ -113,7 +115,7 @@ pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
     Accept, AllowList, ClientAddress, ForwardedClient, ForwardedField, Forwarding, HandshakeError,
     InvalidHeader, InvalidNetwork, InvalidOrigin, Negotiated, Origins, Request, Response,
-    RouteError, Routes, TrustedNetwork, TrustedProxies,
+    RouteError, Routes, TrustedNetwork, TrustedProxies, TunnelError,
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
@@ -123,11 +125,11 @@ pub use protocol::{
 };
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, Endpoint,
-    Handle, Handler, InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Message,
-    MioNet, Net, NetKey, PanicPolicy, Peer, PeerAddress, PostError, Reactor, ReactorBuilder,
-    ReactorConfig, Readiness, Received, Route, ShardIndex, SocketOptions, Ticket, UnixEndpoint,
-    Usage, Verdict, Wait, Wake,
+    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, DialError,
+    DialPhase, Endpoint, Handle, Handler, InheritedSocket, IpStack, ListenOptions,
+    ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PeerAddress,
+    PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress,
+    Route, ShardIndex, SocketOptions, Ticket, UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsError, TlsFacts, TlsVersion};

@@ -95,6 +95,10 @@ pub const TLS_HANDSHAKE_BYTES: usize = 5632;
 /// clients can follow them, and nginx has the same bound. At the bound the header is an error.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 
+/// Bytes that are kept of the body of an answer that refuses an upgrade: enough for a reason in plain
+/// words. The rest is not read.
+pub const REFUSAL_BODY_BYTES_MAX: usize = 4 * KIB;
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -23,6 +23,7 @@ mod response;
 mod routes;
 mod server;
 mod trusted;
+mod tunnel;
 
 pub use accept::{Accept, SubprotocolNotOffered, write_accept};
 pub use client::{ClientHandshakeError, ClientRequest, Expectation, verify};
@@ -37,6 +38,7 @@ pub(crate) use routes::RouteMatch;
 pub use routes::{RouteError, Routes};
 pub use server::{Inspected, Upgrade, inspect};
 pub use trusted::{InvalidNetwork, TrustedNetwork, TrustedProxies};
+pub use tunnel::TunnelError;
 
 #[cfg(test)]
 mod testing;

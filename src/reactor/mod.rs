@@ -13,6 +13,7 @@ mod builder;
 mod command;
 mod context;
 mod deferral;
+mod dial_error;
 mod endpoint;
 mod flush;
 mod handler;
@@ -23,6 +24,7 @@ mod mio_net;
 mod net;
 mod proxied;
 mod read;
+mod remote;
 mod shared;
 mod slot;
 mod socket;
@@ -41,6 +43,7 @@ pub use builder::ReactorBuilder;
 pub use command::{Command, Handle, PostError};
 pub use context::{Context, Peer};
 pub use deferral::{Decision, Ticket};
+pub use dial_error::{DialError, DialPhase, Refusal};
 pub use endpoint::{Endpoint, InheritedSocket, PeerAddress, UnixEndpoint};
 pub use handler::{Arrival, Handler, Message, Verdict};
 pub use id::{ConnectionId, ShardIndex};
@@ -50,6 +53,7 @@ pub use net::{
     Accepted, Buffer, IpStack, ListenOptions, Listening, Net, NetKey, Readiness, Received,
     SocketOptions, Wait, Wake,
 };
+pub use remote::RemoteAddress;
 pub use tls::Tls;
 #[cfg(feature = "tls")]
 pub use tls::{TlsBuilder, TlsError, TlsFacts, TlsVersion};

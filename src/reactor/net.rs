@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::endpoint::{Endpoint, PeerAddress};
+use super::remote::RemoteAddress;
 
 /// A network as the loop sees it: non-blocking calls, readiness and a clock.
 ///
@@ -62,6 +63,32 @@ pub trait Net {
         token: u64,
     ) -> io::Result<Accepted> {
         let _ = (stream, options, token);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Begins to connect to `remote` and registers the socket under `token`. Readiness of any kind
+    /// tells that there is something to be asked for by [`Net::finish_connect`].
+    ///
+    /// # Errors
+    /// `Unsupported` from a network that connects to nothing, which is the default; what the system
+    /// says at once, most often that there are no descriptors or no route. The socket is closed then.
+    fn connect(
+        &mut self,
+        remote: &RemoteAddress,
+        options: &SocketOptions,
+        token: u64,
+    ) -> io::Result<NetKey> {
+        let _ = (remote, options, token);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether a connection that was begun stands: from then on it can be read and written.
+    ///
+    /// # Errors
+    /// `WouldBlock` while it is under way; else why there will be none, and the socket is to be
+    /// closed.
+    fn finish_connect(&mut self, key: NetKey) -> io::Result<()> {
+        let _ = key;
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -248,7 +275,7 @@ pub enum IpStack {
     V6Only,
 }
 
-/// How an accepted connection is set up. The first two are for TCP alone.
+/// How a connection is set up, accepted or dialled. The first three are for TCP alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
@@ -258,6 +285,10 @@ pub struct SocketOptions {
     /// TCP keep-alive probes after so much silence, in whole seconds: Linux takes 1 to 32,767.
     /// Default `None`: the heartbeat sees more.
     pub keepalive: Option<Duration>,
+    /// How long sent bytes may stay unacknowledged before the kernel gives the connection up
+    /// (TCP_USER_TIMEOUT, RFC 5482), in milliseconds, on Linux. Default `None`: the kernel tries for
+    /// many minutes, the heartbeat sees it sooner.
+    pub user_timeout: Option<Duration>,
     /// SO_RCVBUF in bytes, less than 2 GiB. Default `None`: the kernel tunes it.
     pub receive_buffer_bytes: Option<usize>,
     /// SO_SNDBUF in bytes, less than 2 GiB. Default `None`: the kernel tunes it.
@@ -266,6 +297,12 @@ pub struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { nodelay: true, keepalive: None, receive_buffer_bytes: None, send_buffer_bytes: None }
+        Self {
+            nodelay: true,
+            keepalive: None,
+            user_timeout: None,
+            receive_buffer_bytes: None,
+            send_buffer_bytes: None,
+        }
     }
 }

@@ -110,6 +110,10 @@ pub(super) fn set_up(socket: &Socket, family: Family, options: &SocketOptions) -
         if let Some(silence) = options.keepalive {
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?;
         }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(silence) = options.user_timeout {
+            socket.set_tcp_user_timeout(Some(silence))?;
+        }
     }
     if let Some(bytes) = options.receive_buffer_bytes {
         socket.set_recv_buffer_size(buffer_bytes(bytes)?)?;

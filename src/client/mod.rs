@@ -1,0 +1,1 @@
+//! The client role: policies that a loop consults about the connections it dials.

@@ -1,0 +1,122 @@
+//! Why a connection that was dialled did not open.
+
+use std::fmt;
+use std::io;
+
+#[cfg(feature = "deflate")]
+use crate::deflate::AnswerError;
+use crate::handshake::{ClientHandshakeError, TunnelError};
+
+/// Why a connection that was dialled did not open.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DialError {
+    /// A phase took longer than it may.
+    TimedOut(DialPhase),
+    /// The system or the network failed: a name that does not resolve, a connection that is refused
+    /// or reset. `UnexpectedEof` where the other end has closed in the middle of a phase.
+    Io {
+        /// When.
+        phase: DialPhase,
+        /// What it said; of several addresses the last one's.
+        error: io::Error,
+    },
+    /// A proxy has not led to the server.
+    Tunnel(TunnelError),
+    /// TLS found no agreement, or no certificate that it trusts.
+    Tls(Box<dyn std::error::Error + Send + Sync>),
+    /// The server answered with a status other than 101.
+    Refused(Box<Refusal>),
+    /// The server's answer breaks the rules of RFC 6455 §4.1.
+    Handshake(ClientHandshakeError),
+    /// The server's answer to the offer of compression is none (RFC 7692 §5.1).
+    #[cfg(feature = "deflate")]
+    Compression(AnswerError),
+    /// The loop has no room for another connection, or is about to end.
+    NoRoom,
+    /// The application gave it up.
+    Aborted,
+}
+
+/// The parts of dialling, in their order. Each has its own deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DialPhase {
+    /// Asking for the addresses of a name.
+    Resolve,
+    /// Connecting to one of them.
+    Connect,
+    /// Through a proxy to the server.
+    Tunnel,
+    /// The handshake of TLS.
+    Tls,
+    /// The opening handshake (RFC 6455 §4.1).
+    Upgrade,
+}
+
+/// An answer other than 101, so far as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Its status.
+    pub status: u16,
+    /// Its fields: names as they were sent, values as bytes.
+    pub headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// The beginning of its body, of at most
+    /// [`REFUSAL_BODY_BYTES_MAX`](crate::limits::REFUSAL_BODY_BYTES_MAX): what came in time.
+    pub body: Vec<u8>,
+}
+
+impl Refusal {
+    /// The value of the first field of this name, in any case; `None` if it is not ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut fields = self.headers.iter();
+        let (_, value) = fields.find(|(field, _)| field.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(value).ok().filter(|value| value.is_ascii())
+    }
+}
+
+impl fmt::Display for DialPhase {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Resolve => "resolving the name",
+            Self::Connect => "connecting",
+            Self::Tunnel => "passing the proxy",
+            Self::Tls => "the handshake of TLS",
+            Self::Upgrade => "the opening handshake",
+        })
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut(phase) => write!(out, "{phase} took too long"),
+            Self::Io { phase, error } => write!(out, "{phase} failed: {error}"),
+            Self::Tunnel(error) => error.fmt(out),
+            Self::Tls(error) => write!(out, "TLS: {error}"),
+            Self::Refused(refusal) => {
+                write!(out, "the server answered with status {} instead of 101", refusal.status)
+            }
+            Self::Handshake(error) => error.fmt(out),
+            #[cfg(feature = "deflate")]
+            Self::Compression(error) => error.fmt(out),
+            Self::NoRoom => out.write_str("the loop has no room for another connection"),
+            Self::Aborted => out.write_str("dialling was given up"),
+        }
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            Self::Tunnel(error) => Some(error),
+            Self::Tls(error) => Some(&**error),
+            Self::Handshake(error) => Some(error),
+            #[cfg(feature = "deflate")]
+            Self::Compression(error) => Some(error),
+            Self::TimedOut(_) | Self::Refused(_) | Self::NoRoom | Self::Aborted => None,
+        }
+    }
+}
