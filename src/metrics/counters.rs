@@ -36,6 +36,8 @@ counters! {
     refused_over_capacity,
     /// How often accepting paused, for want of descriptors or memory.
     accept_pauses,
+    /// Panics that were caught in callbacks about no connection.
+    loop_panics,
     /// Connections handed over by other threads that could not be taken.
     adoptions_failed,
     /// Opening handshakes that ended in an agreement.

@@ -161,7 +161,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         callback: impl FnOnce(&mut H, &mut Context<'_, H::Data>),
     ) {
         let Self { handler, shared, net, panics, .. } = self;
-        let mut ctx = Context { shared, writer: net, current: key };
+        let mut ctx = Context::new(shared, net, key);
         call(handler, &mut ctx, *panics, callback);
     }
 
@@ -259,7 +259,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         slot.phase = Phase::Ended;
         self.net.close(slot.socket);
-        self.wheel.cancel(slot.timer);
+        self.shared.wheel.cancel(slot.timer);
         self.ended.push(key);
     }
 
@@ -268,19 +268,20 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn hasten(&mut self, key: Key) {
         let Some(deadline) = self.deadline(key) else { return };
         if let Some(slot) = self.shared.slots.get(key)
-            && self.wheel.deadline(slot.timer) > deadline
+            && self.shared.wheel.deadline(slot.timer) > deadline
         {
-            self.wheel.rearm(slot.timer, deadline);
+            self.shared.wheel.rearm(slot.timer, deadline);
         }
     }
 
     /// Works off the deadlines that have come.
     pub(super) fn handle_deadlines(&mut self) {
-        self.wheel.advance(self.shared.now);
-        while let Some((_, timer)) = self.wheel.pop_due() {
+        self.shared.wheel.advance(self.shared.now);
+        while let Some((_, timer)) = self.shared.wheel.pop_due() {
             match timer {
                 Timer::Connection(index) => self.handle_deadline(index),
                 Timer::Accept(index) => self.resume_accepting(index as usize),
+                Timer::Task(index) => self.handle_task(index),
                 Timer::Drain => self.cut_off(),
             }
         }
@@ -290,7 +291,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(key) = self.shared.slots.key_at(index) else { return };
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         // The entry has left the wheel; the slot always has one.
-        slot.timer = self.wheel.insert(self.shared.now, Timer::Connection(index));
+        slot.timer = self.shared.wheel.insert(self.shared.now, Timer::Connection(index));
         if self.is_overdue(key) && self.is_last_chance(key) {
             self.hear_out(key);
         }
@@ -353,7 +354,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         // Without a deadline of its own a connection is asked again once an hour.
         let idle = self.shared.now + std::time::Duration::from_secs(3600);
         let deadline = self.deadline(key).unwrap_or(idle);
-        self.wheel.rearm(slot.timer, deadline);
+        self.shared.wheel.rearm(slot.timer, deadline);
     }
 
     fn deadline(&self, key: Key) -> Option<std::time::Instant> {
@@ -399,9 +400,9 @@ fn call_catching<H: Handler>(
     let run = std::panic::AssertUnwindSafe(|| callback(handler, ctx));
     if std::panic::catch_unwind(run).is_err() {
         let current = ctx.current;
-        ctx.shared.with_transmit(current, ctx.writer, |transmit| {
+        ctx.at.shared.with_transmit(current, ctx.at.writer, |transmit| {
             transmit.fail_with(CloseCode::INTERNAL_ERROR, "", CloseCause::HandlerPanicked);
         });
-        ctx.shared.mark_dirty(current);
+        ctx.at.shared.mark_dirty(current);
     }
 }

@@ -205,7 +205,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn receive(&mut self, key: Key, budget: &mut Budget) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let socket = slot.socket;
-        let config = &self.shared.configs[usize::from(slot.config)];
+        let config = self.shared.configs.get(slot.config);
         let receiver = &mut self.receivers[key.index as usize];
         let wanted = match &mut receiver.inbound {
             Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
@@ -284,7 +284,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 // What the callbacks of this turn have queued leaves before the end is judged.
                 self.flush(key);
                 let Some(slot) = self.shared.slots.get_mut(key) else { return };
-                let config = &self.shared.configs[usize::from(slot.config)];
+                let config = self.shared.configs.get(slot.config);
                 if let Phase::Open { sender, .. } = &mut slot.phase {
                     sender.handle_end_of_stream(config, self.shared.moment);
                 }
@@ -382,7 +382,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 receiver.next(&mut input, receive_pools, transmit)
             });
             let Some(Some(event)) = event else { break };
-            let mut ctx = Context { shared, writer: net, current: key };
+            let mut ctx = Context::new(shared, net, key);
             dispatch(handler, &mut ctx, *panics, event);
             budget.messages -= 1;
             let is_spent = budget.messages == 0 || input.budget_bytes() == 0;
@@ -415,11 +415,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 return if input.rest().is_empty() { Pace::Rest } else { Pace::GoOn };
             };
             budget.messages -= 1;
-            let mut ctx = Context { shared, writer: net, current: key };
+            let mut ctx = Context::new(shared, net, key);
             match short.event(input) {
                 Ok(event) => dispatch(handler, &mut ctx, *panics, event),
                 Err(error) => {
-                    ctx.shared.with_transmit(key, ctx.writer, |transmit| {
+                    ctx.at.shared.with_transmit(key, ctx.at.writer, |transmit| {
                         receiver.fail(Failure::Protocol(error), transmit);
                     });
                 }
@@ -451,7 +451,7 @@ fn dispatch<H: Handler>(
     panics: PanicPolicy,
     event: Event<'_>,
 ) {
-    let counters = &mut ctx.shared.counters;
+    let counters = &mut ctx.at.shared.counters;
     let message = match event {
         Event::Text(text) => Message::Text(text),
         Event::Binary(bytes) => Message::Binary(bytes),
