@@ -40,6 +40,10 @@ counters! {
     loop_panics,
     /// Connections handed over by other threads that could not be taken.
     adoptions_failed,
+    /// Connections that were dialled.
+    dialled,
+    /// Of these, those that did not open.
+    dials_failed,
     /// Opening handshakes that ended in an agreement.
     handshakes_completed,
     /// Opening handshakes refused, by either side.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::adopt::Adoption;
 use super::deferral::{Decision, Ticket};
+use super::dial::DialError;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::{Net, Wake};
@@ -318,6 +319,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if closed.is_some() {
                 self.shared.mark_dirty(key);
             } else {
+                self.fail_dial(key, DialError::NoRoom);
                 self.end_idle_http(key);
             }
         }
@@ -342,6 +344,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if ended.is_some() {
                 self.settle(key);
             }
+            self.fail_dial(key, DialError::NoRoom);
             self.end(key);
         }
     }

@@ -269,7 +269,7 @@ impl<D> Peer<'_, D> {
     pub fn data(&mut self) -> Option<&mut D> {
         match &mut self.shared.slots.get_mut(self.key)?.phase {
             Phase::Open { data, .. } | Phase::Closed { data } => Some(data),
-            Phase::Http(_) | Phase::Parting { .. } | Phase::Ended => None,
+            Phase::Http(_) | Phase::Dialling(_) | Phase::Parting { .. } | Phase::Ended => None,
         }
     }
 

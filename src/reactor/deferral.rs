@@ -201,7 +201,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.slots.get(key)?;
         match &mut self.receivers[key.index as usize].inbound {
             Inbound::Http(http) => Some(http),
-            Inbound::Vacant | Inbound::Open(_) | Inbound::Parting { .. } => None,
+            Inbound::Vacant | Inbound::Dialling | Inbound::Open(_) | Inbound::Parting { .. } => {
+                None
+            }
         }
     }
 }

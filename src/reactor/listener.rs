@@ -21,6 +21,7 @@ use crate::handshake::{Origins, Routes, TrustedProxies};
 use crate::http::HeadLimits;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::{Config, ConfigError};
+use crate::wire::Role;
 
 /// What the connections of one listener are held to.
 #[derive(Clone, Debug)]
@@ -100,7 +101,7 @@ impl ListenerSettings {
 
     /// Whether connections can be held to them.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        self.configs().try_for_each(|config| config.check_for_listener())
+        self.configs().try_for_each(|config| config.check(Role::Server))
     }
 
     /// The listener's own, then those of its routes in their order.

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::context::Context;
+use super::dial::DialError;
 use super::flush::call;
 use super::handler::{Handler, Message};
 use super::net::{Net, Received};
@@ -102,6 +103,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             // It waits for more input or for a decision, not for its turn.
             Inbound::Http(http) if http.rests => return true,
             Inbound::Http(http) => http.is_decided(),
+            // More has to come.
+            Inbound::Dialling => return true,
             Inbound::Vacant | Inbound::Open(_) | Inbound::Parting { .. } => false,
         };
         let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
@@ -193,6 +196,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             transmit.fail(Failure::PoolExhausted);
         });
         if failed.is_none() {
+            self.fail_dial(key, DialError::NoRoom);
             self.end(key);
         }
     }
@@ -209,7 +213,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let receiver = &mut self.receivers[key.index as usize];
         let wanted = match &mut receiver.inbound {
             Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
-            Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => None,
+            Inbound::Vacant | Inbound::Http(_) | Inbound::Dialling | Inbound::Parting { .. } => {
+                None
+            }
         };
         let place = wanted.unwrap_or_default();
         let room = place.len().min(budget.finishing_bytes.max(budget.bytes));
@@ -296,6 +302,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.part_http(key);
                 }
             }
+            Phase::Dialling(_) => self.handle_dial_end(key),
             // Whether all is said is judged when this service ends.
             Phase::Parting { .. } | Phase::Closed { .. } | Phase::Ended => {}
         }
@@ -323,6 +330,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             // TLS cannot go on, and has said so: the peer shall see that and not a reset.
             Phase::Http(_) if error.kind() == io::ErrorKind::InvalidData => self.part_http(key),
             Phase::Http(_) | Phase::Parting { .. } => self.end(key),
+            Phase::Dialling(_) => self.fail_dial_with(key, io::Error::from(error.kind())),
             Phase::Closed { .. } | Phase::Ended => {}
         }
     }
@@ -344,8 +352,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         loop {
             match &mut self.receivers[key.index as usize].inbound {
                 Inbound::Open(_) => return at + self.handle_bytes(key, &mut bytes[at..], budget),
-                Inbound::Http(_) if at < bytes.len() => {
-                    match self.handle_opening(key, &bytes[at..]) {
+                inbound @ (Inbound::Http(_) | Inbound::Dialling) if at < bytes.len() => {
+                    let handled = match inbound {
+                        Inbound::Dialling => self.handle_dial_input(key, &bytes[at..]),
+                        _ => self.handle_opening(key, &bytes[at..]),
+                    };
+                    match handled {
                         None => return at,
                         Some(consumed) => {
                             budget.bytes = budget.bytes.saturating_sub(consumed);
@@ -367,7 +379,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     }
                     return bytes.len();
                 }
-                Inbound::Http(_) | Inbound::Vacant => return bytes.len(),
+                Inbound::Http(_) | Inbound::Dialling | Inbound::Vacant => return bytes.len(),
             }
         }
     }

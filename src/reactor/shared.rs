@@ -38,6 +38,10 @@ pub(super) struct Shared<D> {
     pub(super) dirty: Vec<Key>,
     /// What a decision has brought along for the `on_open` that follows it at once.
     pub(super) attachment: Option<Box<dyn Any + Send>>,
+    /// Those that were dialled and are to be begun.
+    pub(super) dials: VecDeque<Key>,
+    /// Open ones that were dialled.
+    pub(super) dialled_open: usize,
     pub(super) wheel: Wheel<Timer>,
     pub(super) tasks: Tasks,
     pub(super) counters: Counters,

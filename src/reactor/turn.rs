@@ -163,6 +163,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 attachment: None,
                 wheel: Wheel::new(now),
                 tasks: Tasks::new(),
+                dials: VecDeque::new(),
+                dialled_open: 0,
                 counters: Counters::default(),
                 now,
                 moment,
@@ -250,6 +252,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.accept_waiting();
         self.serve_ready();
         self.handle_deadlines();
+        self.begin_dials();
         self.flush_dirty();
         self.reap();
         Ok(())
@@ -303,6 +306,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
         self.life == Life::Fresh
             || !self.shared.ready.is_empty()
+            || !self.shared.dials.is_empty()
             || !self.handshakes.is_empty()
             || !self.ended.is_empty()
             || !self.shared.dirty.is_empty()
@@ -345,6 +349,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let notes = &mut slot.notes;
         notes.readable |= event.readable || event.hung_up;
         notes.hung_up |= event.hung_up;
+        if let Phase::Dialling(dialling) = &slot.phase
+            && !dialling.is_connected()
+        {
+            // What is said of those who lose the race costs the winner one read that brings nothing.
+            return self.run_race(key);
+        }
         if event.writable {
             self.note_writable(key);
         }
@@ -365,7 +375,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             (Ok(Flushed::Some), Phase::Parting { until, .. }) => {
                 *until = after(self.shared.now, self.limits.answer_timeout);
             }
-            (Ok(Flushed::Some), Phase::Http(_) | Phase::Closed { .. } | Phase::Ended) => {}
+            (
+                Ok(Flushed::Some),
+                Phase::Http(_) | Phase::Dialling(_) | Phase::Closed { .. } | Phase::Ended,
+            ) => {}
             (Err(error), _) => slot.notes.write_error = Some(error.kind()),
         }
         if slot.phase.has_output() || !matches!(flushed, Ok(Flushed::Nothing)) {
@@ -428,6 +441,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.shared.negotiated.remove(&key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
+                self.shared.configs.end(slot.config);
             }
         }
         if let Drain::Draining(deadline) = self.drain

@@ -48,7 +48,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub fn usage(&self) -> Usage {
         Usage {
             sockets: self.shared.slots.len(),
-            open: self.admission.open as usize,
+            open: self.admission.open as usize + self.shared.dialled_open,
             timers: self.shared.wheel.len(),
             backlogs: self.backlogs.len(),
             assemblies: self.receive_pools.assemblies(),
