@@ -97,8 +97,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// A timer that the application has set.
     pub(super) fn handle_task(&mut self, index: u32) {
         let tasks = &mut self.shared.tasks.0;
-        if let Some(task) = tasks.key_at(index).and_then(|key| tasks.remove(key)) {
-            self.call_loop(|handler, at| handler.on_timer(at, task.cookie));
+        let Some(key) = tasks.key_at(index) else { return };
+        if let Some(task) = tasks.remove(key) {
+            self.call_loop(|handler, at| handler.on_timer(at, TimerId(key), task.cookie));
         }
     }
 

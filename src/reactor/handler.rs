@@ -8,7 +8,7 @@ use super::context::Context;
 use super::deferral::Ticket;
 use super::dial::DialError;
 use super::endpoint::PeerAddress;
-use super::event_loop::Loop;
+use super::event_loop::{Loop, TimerId};
 use super::id::ConnectionId;
 use super::tls::TlsFacts;
 use crate::handshake::{Accept, Request, Response, RouteMatch};
@@ -48,10 +48,7 @@ pub trait Handler {
     /// An upgrade that is not welcome by its `Origin` never comes here, nor does a path that none
     /// of the listener's routes matches.
     fn on_request(&mut self, request: &Request<'_>, _: &Arrival<'_>) -> Verdict<Self::Data> {
-        if request.is_upgrade() {
-            return Verdict::Accept { accept: Accept::new(), data: Self::Data::default() };
-        }
-        Verdict::UpgradeRequired
+        Verdict::by_upgrade(request)
     }
 
     /// A connection has opened; what is sent here follows the handshake's answer.
@@ -99,7 +96,7 @@ pub trait Handler {
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
     /// A timer has come that was set by [`Loop::set_timer`].
-    fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _cookie: u64) {}
+    fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}
 
     /// Something has come from another thread, by [`Handle::notify`](super::Handle::notify).
     fn on_notice(&mut self, _: &mut Loop<'_, Self::Data>, _notice: Box<dyn Any + Send>) {}
@@ -168,6 +165,16 @@ pub enum Verdict<D> {
     },
     /// 426 with `Upgrade: websocket` (RFC 9110 §15.5.22): there is nothing here but a WebSocket.
     UpgradeRequired,
+}
+
+impl<D: Default> Verdict<D> {
+    /// Accepts every upgrade, and answers 426 to all else.
+    pub fn by_upgrade(request: &Request<'_>) -> Self {
+        if request.is_upgrade() {
+            return Self::Accept { accept: Accept::new(), data: D::default() };
+        }
+        Self::UpgradeRequired
+    }
 }
 
 /// Where a request comes from.

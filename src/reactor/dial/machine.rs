@@ -301,6 +301,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         bytes: &[u8],
     ) -> Option<usize> {
         let dialling = self.shared.dialling(key)?;
+        if dialling.fate == Fate::GivenUp {
+            self.fail_dial(key, DialError::Aborted);
+            return Some(bytes.len());
+        }
         match &mut dialling.stage {
             Stage::Upgrade(upgrade) => {
                 let scanned = upgrade.scanner.scan(bytes, &upgrade.limits);

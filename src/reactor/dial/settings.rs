@@ -62,13 +62,16 @@ impl Default for DialTimeouts {
 }
 
 impl DialSettings {
+    /// The default of [`DialSettings::attempt_delay`].
+    pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
     /// The defaults.
     pub fn new(request: ClientRequest, config: impl Into<Arc<Config>>) -> Self {
         Self {
             request,
             config: config.into(),
             timeouts: DialTimeouts::default(),
-            attempt_delay: Duration::from_millis(250),
+            attempt_delay: Self::ATTEMPT_DELAY,
             handshake: HandshakeLimits::default(),
             sockets: SocketOptions::default(),
         }

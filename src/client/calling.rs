@@ -1,0 +1,264 @@
+//! One client of a loop: the machine that reconnects, put to work.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::cause::Recovery;
+use super::clients::{ClientId, Owner};
+use super::connector::{AttemptKey, Connector};
+use super::deadline::Deadline;
+use super::event::Event;
+use super::outage::{OutageQueue, Queueing, UnsentReason};
+use super::reconnect::{Action, ClientState, Link};
+use super::retry_after::retry_after;
+use super::settings::ClientSettings;
+use crate::metrics::Histogram;
+use crate::protocol::{CloseSummary, SendOutcome};
+use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
+use crate::wire::{CloseCode, Opcode};
+
+/// One client of a loop.
+pub(super) struct Calling {
+    settings: ClientSettings,
+    link: Link,
+    outage: OutageQueue,
+    connection: Option<ConnectionId>,
+    attempt: Option<AttemptKey>,
+    deadline: Deadline,
+    stats: ClientStats,
+    pub(super) future: Future,
+}
+
+/// Whether a client stays when it has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Future {
+    Stays,
+    Goes,
+}
+
+/// What has become of a message that was given to a client.
+#[must_use = "a refused message is lost: say so to whom it concerns, or ignore it deliberately"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Submitted {
+    /// The open connection was given it, and says so.
+    Given(SendOutcome),
+    /// It waits for a connection, and is sent or reported under this number.
+    Waiting {
+        /// The message's number; numbers rise.
+        id: u64,
+    },
+    /// It was not taken.
+    Refused(UnsentReason),
+}
+
+/// What has happened to a client so far.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// Connections that have opened.
+    pub opened: u64,
+    /// Dials that have failed.
+    pub dials_failed: u64,
+    /// Messages that waited for a connection and were sent then.
+    pub sent_late: u64,
+    /// Messages that were taken and then reported as not sent.
+    pub unsent: u64,
+    /// Messages that the application could not understand.
+    pub undecodable: u64,
+    /// Of the heartbeat's pings: from the last byte's leaving to the pong.
+    pub round_trips: Histogram,
+}
+
+impl Calling {
+    pub(super) fn new(settings: ClientSettings) -> Self {
+        let (link, outage) = {
+            let inner = settings.inner();
+            (Link::new(inner.reconnect.clone()), OutageQueue::new(inner.outage.clone()))
+        };
+        Self {
+            settings,
+            link,
+            outage,
+            connection: None,
+            attempt: None,
+            deadline: Deadline::default(),
+            stats: ClientStats::default(),
+            future: Future::Stays,
+        }
+    }
+
+    pub(super) const fn state(&self) -> ClientState {
+        self.link.state()
+    }
+
+    pub(super) const fn connection(&self) -> Option<ConnectionId> {
+        self.connection
+    }
+
+    pub(super) const fn stats(&self) -> &ClientStats {
+        &self.stats
+    }
+
+    pub(super) fn start(&mut self) {
+        self.link.handle_start();
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.link.handle_stop();
+    }
+
+    /// Sends a message, or has it wait.
+    pub(super) fn send<D>(&mut self, at: &mut Loop<'_, D>, message: Message<'_>) -> Submitted {
+        if self.link.state() == ClientState::Disconnected {
+            return Submitted::Refused(UnsentReason::Stopped);
+        }
+        // What waits is older.
+        if let Some(connection) = self.connection
+            && self.outage.is_empty()
+        {
+            return Submitted::Given(at.peer(connection).send(message));
+        }
+        let payload = Bytes::copy_from_slice(message.payload());
+        match self.outage.push(at.now(), message.opcode(), payload) {
+            Queueing::Queued { id } => Submitted::Waiting { id },
+            Queueing::Refused(reason) => Submitted::Refused(reason),
+        }
+    }
+
+    /// The connection stands; the application is told before anything is sent that has waited.
+    pub(super) fn handle_open<D>(&mut self, at: &Loop<'_, D>, connection: ConnectionId) {
+        self.attempt = None;
+        self.connection = Some(connection);
+        self.stats.opened += 1;
+        self.link.handle_open(at.now());
+    }
+
+    pub(super) fn handle_dial_failed<D>(&mut self, at: &mut Loop<'_, D>, error: &DialError) {
+        self.attempt = None;
+        self.stats.dials_failed += 1;
+        let recovery = Recovery::of_dial(error, asked_delay(error));
+        let random = at.random();
+        self.link.handle_dial_failed(at.now(), recovery, random);
+    }
+
+    /// A connection of this client is over, which need not be the present one.
+    pub(super) fn handle_closed<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        connection: ConnectionId,
+        summary: &CloseSummary,
+    ) {
+        if self.connection == Some(connection) {
+            self.connection = None;
+            let random = at.random();
+            self.link.handle_closed(at.now(), Recovery::of_close(summary), random);
+        }
+    }
+
+    pub(super) fn handle_round_trip(&mut self, time: Duration) {
+        self.stats.round_trips.record(time);
+    }
+
+    pub(super) fn handle_undecodable(&mut self) {
+        self.stats.undecodable += 1;
+    }
+
+    /// A timer has come. Says whether it was this client's.
+    pub(super) fn handle_timer<D>(&mut self, at: &Loop<'_, D>, timer: TimerId) -> bool {
+        let is_own = self.deadline.take(timer);
+        if is_own {
+            self.link.handle_timeout(at.now());
+            self.outage.handle_timeout(at.now());
+        }
+        is_own
+    }
+
+    /// Does what the machine wants, and lays out what is to be told.
+    pub(super) fn work<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ClientId,
+        connector: &mut Connector<Owner>,
+        events: &mut VecDeque<Event>,
+    ) {
+        while let Some(action) = self.link.poll_action() {
+            match action {
+                Action::Dial => {
+                    self.attempt = Some(connector.start(at, Owner::Client(id), &self.settings));
+                }
+                Action::CancelDial => {
+                    if let Some(attempt) = self.attempt.take() {
+                        connector.cancel(at, attempt);
+                    }
+                }
+                Action::Close => {
+                    if let Some(connection) = self.connection.take() {
+                        let closed = at.peer(connection).close(CloseCode::NORMAL, "");
+                        debug_assert!(closed.is_ok(), "the code may be sent");
+                    }
+                }
+                Action::Changed(change) => events.push_back(Event::Change(id, change)),
+                Action::GaveUp(reason) => {
+                    self.outage.handle_stop();
+                    self.report_unsent(id, events);
+                    events.push_back(Event::Stop(id, reason));
+                }
+            }
+        }
+        self.flush(at);
+        self.report_unsent(id, events);
+        let deadlines = [self.link.poll_timeout(), self.outage.poll_timeout()];
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), cookie(id));
+    }
+
+    /// Sends what has waited, as long as the connection takes it.
+    fn flush<D>(&mut self, at: &mut Loop<'_, D>) {
+        let Some(connection) = self.connection else { return };
+        let now = at.now();
+        let high_water_bytes = self.settings.dial().config.limits.high_water_bytes;
+        let mut peer = at.peer(connection);
+        while let Some(waiting) = self.outage.front(now) {
+            if peer.queued_bytes() > high_water_bytes {
+                return;
+            }
+            let outcome = match waiting.opcode {
+                Opcode::Text => {
+                    let text = std::str::from_utf8(&waiting.payload);
+                    peer.send_text(text.expect("it was given as a text"))
+                }
+                _ => peer.send_bytes(waiting.payload.clone()),
+            };
+            if !outcome.is_taken() {
+                return;
+            }
+            self.outage.pop();
+            self.stats.sent_late += 1;
+        }
+    }
+
+    fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
+        while let Some(unsent) = self.outage.poll_unsent() {
+            self.stats.unsent += 1;
+            events.push_back(Event::Unsent(id, unsent));
+        }
+    }
+
+    /// Gives back what the loop holds for it.
+    pub(super) fn release<D>(&mut self, at: &mut Loop<'_, D>) {
+        self.deadline.cancel(at);
+    }
+}
+
+/// The timers of clients, among all that the layer sets.
+pub(super) const fn cookie(id: ClientId) -> u64 {
+    id.0.index as u64
+}
+
+/// What the server's answer says of the time to come back.
+fn asked_delay(error: &DialError) -> Option<Duration> {
+    let DialError::Refused(refusal) = error else { return None };
+    retry_after(refusal.header("Retry-After")?, SystemTime::now())
+}

@@ -1,0 +1,171 @@
+//! All that a loop calls, as callbacks see it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::calling::{Calling, ClientStats, Future, Submitted};
+use super::connector::Connector;
+use super::event::Event;
+use super::names::Names;
+use super::reconnect::ClientState;
+use super::resolver::Resolver;
+use super::settings::ClientSettings;
+use crate::collections::{Key, Table};
+use crate::reactor::{ConnectionId, Loop, Message};
+
+/// The clients and pools of one loop. Each callback of a [`ClientHandler`](super::ClientHandler)
+/// has them at hand.
+///
+/// What is asked for here is done when the callback has returned, and told by others; nothing is
+/// called back from inside.
+pub struct Clients {
+    pub(super) callings: Table<Calling>,
+    pub(super) connector: Connector<Owner>,
+    /// Whose the open connections are that were dialled here.
+    pub(super) owners: HashMap<ConnectionId, Owner>,
+    /// Those who may have something to do, perhaps more than once.
+    pub(super) busy: VecDeque<Owner>,
+    /// Callbacks that are due.
+    pub(super) events: VecDeque<Event>,
+}
+
+/// The name of a client of a loop. A stale one is a miss, never another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(pub(super) Key);
+
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Owner {
+    /// A client's.
+    Client(ClientId),
+}
+
+impl Clients {
+    pub(super) fn new() -> Self {
+        Self {
+            callings: Table::new(u32::MAX - 1, 0),
+            connector: Connector::new(Names::new()),
+            owners: HashMap::new(),
+            busy: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Who finds the addresses of names, on a thread of its own. Default: the system.
+    pub fn set_resolver(&mut self, resolver: Arc<dyn Resolver>) {
+        self.connector.names().set_resolver(resolver);
+    }
+
+    /// Adds a client, which connects: before this turn ends, or in the first one of a loop that has
+    /// not turned yet.
+    ///
+    /// # Panics
+    /// With four billion clients.
+    pub fn add(&mut self, settings: ClientSettings) -> ClientId {
+        let inserted = self.callings.insert(Calling::new(settings));
+        let id = ClientId(inserted.unwrap_or_else(|_| panic!("four billion clients")));
+        self.start(id);
+        id
+    }
+
+    /// Has a client connect again that has stopped. Nothing happens to one that is on its way.
+    pub fn start(&mut self, id: ClientId) {
+        if let Some(calling) = self.callings.get_mut(id.0) {
+            calling.start();
+            self.busy.push_back(Owner::Client(id));
+        }
+    }
+
+    /// Ends a client's connection by a closing handshake, or its dial; it is not dialled any more.
+    /// What has waited for a connection is reported.
+    pub fn stop(&mut self, id: ClientId) {
+        if let Some(calling) = self.callings.get_mut(id.0) {
+            calling.stop();
+            self.busy.push_back(Owner::Client(id));
+        }
+    }
+
+    /// Stops a client and forgets it, once all is told.
+    pub fn remove(&mut self, id: ClientId) {
+        self.stop(id);
+        if let Some(calling) = self.callings.get_mut(id.0) {
+            calling.future = Future::Goes;
+        }
+    }
+
+    /// Sends a message by a client: at once if it is connected, else when it is again. `None` if
+    /// there is no such client any more.
+    pub fn send<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ClientId,
+        message: Message<'_>,
+    ) -> Option<Submitted> {
+        let submitted = self.callings.get_mut(id.0)?.send(at, message);
+        if !matches!(submitted, Submitted::Given(_)) {
+            self.busy.push_back(Owner::Client(id));
+        }
+        Some(submitted)
+    }
+
+    /// Where a client stands; `None` if there is no such client any more.
+    pub fn state(&self, id: ClientId) -> Option<ClientState> {
+        self.callings.get(id.0).map(Calling::state)
+    }
+
+    /// What has happened to a client so far.
+    pub fn stats(&self, id: ClientId) -> Option<&ClientStats> {
+        self.callings.get(id.0).map(Calling::stats)
+    }
+
+    /// The open connection of a client.
+    pub fn connection(&self, id: ClientId) -> Option<ConnectionId> {
+        self.callings.get(id.0)?.connection()
+    }
+
+    /// Whose a connection is, open or just over; `None` if it was accepted, or dialled by the
+    /// application itself.
+    pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
+        self.owners.get(&id).copied()
+    }
+
+    /// Has everybody who may have something to do, do it.
+    pub(super) fn work<D: Default>(&mut self, at: &mut Loop<'_, D>) {
+        loop {
+            while let Some((owner, error)) = self.connector.poll_failed() {
+                self.handle_dial_failed(at, owner, error);
+            }
+            let Some(owner) = self.busy.pop_front() else { return };
+            match owner {
+                Owner::Client(id) => self.work_client(at, id),
+            }
+        }
+    }
+
+    fn work_client<D: Default>(&mut self, at: &mut Loop<'_, D>, id: ClientId) {
+        let Some(calling) = self.callings.get_mut(id.0) else { return };
+        calling.work(at, id, &mut self.connector, &mut self.events);
+        if calling.future == Future::Goes && calling.state() == ClientState::Disconnected {
+            calling.release(at);
+            self.callings.remove(id.0);
+        }
+    }
+
+    fn handle_dial_failed<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        owner: Owner,
+        error: crate::reactor::DialError,
+    ) {
+        match owner {
+            Owner::Client(id) => {
+                if let Some(calling) = self.callings.get_mut(id.0) {
+                    calling.handle_dial_failed(at, &error);
+                    self.events.push_back(Event::DialFailed(id, error));
+                }
+            }
+        }
+        self.busy.push_back(owner);
+    }
+}

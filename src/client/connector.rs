@@ -1,0 +1,199 @@
+//! From a URL to an open connection: names are resolved, the addresses are dialled, redirections
+//! are followed.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::names::{Answer, Lookup, Names};
+use super::settings::ClientSettings;
+use crate::collections::{Key, Table};
+use crate::http::{Scheme, WebSocketUri};
+use crate::reactor::{
+    ConnectionId, DialError, DialPhase, DialSettings, Loop, Refusal, RemoteAddress, TimerId,
+};
+
+/// The dials of a loop that are under way. `O` says for whom.
+pub(super) struct Connector<O> {
+    attempts: Table<Attempt<O>>,
+    /// Those that the loop has a connection for.
+    dialling: HashMap<ConnectionId, Key>,
+    names: Names,
+    /// Those that have failed and are to be told.
+    failed: VecDeque<(O, DialError)>,
+}
+
+/// A dial that is under way.
+struct Attempt<O> {
+    owner: O,
+    settings: ClientSettings,
+    /// Differs from what the settings say after a redirection.
+    dial: Arc<DialSettings>,
+    redirects_left: u8,
+    step: Step,
+}
+
+enum Step {
+    Begun,
+    /// The phase of resolving ends with this timer.
+    Resolving(TimerId),
+    Dialling(ConnectionId),
+}
+
+/// A dial that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AttemptKey(Key);
+
+impl<O: Copy> Connector<O> {
+    pub(super) fn new(names: Names) -> Self {
+        Self {
+            attempts: Table::new(u32::MAX - 1, 0),
+            dialling: HashMap::new(),
+            names,
+            failed: VecDeque::new(),
+        }
+    }
+
+    /// Begins to connect for `owner`. What comes of it is told by [`Connector::handle_open`] or
+    /// [`Connector::poll_failed`], never before this returns.
+    pub(super) fn start<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        owner: O,
+        settings: &ClientSettings,
+    ) -> AttemptKey {
+        let attempt = Attempt {
+            owner,
+            settings: settings.clone(),
+            dial: settings.dial().clone(),
+            redirects_left: settings.inner().redirects_max,
+            step: Step::Begun,
+        };
+        let key = match self.attempts.insert(attempt) {
+            Ok(key) => key,
+            Err(_) => unreachable!("memory ends before the names do"),
+        };
+        self.go_on(at, key);
+        AttemptKey(key)
+    }
+
+    /// Gives a dial up; nothing is told of it any more.
+    pub(super) fn cancel<D>(&mut self, at: &mut Loop<'_, D>, attempt: AttemptKey) {
+        match self.attempts.remove(attempt.0).map(|attempt| attempt.step) {
+            Some(Step::Resolving(timer)) => {
+                at.cancel_timer(timer);
+            }
+            // The loop's last word on it finds nobody.
+            Some(Step::Dialling(id)) => at.give_up(id),
+            Some(Step::Begun) | None => {}
+        }
+    }
+
+    /// Whose the connection is that has opened; `None` if it was not dialled here.
+    pub(super) fn handle_open(&mut self, id: ConnectionId) -> Option<O> {
+        let key = self.dialling.remove(&id)?;
+        self.attempts.remove(key).map(|attempt| attempt.owner)
+    }
+
+    /// A connection has not opened. Gives the error back if it was not dialled here.
+    pub(super) fn handle_dial_failed<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ConnectionId,
+        error: DialError,
+    ) -> Option<DialError> {
+        let Some(key) = self.dialling.remove(&id) else { return Some(error) };
+        let Some(attempt) = self.attempts.get_mut(key) else { return None };
+        match &error {
+            DialError::Refused(refusal) if attempt.follow(refusal) => self.go_on(at, key),
+            _ => self.fail(key, error),
+        }
+        None
+    }
+
+    /// The addresses of a name have come, or will not.
+    pub(super) fn handle_answer<D: Default>(&mut self, at: &mut Loop<'_, D>, answer: Answer) {
+        for key in self.names.handle_answer(at.now(), answer) {
+            self.go_on(at, key);
+        }
+    }
+
+    /// A timer has come. Says whether it was one of a dial.
+    pub(super) fn handle_timer(&mut self, timer: TimerId, cookie: u64) -> bool {
+        let Some(key) = self.attempts.key_at(cookie as u32) else { return false };
+        match self.attempts.get(key) {
+            Some(Attempt { step: Step::Resolving(own), .. }) if *own == timer => {
+                self.fail(key, DialError::TimedOut(DialPhase::Resolve));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A dial that has failed.
+    pub(super) fn poll_failed(&mut self) -> Option<(O, DialError)> {
+        self.failed.pop_front()
+    }
+
+    /// Dials, or asks for the addresses first.
+    fn go_on<D: Default>(&mut self, at: &mut Loop<'_, D>, key: Key) {
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        if let Step::Resolving(timer) = attempt.step {
+            at.cancel_timer(timer);
+        }
+        let (host, port) = match attempt.destination() {
+            Destination::Known(remote) => return self.dial(at, key, vec![remote]),
+            Destination::Named(host, port) => (host, port),
+        };
+        match self.names.lookup(at, key, &host, port) {
+            Lookup::Found(addresses) => {
+                let remotes = addresses.into_iter().map(RemoteAddress::Tcp).collect();
+                self.dial(at, key, remotes);
+            }
+            Lookup::Failed(error) => {
+                self.fail(key, DialError::Io { phase: DialPhase::Resolve, error });
+            }
+            Lookup::Pending => {
+                let Some(attempt) = self.attempts.get_mut(key) else { return };
+                let deadline = at.now() + attempt.dial.timeouts.resolve;
+                attempt.step = Step::Resolving(at.set_timer(deadline, u64::from(key.index)));
+            }
+        }
+    }
+
+    fn dial<D: Default>(&mut self, at: &mut Loop<'_, D>, key: Key, remotes: Vec<RemoteAddress>) {
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        match at.dial(remotes, &attempt.dial, D::default()) {
+            Ok(id) => {
+                attempt.step = Step::Dialling(id);
+                self.dialling.insert(id, key);
+            }
+            Err(error) => self.fail(key, error),
+        }
+    }
+
+    fn fail(&mut self, key: Key, error: DialError) {
+        if let Some(attempt) = self.attempts.remove(key) {
+            self.failed.push_back((attempt.owner, error));
+        }
+    }
+}
+
+/// Where a socket has to lead.
+enum Destination {
+    Known(RemoteAddress),
+    Named(Box<str>, u16),
+}
+
+impl<O> Attempt<O> {
+    fn destination(&self) -> Destination {
+        let uri = self.dial.request.uri();
+        match uri.host().parse::<IpAddr>() {
+            Ok(address) => {
+                Destination::Known(RemoteAddress::Tcp(SocketAddr::new(address, uri.port())))
+            }
+            Err(_) => Destination::Named(uri.host().into(), uri.port()),
+        }
+    }
+}

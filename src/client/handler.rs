@@ -1,0 +1,181 @@
+//! What an application implements that calls servers, beside or without being one.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use super::clients::{ClientId, Clients};
+use super::outage::Unsent;
+use super::reconnect::{ClientChange, StopReason};
+use crate::handshake::Request;
+use crate::protocol::{Chunk, CloseSummary};
+use crate::reactor::{
+    Arrival, ConnectionId, Context, DialError, Loop, Message, TimerId, Verdict,
+};
+
+/// An application on a loop that has clients and pools. The callbacks of [`Handler`](crate::Handler)
+/// are here too, for accepted connections and for its own alike, each with the loop's [`Clients`]
+/// at hand; [`Clients::owner`] tells whose a connection is.
+///
+/// [`ClientLayer`](super::ClientLayer) makes a [`Handler`](crate::Handler) of it.
+///
+/// # Calling order
+/// Of each connection as with [`Handler`](crate::Handler). Of a client: [`on_change`](Self::on_change)
+/// with each state; [`on_open`](Self::on_open) when a connection stands, before anything that has
+/// waited for it is sent, so that it is the place to subscribe again; after it was lost
+/// [`on_close`](Self::on_close), or [`on_dial_failed`](Self::on_dial_failed) if there was none, and
+/// in the end one [`on_stop`](Self::on_stop).
+pub trait ClientHandler {
+    /// What the application keeps per connection, accepted or dialled.
+    type Data: Default;
+
+    /// As [`Handler::on_request`](crate::Handler::on_request).
+    fn on_request(&mut self, request: &Request<'_>, _: &Arrival<'_>) -> Verdict<Self::Data> {
+        Verdict::by_upgrade(request)
+    }
+
+    /// As [`Handler::on_open`](crate::Handler::on_open), for accepted connections and dialled ones.
+    fn on_open(&mut self, _: &mut Context<'_, Self::Data>, _: &mut Clients) {}
+
+    /// A whole message. One that cannot be understood is counted, told to
+    /// [`on_undecodable`](Self::on_undecodable) and forgotten; the connection lives.
+    ///
+    /// # Errors
+    /// Why the message cannot be understood; `?` makes it of any error.
+    fn on_message(
+        &mut self,
+        ctx: &mut Context<'_, Self::Data>,
+        clients: &mut Clients,
+        message: Message<'_>,
+    ) -> Result<(), Undecodable>;
+
+    /// A message was not understood.
+    fn on_undecodable(
+        &mut self,
+        _: &mut Context<'_, Self::Data>,
+        _: &mut Clients,
+        _: Message<'_>,
+        _: &Undecodable,
+    ) {
+    }
+
+    /// As [`Handler::on_chunk`](crate::Handler::on_chunk).
+    fn on_chunk(&mut self, _: &mut Context<'_, Self::Data>, _: &mut Clients, _: Chunk<'_>) {}
+
+    /// As [`Handler::on_ping`](crate::Handler::on_ping).
+    fn on_ping(&mut self, _: &mut Context<'_, Self::Data>, _: &mut Clients, _payload: &[u8]) {}
+
+    /// As [`Handler::on_pong`](crate::Handler::on_pong).
+    fn on_pong(
+        &mut self,
+        _: &mut Context<'_, Self::Data>,
+        _: &mut Clients,
+        _payload: &[u8],
+        _round_trip: Option<Duration>,
+    ) {
+    }
+
+    /// As [`Handler::on_drain`](crate::Handler::on_drain).
+    fn on_drain(&mut self, _: &mut Context<'_, Self::Data>, _: &mut Clients) {}
+
+    /// As [`Handler::on_close`](crate::Handler::on_close).
+    fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &mut Clients, _: &CloseSummary) {}
+
+    /// The state of a client has changed.
+    fn on_change(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _: ClientId,
+        _: &ClientChange,
+    ) {
+    }
+
+    /// A client's dial has failed. What follows from that is told by
+    /// [`on_change`](Self::on_change) at once.
+    fn on_dial_failed(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _: ClientId,
+        _: &DialError,
+    ) {
+    }
+
+    /// A message that a client had taken is not sent.
+    fn on_unsent(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId, _: Unsent) {}
+
+    /// A client is not dialled any more, unless it is started again.
+    fn on_stop(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _: ClientId,
+        _: StopReason,
+    ) {
+    }
+
+    /// The loop turns for the first time. Clients that were added before are on their way.
+    fn on_start(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
+
+    /// As [`Handler::on_timer`](crate::Handler::on_timer).
+    fn on_timer(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _: TimerId,
+        _cookie: u64,
+    ) {
+    }
+
+    /// As [`Handler::on_notice`](crate::Handler::on_notice).
+    fn on_notice(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _notice: Box<dyn Any + Send>,
+    ) {
+    }
+
+    /// A connection that the application has [dialled](Loop::dial) itself has not opened.
+    fn on_own_dial_failed(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _: ConnectionId,
+        _data: Self::Data,
+        _: DialError,
+    ) {
+    }
+}
+
+/// Why a message was not understood: any error, or words.
+#[derive(Debug)]
+pub struct Undecodable(Box<dyn Error + Send + Sync>);
+
+impl Undecodable {
+    /// In words.
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self(reason.into().into())
+    }
+
+    /// The error that it was made of.
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+// Not an `Error` itself, so that every error can become one.
+impl<E: Error + Send + Sync + 'static> From<E> for Undecodable {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}

@@ -1,0 +1,189 @@
+//! The layer between a loop and an application that calls servers.
+
+use std::any::Any;
+use std::time::Duration;
+
+use super::calling;
+use super::clients::{Clients, Owner};
+use super::event::Event;
+use super::handler::ClientHandler;
+use super::names::Answer;
+use crate::handshake::Request;
+use crate::protocol::{Chunk, CloseSummary};
+use crate::reactor::{
+    Arrival, ConnectionId, Context, DialError, Handler, Loop, Message, TimerId, Verdict,
+};
+
+/// Makes a [`Handler`] of a [`ClientHandler`]: the loop's events pass through it, on the way its
+/// clients and pools are served. So an application with a server in front and clients behind is one
+/// value on one loop.
+///
+/// ```no_run
+/// use corewire::{
+///     Client, ClientHandler, ClientLayer, Clients, Context, Message, Owner, Server, Undecodable,
+/// };
+///
+/// /// Says to a server what comes in, and nothing else.
+/// struct Relay;
+///
+/// impl ClientHandler for Relay {
+///     type Data = ();
+///
+///     fn on_message(
+///         &mut self,
+///         ctx: &mut Context<'_, ()>,
+///         clients: &mut Clients,
+///         message: Message<'_>,
+///     ) -> Result<(), Undecodable> {
+///         if clients.owner(ctx.id()).is_none() {
+///             let all: Vec<_> = clients.iter().collect();
+///             for client in all {
+///                 let _ = clients.send(ctx, client, message);
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let settings = Client::builder("ws://127.0.0.1:9002/").build()?;
+/// let server = Server::builder().listen(([127, 0, 0, 1], 9001)).build(move |_shard| {
+///     let mut layer = ClientLayer::new(Relay);
+///     layer.clients().add(settings.clone());
+///     layer
+/// })?;
+/// server.run()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ClientLayer<H> {
+    clients: Clients,
+    handler: H,
+}
+
+/// Callbacks that are made in a row before the loop goes on with other work. Guess: what takes no
+/// longer than a budget of messages.
+const EVENTS_PER_VISIT: usize = 1024;
+
+impl<H: ClientHandler> ClientLayer<H> {
+    /// A layer without clients.
+    pub fn new(handler: H) -> Self {
+        Self { clients: Clients::new(), handler }
+    }
+
+    /// The clients and pools.
+    pub fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    /// The application.
+    pub fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// Does what the callback that has just returned has led to, and makes the callbacks that are
+    /// due.
+    fn visit(&mut self, at: &mut Loop<'_, H::Data>) {
+        for _ in 0..EVENTS_PER_VISIT {
+            self.clients.work(at);
+            let Some(event) = self.clients.events.pop_front() else { return };
+            let Self { clients, handler } = self;
+            match event {
+                Event::Change(id, change) => handler.on_change(at, clients, id, &change),
+                Event::DialFailed(id, error) => handler.on_dial_failed(at, clients, id, &error),
+                Event::Unsent(id, unsent) => handler.on_unsent(at, clients, id, unsent),
+                Event::Stop(id, reason) => handler.on_stop(at, clients, id, reason),
+            }
+        }
+        // The rest comes in the next turn.
+        self.clients.postpone(at);
+    }
+}
+
+impl<H: ClientHandler> Handler for ClientLayer<H> {
+    type Data = H::Data;
+
+    fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<H::Data> {
+        self.handler.on_request(request, arrival)
+    }
+
+    fn on_open(&mut self, ctx: &mut Context<'_, H::Data>) {
+        self.clients.handle_open(ctx, ctx.id());
+        self.handler.on_open(ctx, &mut self.clients);
+        self.visit(ctx);
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
+        let Self { clients, handler } = self;
+        if let Err(error) = handler.on_message(ctx, clients, message) {
+            clients.handle_undecodable(ctx.id());
+            handler.on_undecodable(ctx, clients, message, &error);
+        }
+        self.visit(ctx);
+    }
+
+    fn on_chunk(&mut self, ctx: &mut Context<'_, H::Data>, chunk: Chunk<'_>) {
+        self.handler.on_chunk(ctx, &mut self.clients, chunk);
+        self.visit(ctx);
+    }
+
+    fn on_ping(&mut self, ctx: &mut Context<'_, H::Data>, payload: &[u8]) {
+        self.handler.on_ping(ctx, &mut self.clients, payload);
+        self.visit(ctx);
+    }
+
+    fn on_pong(
+        &mut self,
+        ctx: &mut Context<'_, H::Data>,
+        payload: &[u8],
+        round_trip: Option<Duration>,
+    ) {
+        self.clients.handle_pong(ctx.id(), payload, round_trip);
+        self.handler.on_pong(ctx, &mut self.clients, payload, round_trip);
+        self.visit(ctx);
+    }
+
+    fn on_drain(&mut self, ctx: &mut Context<'_, H::Data>) {
+        self.clients.handle_drain(ctx.id());
+        self.handler.on_drain(ctx, &mut self.clients);
+        self.visit(ctx);
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_, H::Data>, summary: &CloseSummary) {
+        self.handler.on_close(ctx, &mut self.clients, summary);
+        let id = ctx.id();
+        self.clients.handle_closed(ctx, id, summary);
+        self.visit(ctx);
+    }
+
+    fn on_dial_failed(
+        &mut self,
+        at: &mut Loop<'_, H::Data>,
+        id: ConnectionId,
+        data: H::Data,
+        error: DialError,
+    ) {
+        if let Some(error) = self.clients.connector.handle_dial_failed(at, id, error) {
+            self.handler.on_own_dial_failed(at, &mut self.clients, id, data, error);
+        }
+        self.visit(at);
+    }
+
+    fn on_start(&mut self, at: &mut Loop<'_, H::Data>) {
+        self.handler.on_start(at, &mut self.clients);
+        self.visit(at);
+    }
+
+    fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {
+        if !self.clients.handle_timer(at, timer, cookie) {
+            self.handler.on_timer(at, &mut self.clients, timer, cookie);
+        }
+        self.visit(at);
+    }
+
+    fn on_notice(&mut self, at: &mut Loop<'_, H::Data>, notice: Box<dyn Any + Send>) {
+        match notice.downcast::<Answer>() {
+            Ok(answer) => self.clients.connector.handle_answer(at, *answer),
+            Err(notice) => self.handler.on_notice(at, &mut self.clients, notice),
+        }
+        self.visit(at);
+    }
+}

@@ -1,0 +1,222 @@
+//! A server to be called and how: made once, good for any number of connections.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::Reconnect;
+use super::outage::Outage;
+#[cfg(feature = "deflate")]
+use crate::deflate::Compression;
+use crate::handshake::{ClientRequest, InvalidHeader};
+use crate::http::{UriError, WebSocketUri};
+use crate::limits::HandshakeLimits;
+use crate::protocol::{Config, ConfigError};
+use crate::reactor::{DialSettings, DialTimeouts, SocketOptions};
+use crate::wire::Role;
+
+/// A server to be called and how. Cheap to clone; it serves a client, all connections of a pool and
+/// a blocking client alike. [`Client::builder`](super::Client::builder) makes it.
+#[derive(Clone)]
+pub struct ClientSettings(Arc<Inner>);
+
+/// What [`ClientSettings`] share.
+pub(super) struct Inner {
+    pub(super) dial: Arc<DialSettings>,
+    pub(super) redirects_max: u8,
+    pub(super) reconnect: Reconnect,
+    pub(super) outage: Outage,
+}
+
+/// Makes [`ClientSettings`]. What cannot be is told at the end, by [`ClientBuilder::build`].
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    request: Result<ClientRequest, ClientError>,
+    config: Config,
+    timeouts: DialTimeouts,
+    attempt_delay: Duration,
+    handshake: HandshakeLimits,
+    sockets: SocketOptions,
+    redirects_max: u8,
+    reconnect: Reconnect,
+    outage: Outage,
+}
+
+/// Why there is no client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The URL cannot be.
+    Uri(UriError),
+    /// A header, subprotocol or credential cannot stand in a request.
+    Header(InvalidHeader),
+    /// The configuration of the connections cannot be.
+    Config(ConfigError),
+}
+
+impl ClientSettings {
+    /// Where the connections lead.
+    pub fn uri(&self) -> &WebSocketUri {
+        self.0.dial.request.uri()
+    }
+
+    /// How they are dialled, for [`Loop::dial`](crate::Loop::dial).
+    pub fn dial(&self) -> &Arc<DialSettings> {
+        &self.0.dial
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers may be secrets.
+        out.debug_struct("ClientSettings").field("uri", self.uri()).finish_non_exhaustive()
+    }
+}
+
+impl ClientBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        let request = WebSocketUri::parse(url).map(ClientRequest::new).map_err(ClientError::Uri);
+        Self {
+            request,
+            config: Config::new(Role::Client),
+            timeouts: DialTimeouts::default(),
+            attempt_delay: DialSettings::ATTEMPT_DELAY,
+            handshake: HandshakeLimits::default(),
+            sockets: SocketOptions::default(),
+            redirects_max: 0,
+            reconnect: Reconnect::default(),
+            outage: Outage::default(),
+        }
+    }
+
+    /// Adds a header to the opening handshake.
+    #[must_use]
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.request(|request| request.header(name, value))
+    }
+
+    /// Offers one more subprotocol; those offered first are preferred.
+    #[must_use]
+    pub fn subprotocol(self, name: &str) -> Self {
+        self.request(|request| request.subprotocol(name))
+    }
+
+    /// Compresses messages, if the server agrees (RFC 7692). Default: not.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.config.compression = compression;
+        self
+    }
+
+    /// Changes what the connections are held to: limits, heartbeat, `close_timeout`.
+    #[must_use]
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Changes how the sockets are set up.
+    #[must_use]
+    pub fn sockets(mut self, change: impl FnOnce(&mut SocketOptions)) -> Self {
+        change(&mut self.sockets);
+        self
+    }
+
+    /// Changes how long the phases of dialling may take.
+    #[must_use]
+    pub fn timeouts(mut self, change: impl FnOnce(&mut DialTimeouts)) -> Self {
+        change(&mut self.timeouts);
+        self
+    }
+
+    /// How much later the next address is tried while the ones before have not answered. Default
+    /// 250 ms (RFC 8305 §8).
+    #[must_use]
+    pub fn attempt_delay(mut self, delay: Duration) -> Self {
+        self.attempt_delay = delay;
+        self
+    }
+
+    /// The bounds of the answer's head.
+    #[must_use]
+    pub fn handshake(mut self, limits: HandshakeLimits) -> Self {
+        self.handshake = limits;
+        self
+    }
+
+    /// Follows so many redirections (301, 302, 303, 307, 308) in a row. Default 0: a redirection is
+    /// an answer like any other that is not 101. From `wss` to `ws` none is followed, and
+    /// credentials do not leave their host.
+    #[must_use]
+    pub fn redirects(mut self, count_max: u8) -> Self {
+        self.redirects_max = count_max;
+        self
+    }
+
+    /// When a connection that is lost is dialled again.
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// What is kept of messages while there is no connection.
+    #[must_use]
+    pub fn outage(mut self, outage: Outage) -> Self {
+        self.outage = outage;
+        self
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// The first thing that cannot be, in the order in which they were given.
+    pub fn build(self) -> Result<ClientSettings, ClientError> {
+        let mut dial = DialSettings::new(self.request?, self.config);
+        dial.timeouts = self.timeouts;
+        dial.attempt_delay = self.attempt_delay;
+        dial.handshake = self.handshake;
+        dial.sockets = self.sockets;
+        dial.check().map_err(ClientError::Config)?;
+        Ok(ClientSettings(Arc::new(Inner {
+            dial: Arc::new(dial),
+            redirects_max: self.redirects_max,
+            reconnect: self.reconnect,
+            outage: self.outage,
+        })))
+    }
+
+    fn request(
+        mut self,
+        change: impl FnOnce(ClientRequest) -> Result<ClientRequest, InvalidHeader>,
+    ) -> Self {
+        let change = |request| change(request).map_err(ClientError::Header);
+        self.request = self.request.and_then(change);
+        self
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(error) => error.fmt(out),
+            Self::Header(error) => error.fmt(out),
+            Self::Config(error) => error.fmt(out),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(match self {
+            Self::Uri(error) => error,
+            Self::Header(error) => error,
+            Self::Config(error) => error,
+        })
+    }
+}
