@@ -2,3 +2,5 @@
 
 #[allow(dead_code, reason = "the driver uses it")]
 mod backoff;
+#[allow(dead_code, reason = "the driver uses it")]
+mod cause;
