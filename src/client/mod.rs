@@ -4,3 +4,5 @@
 mod backoff;
 #[allow(dead_code, reason = "the driver uses it")]
 mod cause;
+#[allow(dead_code, reason = "the driver uses it")]
+mod reconnect;
