@@ -5,4 +5,6 @@ mod backoff;
 #[allow(dead_code, reason = "the driver uses it")]
 mod cause;
 #[allow(dead_code, reason = "the driver uses it")]
+mod outage;
+#[allow(dead_code, reason = "the driver uses it")]
 mod reconnect;
