@@ -99,6 +99,14 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 /// words. The rest is not read.
 pub const REFUSAL_BODY_BYTES_MAX: usize = 4 * KIB;
 
+/// The shortest delay before a connection is dialled again, whatever is set. Guess: a hundred dials
+/// a second are no busy loop, and nobody waits for so little.
+pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// The longest delay before a connection is dialled again, whatever is set; what a server asks for
+/// comes on top, and has the same bound. Guess: who is not back in a day is dialled by hand.
+pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(86_400);
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

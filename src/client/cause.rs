@@ -1,0 +1,248 @@
+//! Whether another try makes sense after what went wrong.
+//!
+//! What may be different the next time is tried again: the network, a server that is busy, slow,
+//! broken or about to restart. What is a decision stays one until somebody changes something, so we
+//! stop there and say so: the server does not want us, or the two ends do not speak the same
+//! protocol, or it was this end that left.
+
+use std::time::Duration;
+
+use crate::handshake::ClientHandshakeError;
+use crate::protocol::{CloseCause, CloseSummary, Failure, Initiator};
+use crate::reactor::DialError;
+use crate::wire::CloseCode;
+
+/// What follows the loss of a connection, or a dial that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Another try may succeed.
+    Retry {
+        /// What the server asked for by Retry-After (RFC 9110 §10.2.3).
+        not_before: Option<Duration>,
+    },
+    /// Every other try would end the same way, or is not wanted.
+    Stop,
+}
+
+impl Recovery {
+    const RETRY: Self = Self::Retry { not_before: None };
+
+    /// After a dial. `retry_after` is what the server's answer, if there was one, says of the time
+    /// to come back; it counts only where another try makes sense at all.
+    ///
+    /// - A phase that took too long, and whatever the network or the system reports: again. A name
+    ///   that does not resolve and a port that nobody listens on may be there a minute later.
+    /// - An answer other than 101: by its status, 408, 429 and 5xx again. Everything else is a
+    ///   decision: 401 and 403 with all other 4xx, a redirection that is not followed, and a 200 of
+    ///   what is no WebSocket.
+    /// - No certificate that is trusted, an answer that breaks RFC 6455 §4.1 or RFC 7692 §5.1: the
+    ///   ends do not speak the same protocol.
+    /// - A proxy: [`TunnelError::is_retryable`](crate::TunnelError::is_retryable).
+    /// - No room in the loop: again, others may end.
+    pub(crate) fn of_dial(error: &DialError, retry_after: Option<Duration>) -> Self {
+        match error {
+            DialError::TimedOut(_) | DialError::Io { .. } | DialError::NoRoom => Self::RETRY,
+            DialError::Tunnel(error) if error.is_retryable() => Self::RETRY,
+            DialError::Refused(refusal) => Self::of_status(refusal.status, retry_after),
+            DialError::Handshake(ClientHandshakeError::Status { status }) => {
+                Self::of_status(*status, retry_after)
+            }
+            #[cfg(feature = "deflate")]
+            DialError::Compression(_) => Self::Stop,
+            DialError::Tunnel(_)
+            | DialError::Tls(_)
+            | DialError::Handshake(_)
+            | DialError::Aborted => Self::Stop,
+        }
+    }
+
+    fn of_status(status: u16, retry_after: Option<Duration>) -> Self {
+        if (ClientHandshakeError::Status { status }).is_retryable() {
+            Self::Retry { not_before: retry_after }
+        } else {
+            Self::Stop
+        }
+    }
+
+    /// After a connection that was open.
+    ///
+    /// - This end closed it, dropped it, or its loop ended: that was wanted.
+    /// - The peer said Close: by its code, see below, even if the closing handshake was cut short.
+    /// - It broke off, or showed no sign of life: again.
+    /// - We failed it because the peer broke the protocol or a limit: it would do so again. Because
+    ///   it was too slow, or our pools were full: again, as the 1013 that it was told says.
+    /// - The handler panicked: again, as after the 1011 that the peer was told.
+    pub(crate) fn of_close(summary: &CloseSummary) -> Self {
+        match summary.cause {
+            CloseCause::ClosingHandshake
+            | CloseCause::EndOfStream
+            | CloseCause::Transport(_)
+            | CloseCause::CloseTimeout => match summary.initiator {
+                Initiator::Local => Self::Stop,
+                Initiator::Peer => Self::of_code(summary.code),
+            },
+            CloseCause::Failed(Failure::Protocol(_)) => Self::Stop,
+            CloseCause::Failed(Failure::PoolExhausted | Failure::Backpressure)
+            | CloseCause::HeartbeatTimeout
+            | CloseCause::HandlerPanicked => Self::RETRY,
+            CloseCause::Aborted | CloseCause::LoopEnded => Self::Stop,
+        }
+    }
+
+    /// By the code of the peer's Close.
+    fn of_code(code: CloseCode) -> Self {
+        match code.as_u16() {
+            // It goes down, is broken, restarts, is overloaded, or has no server behind it.
+            1001 | 1011..=1014 => Self::RETRY,
+            // Nothing was said: no Close at all, or one without a code, which many libraries send
+            // for want of an argument. Who wants us to stay away has ways to say so.
+            1005 | 1006 => Self::RETRY,
+            // The purpose is fulfilled, or a rule of the server's own was broken.
+            1000 | 1008 => Self::Stop,
+            // Protocol mismatch: the server does not understand what we send, or does not take it.
+            // We would send the same again.
+            1002 | 1003 | 1007 | 1009 | 1010 => Self::Stop,
+            // Registered with IANA as time-out, the 408 of close codes. Its neighbours 3000
+            // (unauthorized) and 3003 (forbidden) are with the rest.
+            3008 => Self::RETRY,
+            // What these mean is between the application and its server, so the application decides
+            // what follows. Stopping asks it; trying again would go on without it.
+            3000..=4999 => Self::Stop,
+            // A Close cannot carry these: the connection has failed with 1002 instead.
+            0..=999 | 1004 | 1015..=2999 | 5000.. => Self::Stop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::handshake::TunnelError;
+    use crate::http::{HeadError, Malformation};
+    use crate::reactor::{DialPhase, Refusal};
+    use crate::wire::ProtocolError;
+
+    const ASKED: Option<Duration> = Some(Duration::from_secs(7));
+
+    fn refused(status: u16) -> DialError {
+        DialError::Refused(Box::new(Refusal { status, headers: Vec::new(), body: Vec::new() }))
+    }
+
+    fn closed(code: u16, initiator: Initiator, cause: CloseCause) -> CloseSummary {
+        CloseSummary {
+            code: CloseCode::new(code),
+            reason: Box::default(),
+            initiator,
+            cause,
+            unsent_messages: 0,
+            unsent_bytes: 0,
+            incomplete_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn every_status_is_judged() {
+        for status in 0..=u16::MAX {
+            let expected = match status {
+                408 | 429 => Recovery::Retry { not_before: ASKED },
+                500..600 => Recovery::Retry { not_before: ASKED },
+                _ => Recovery::Stop,
+            };
+            assert_eq!(Recovery::of_dial(&refused(status), ASKED), expected, "{status}");
+            let same = DialError::Handshake(ClientHandshakeError::Status { status });
+            assert_eq!(Recovery::of_dial(&same, ASKED), expected, "{status}");
+            let tunnel = DialError::Tunnel(TunnelError::Status { status });
+            let is_stop = expected == Recovery::Stop;
+            assert_eq!(Recovery::of_dial(&tunnel, None) == Recovery::Stop, is_stop, "{status}");
+        }
+        assert_eq!(Recovery::of_dial(&refused(503), None), Recovery::RETRY);
+    }
+
+    #[test]
+    fn every_dial_error_is_judged() {
+        let io = |phase, kind: io::ErrorKind| DialError::Io { phase, error: kind.into() };
+        let malformed = HeadError::Malformed(Malformation::BareLf);
+        let table = [
+            (DialError::TimedOut(DialPhase::Resolve), Recovery::RETRY),
+            (DialError::TimedOut(DialPhase::Upgrade), Recovery::RETRY),
+            (io(DialPhase::Resolve, io::ErrorKind::Other), Recovery::RETRY),
+            (io(DialPhase::Connect, io::ErrorKind::ConnectionRefused), Recovery::RETRY),
+            (io(DialPhase::Connect, io::ErrorKind::NotFound), Recovery::RETRY),
+            (io(DialPhase::Tls, io::ErrorKind::UnexpectedEof), Recovery::RETRY),
+            (io(DialPhase::Upgrade, io::ErrorKind::ConnectionReset), Recovery::RETRY),
+            (DialError::Tunnel(TunnelError::Head(malformed)), Recovery::Stop),
+            (DialError::Tunnel(TunnelError::NotSocks5), Recovery::Stop),
+            (DialError::Tunnel(TunnelError::NoAcceptableMethod), Recovery::Stop),
+            (DialError::Tunnel(TunnelError::AuthenticationFailed), Recovery::Stop),
+            (DialError::Tunnel(TunnelError::Malformed), Recovery::Stop),
+            (DialError::Tunnel(TunnelError::Reply(1)), Recovery::RETRY),
+            (DialError::Tunnel(TunnelError::Reply(2)), Recovery::Stop),
+            (DialError::Tls("unknown issuer".into()), Recovery::Stop),
+            (DialError::Handshake(ClientHandshakeError::Head(malformed)), Recovery::Stop),
+            (DialError::Handshake(ClientHandshakeError::WrongAccept), Recovery::Stop),
+            (DialError::Handshake(ClientHandshakeError::SubprotocolNotOffered), Recovery::Stop),
+            #[cfg(feature = "deflate")]
+            (DialError::Compression(crate::deflate::AnswerError::NotOffered), Recovery::Stop),
+            (DialError::NoRoom, Recovery::RETRY),
+            (DialError::Aborted, Recovery::Stop),
+        ];
+        for (error, expected) in table {
+            assert_eq!(Recovery::of_dial(&error, None), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn every_code_of_the_peer_is_judged() {
+        let retried = [1001, 1005, 1006, 1011, 1012, 1013, 1014, 3008];
+        for code in 0..=u16::MAX {
+            let is_retried = retried.contains(&code);
+            let expected = if is_retried { Recovery::RETRY } else { Recovery::Stop };
+            for cause in [
+                CloseCause::ClosingHandshake,
+                CloseCause::EndOfStream,
+                CloseCause::Transport(io::ErrorKind::ConnectionReset),
+                CloseCause::CloseTimeout,
+            ] {
+                let summary = closed(code, Initiator::Peer, cause);
+                assert_eq!(Recovery::of_close(&summary), expected, "{summary:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_close_that_we_began_stops_however_it_ends() {
+        for cause in [
+            CloseCause::ClosingHandshake,
+            CloseCause::EndOfStream,
+            CloseCause::Transport(io::ErrorKind::ConnectionReset),
+            CloseCause::CloseTimeout,
+            CloseCause::Aborted,
+            CloseCause::LoopEnded,
+        ] {
+            for code in [1000, 1001, 1006] {
+                let summary = closed(code, Initiator::Local, cause);
+                assert_eq!(Recovery::of_close(&summary), Recovery::Stop, "{summary:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_that_we_failed_is_judged_by_why() {
+        let too_large = ProtocolError::MessageTooLarge { limit_bytes: 1 };
+        let table = [
+            (CloseCause::Failed(Failure::Protocol(ProtocolError::MaskedFrame)), Recovery::Stop),
+            (CloseCause::Failed(Failure::Protocol(ProtocolError::InvalidUtf8)), Recovery::Stop),
+            (CloseCause::Failed(Failure::Protocol(too_large)), Recovery::Stop),
+            (CloseCause::Failed(Failure::PoolExhausted), Recovery::RETRY),
+            (CloseCause::Failed(Failure::Backpressure), Recovery::RETRY),
+            (CloseCause::HeartbeatTimeout, Recovery::RETRY),
+            (CloseCause::HandlerPanicked, Recovery::RETRY),
+        ];
+        for (cause, expected) in table {
+            let summary = closed(1002, Initiator::Local, cause);
+            assert_eq!(Recovery::of_close(&summary), expected, "{summary:?}");
+        }
+    }
+}
