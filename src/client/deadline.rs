@@ -11,12 +11,7 @@ pub(super) struct Deadline(Option<(Instant, TimerId)>);
 
 impl Deadline {
     /// Sees to it that the timer fires at `wanted`, or before.
-    pub(super) fn set<D>(
-        &mut self,
-        at: &mut Loop<'_, D>,
-        wanted: Option<Instant>,
-        cookie: u64,
-    ) {
+    pub(super) fn set<D>(&mut self, at: &mut Loop<'_, D>, wanted: Option<Instant>, cookie: u64) {
         let Some(wanted) = wanted else { return };
         match self.0 {
             Some((armed, _)) if armed <= wanted => return,

@@ -11,9 +11,7 @@ use super::outage::Unsent;
 use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
 use crate::protocol::{Chunk, CloseSummary};
-use crate::reactor::{
-    Arrival, ConnectionId, Context, DialError, Loop, Message, TimerId, Verdict,
-};
+use crate::reactor::{Arrival, ConnectionId, Context, DialError, Loop, Message, TimerId, Verdict};
 
 /// An application on a loop that has clients and pools. The callbacks of [`Handler`](crate::Handler)
 /// are here too, for accepted connections and for its own alike, each with the loop's [`Clients`]
@@ -105,7 +103,8 @@ pub trait ClientHandler {
     }
 
     /// A message that a client had taken is not sent.
-    fn on_unsent(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId, _: Unsent) {}
+    fn on_unsent(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId, _: Unsent) {
+    }
 
     /// A client is not dialled any more, unless it is started again.
     fn on_stop(

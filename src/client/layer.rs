@@ -1,17 +1,18 @@
 //! The layer between a loop and an application that calls servers.
 
 use std::any::Any;
+use std::io;
 use std::time::Duration;
 
-use super::calling;
-use super::clients::{Clients, Owner};
+use super::clients::Clients;
 use super::event::Event;
 use super::handler::ClientHandler;
 use super::names::Answer;
 use crate::handshake::Request;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::reactor::{
-    Arrival, ConnectionId, Context, DialError, Handler, Loop, Message, TimerId, Verdict,
+    Arrival, ConnectionId, Context, DialError, Handler, Loop, Message, MioNet, Reactor,
+    ReactorConfig, TimerId, Verdict,
 };
 
 /// Makes a [`Handler`] of a [`ClientHandler`]: the loop's events pass through it, on the way its
@@ -67,6 +68,16 @@ impl<H: ClientHandler> ClientLayer<H> {
     /// A layer without clients.
     pub fn new(handler: H) -> Self {
         Self { clients: Clients::new(), handler }
+    }
+
+    /// The layer on a loop of its own, on real sockets: [`Reactor::run`] turns it until somebody
+    /// calls [`Handle::shutdown`](crate::Handle::shutdown).
+    ///
+    /// # Errors
+    /// The system has no descriptors to poll with, or no random numbers.
+    pub fn reactor(self) -> io::Result<Reactor<MioNet, Self>> {
+        let config = ReactorConfig::random()?;
+        Ok(Reactor::new(MioNet::new(config.limits.receive_buffer_bytes)?, self, config))
     }
 
     /// The clients and pools.
@@ -136,7 +147,7 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         payload: &[u8],
         round_trip: Option<Duration>,
     ) {
-        self.clients.handle_pong(ctx.id(), payload, round_trip);
+        self.clients.handle_pong(ctx.id(), round_trip);
         self.handler.on_pong(ctx, &mut self.clients, payload, round_trip);
         self.visit(ctx);
     }

@@ -1,10 +1,35 @@
 //! The client role: policies that a loop consults about the connections it dials.
 
-#[allow(dead_code, reason = "the driver uses it")]
 mod backoff;
-#[allow(dead_code, reason = "the driver uses it")]
+mod calling;
 mod cause;
-#[allow(dead_code, reason = "the driver uses it")]
+mod clients;
+mod connector;
+mod deadline;
+mod event;
+mod handler;
+mod layer;
+mod names;
 mod outage;
-#[allow(dead_code, reason = "the driver uses it")]
 mod reconnect;
+mod settings;
+
+pub use backoff::{Jitter, Reconnect};
+pub use calling::{ClientStats, Submitted};
+pub use clients::{ClientId, Clients, Owner};
+pub use handler::{ClientHandler, Undecodable};
+pub use layer::ClientLayer;
+pub use outage::{Outage, OutagePolicy, Unsent, UnsentReason};
+pub use reconnect::{ClientChange, ClientState, StopReason};
+pub use settings::{ClientBuilder, ClientError, ClientSettings};
+
+/// A client.
+pub struct Client;
+
+impl Client {
+    /// Describes a server to be called: by `ws://`, `wss://`, or `ws+unix:` with the path of a
+    /// socket.
+    pub fn builder(url: &str) -> ClientBuilder {
+        ClientBuilder::new(url)
+    }
+}

@@ -51,6 +51,16 @@ pub enum PanicPolicy {
 }
 
 impl ReactorConfig {
+    /// The defaults, with a seed from the system.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn random() -> io::Result<Self> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        Ok(Self::new(seed))
+    }
+
     /// The defaults, with a seed.
     pub fn new(seed: [u8; 32]) -> Self {
         Self {

@@ -16,5 +16,5 @@ mod race;
 mod settings;
 
 pub use error::{DialError, DialPhase, Refusal};
-pub(super) use machine::Dialling;
+pub use machine::Dialling;
 pub use settings::{DialSettings, DialTimeouts};
