@@ -10,11 +10,13 @@
 //! One connection is one slot and one name from `dial` on, however many addresses are tried.
 
 mod answer;
+mod dialling;
 mod error;
 mod machine;
 mod race;
 mod settings;
+mod upgrade;
 
+pub use dialling::Dialling;
 pub use error::{DialError, DialPhase, Refusal};
-pub use machine::Dialling;
 pub use settings::{DialSettings, DialTimeouts};
