@@ -99,6 +99,14 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 /// words. The rest is not read.
 pub const REFUSAL_BODY_BYTES_MAX: usize = 4 * KIB;
 
+/// Endpoints that one balancer chooses among. Each choice looks at all of them. Guess: who has more
+/// has a proxy. At the bound the one that is added is refused.
+pub const ENDPOINTS_MAX: u32 = 1024;
+
+/// The longest that a balancer waits for anything: a back-off, a trial, the next check. A longer
+/// time is cut to this one, so that no sum with the clock overflows.
+pub const BALANCE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
