@@ -550,3 +550,6 @@ impl PartialEq for Load {
 }
 
 impl Eq for Load {}
+
+#[cfg(test)]
+mod tests;
