@@ -103,6 +103,14 @@ pub const REFUSAL_BODY_BYTES_MAX: usize = 4 * KIB;
 /// has a proxy. At the bound the one that is added is refused.
 pub const ENDPOINTS_MAX: u32 = 1024;
 
+/// Addresses of one name that are tried. Guess: who publishes more does not mean them all. Those
+/// behind it are left out.
+pub const ADDRESSES_MAX: usize = 32;
+
+/// Connections of one loop that wait for the addresses of their names. Guess: more than can be
+/// dialled while a name is asked for. At the bound a further one fails.
+pub const RESOLVE_WAITERS_MAX: usize = 65_536;
+
 /// The longest that a balancer waits for anything: a back-off, a trial, the next check. A longer
 /// time is cut to this one, so that no sum with the clock overflows.
 pub const BALANCE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
