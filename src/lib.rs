@@ -113,8 +113,9 @@ mod server;
 #[cfg(feature = "net")]
 pub use client::{
     Client, ClientBuilder, ClientChange, ClientError, ClientHandler, ClientId, ClientLayer,
-    ClientSettings, ClientState, ClientStats, Clients, Jitter, Outage, OutagePolicy, Owner,
-    Reconnect, StopReason, Submitted, Undecodable, Unsent, UnsentReason,
+    ClientSettings, ClientState, ClientStats, Clients, DnsSettings, Jitter, Outage, OutagePolicy,
+    Owner, Reconnect, Resolver, StopReason, Submitted, SystemResolver, Undecodable, Unsent,
+    UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

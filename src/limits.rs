@@ -106,6 +106,21 @@ pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
 /// The longest delay before a connection is dialled again, whatever is set; what a server asks for
 /// comes on top, and has the same bound. Guess: who is not back in a day is dialled by hand.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(86_400);
+/// Endpoints that one balancer chooses among. Each choice looks at all of them. Guess: who has more
+/// has a proxy. At the bound the one that is added is refused.
+pub const ENDPOINTS_MAX: u32 = 1024;
+
+/// Addresses of one name that are tried. Guess: who publishes more does not mean them all. Those
+/// behind it are left out.
+pub const ADDRESSES_MAX: usize = 32;
+
+/// Connections of one loop that wait for the addresses of their names. Guess: more than can be
+/// dialled while a name is asked for. At the bound a further one fails.
+pub const RESOLVE_WAITERS_MAX: usize = 65_536;
+
+/// The longest that a balancer waits for anything: a back-off, a trial, the next check. A longer
+/// time is cut to this one, so that no sum with the clock overflows.
+pub const BALANCE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]

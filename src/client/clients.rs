@@ -45,10 +45,10 @@ pub enum Owner {
 }
 
 impl Clients {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(names: Names) -> Self {
         Self {
             callings: Table::new(u32::MAX - 1, 0),
-            connector: Connector::new(Names::new()),
+            connector: Connector::new(names),
             owners: HashMap::new(),
             busy: VecDeque::new(),
             events: VecDeque::new(),

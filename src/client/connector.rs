@@ -2,10 +2,11 @@
 //! are followed.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::io;
 use std::sync::Arc;
 
 use super::names::{Answer, Lookup, Names};
+use super::resolver::Resolved;
 use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
 use crate::reactor::{
@@ -112,8 +113,9 @@ impl<O: Copy> Connector<O> {
 
     /// The addresses of a name have come, or will not.
     pub(super) fn handle_answer<D: Default>(&mut self, at: &mut Loop<'_, D>, answer: Answer) {
-        for key in self.names.handle_answer(at.now(), answer) {
-            self.go_on(at, key);
+        let (waiting, resolved) = self.names.handle_answer(at.now(), answer);
+        for key in waiting {
+            self.handle_resolved(at, key, &resolved);
         }
     }
 
@@ -137,25 +139,31 @@ impl<O: Copy> Connector<O> {
     /// Dials, or asks for the addresses first.
     fn go_on<D: Default>(&mut self, at: &mut Loop<'_, D>, key: Key) {
         let Some(attempt) = self.attempts.get_mut(key) else { return };
+        let uri = attempt.dial.request.uri();
+        let (host, port) = (uri.host(), uri.port());
+        let deadline = at.deadline(attempt.dial.timeouts.resolve);
+        match self.names.lookup(at, key, host, port, deadline) {
+            Lookup::Known(resolved) => self.handle_resolved(at, key, &resolved),
+            Lookup::Pending => {
+                attempt.step = Step::Resolving(at.set_timer(deadline, u64::from(key.index)));
+            }
+        }
+    }
+
+    fn handle_resolved<D: Default>(&mut self, at: &mut Loop<'_, D>, key: Key, resolved: &Resolved) {
+        // Who has given up is still on the list.
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
         if let Step::Resolving(timer) = attempt.step {
             at.cancel_timer(timer);
         }
-        let (host, port) = match attempt.destination() {
-            Destination::Known(remote) => return self.dial(at, key, vec![remote]),
-            Destination::Named(host, port) => (host, port),
-        };
-        match self.names.lookup(at, key, &host, port) {
-            Lookup::Found(addresses) => {
-                let remotes = addresses.into_iter().map(RemoteAddress::Tcp).collect();
+        match resolved {
+            Ok(addresses) => {
+                let remotes = addresses.iter().copied().map(RemoteAddress::Tcp).collect();
                 self.dial(at, key, remotes);
             }
-            Lookup::Failed(error) => {
+            Err(error) => {
+                let error = io::Error::new(error.kind(), error.clone());
                 self.fail(key, DialError::Io { phase: DialPhase::Resolve, error });
-            }
-            Lookup::Pending => {
-                let Some(attempt) = self.attempts.get_mut(key) else { return };
-                let deadline = at.now() + attempt.dial.timeouts.resolve;
-                attempt.step = Step::Resolving(at.set_timer(deadline, u64::from(key.index)));
             }
         }
     }
@@ -174,24 +182,6 @@ impl<O: Copy> Connector<O> {
     fn fail(&mut self, key: Key, error: DialError) {
         if let Some(attempt) = self.attempts.remove(key) {
             self.failed.push_back((attempt.owner, error));
-        }
-    }
-}
-
-/// Where a socket has to lead.
-enum Destination {
-    Known(RemoteAddress),
-    Named(Box<str>, u16),
-}
-
-impl<O> Attempt<O> {
-    fn destination(&self) -> Destination {
-        let uri = self.dial.request.uri();
-        match uri.host().parse::<IpAddr>() {
-            Ok(address) => {
-                Destination::Known(RemoteAddress::Tcp(SocketAddr::new(address, uri.port())))
-            }
-            Err(_) => Destination::Named(uri.host().into(), uri.port()),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::Clients;
 use super::event::Event;
 use super::handler::ClientHandler;
-use super::names::Answer;
+use super::names::{Answer, Names};
+use super::resolver::{DnsSettings, Resolver, SystemResolver};
 use crate::handshake::Request;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::reactor::{
@@ -65,9 +67,14 @@ pub struct ClientLayer<H> {
 const EVENTS_PER_VISIT: usize = 1024;
 
 impl<H: ClientHandler> ClientLayer<H> {
-    /// A layer without clients.
+    /// A layer without clients, for which the system finds the addresses of names.
     pub fn new(handler: H) -> Self {
-        Self { clients: Clients::new(), handler }
+        Self::with_resolver(handler, Arc::new(SystemResolver), &DnsSettings::default())
+    }
+
+    /// The same with a resolver of the application's own, or other bounds.
+    pub fn with_resolver(handler: H, resolver: Arc<dyn Resolver>, settings: &DnsSettings) -> Self {
+        Self { clients: Clients::new(Names::new(resolver, settings)), handler }
     }
 
     /// The layer on a loop of its own, on real sockets: [`Reactor::run`] turns it until somebody

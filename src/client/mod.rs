@@ -1,6 +1,8 @@
 //! The client role: policies that a loop consults about the connections it dials.
 
 mod backoff;
+#[allow(dead_code, reason = "the driver uses it")]
+mod balance;
 mod calling;
 mod cause;
 mod clients;
@@ -9,9 +11,12 @@ mod deadline;
 mod event;
 mod handler;
 mod layer;
+#[allow(dead_code, reason = "the driver uses it")]
+mod load;
 mod names;
 mod outage;
 mod reconnect;
+mod resolver;
 mod settings;
 
 pub use backoff::{Jitter, Reconnect};
@@ -21,6 +26,7 @@ pub use handler::{ClientHandler, Undecodable};
 pub use layer::ClientLayer;
 pub use outage::{Outage, OutagePolicy, Unsent, UnsentReason};
 pub use reconnect::{ClientChange, ClientState, StopReason};
+pub use resolver::{DnsSettings, Resolver, SystemResolver};
 pub use settings::{ClientBuilder, ClientError, ClientSettings};
 
 /// A client.

@@ -1,7 +1,7 @@
 //! What a callback may do with the loop, whichever connection it is about.
 
 use std::any::Any;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::command::Handle;
 use super::context::{Peer, Writer};
@@ -57,14 +57,18 @@ impl<D> Loop<'_, D> {
         self.shared.open_keys().map(move |key| ConnectionId::new(shard, key))
     }
 
+    /// The end of so much time from now on; more than a year counts as one.
+    pub fn deadline(&self, time: Duration) -> Instant {
+        after(self.shared.now, time)
+    }
+
     /// Has [`Handler::on_timer`] called with `cookie`, not before `deadline` and at most a
     /// millisecond later than the loop can turn. A deadline more than a year away comes after one.
     ///
     /// # Panics
     /// With four billion timers at once.
     pub fn set_timer(&mut self, deadline: Instant, cookie: u64) -> TimerId {
-        let until = deadline.saturating_duration_since(self.shared.now);
-        let deadline = after(self.shared.now, until);
+        let deadline = self.deadline(deadline.saturating_duration_since(self.shared.now));
         let key = self.shared.tasks.0.vacant_key().expect("memory ends before the names do");
         let timer = self.shared.wheel.insert(deadline, Timer::Task(key.index));
         let inserted = self.shared.tasks.0.insert(Task { timer, cookie });
