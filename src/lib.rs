@@ -156,7 +156,8 @@ pub mod opening {
     };
     pub use crate::http::{
         FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
-        ResponseHead, Scheme, UriError, Version, WebSocketUri, parse_request, parse_response,
+        ResponseHead, Scheme, UnixSocket, UriError, Version, WebSocketUri, parse_request,
+        parse_response,
     };
 }
 

@@ -22,8 +22,13 @@ pub fn request(destination: &Destination) -> Result<ClientRequest, Failure> {
     let Destination { url, subprotocol, header, origin } = destination;
     let uri = WebSocketUri::parse(url)
         .map_err(|error| Failure(format!("{url} is not a WebSocket URL: {error}")))?;
-    if uri.scheme() == Scheme::Wss {
-        return Err(Failure("wss:// is not spoken here, only ws://".into()));
+    let unspoken = match (uri.scheme(), uri.unix_socket()) {
+        (Scheme::Ws, None) => None,
+        (Scheme::Wss, None) => Some("wss://"),
+        (_, Some(_)) => Some("ws+unix:"),
+    };
+    if let Some(unspoken) = unspoken {
+        return Err(Failure(format!("{unspoken} is not spoken here, only ws://")));
     }
     let mut request = ClientRequest::new(uri);
     for name in subprotocol {

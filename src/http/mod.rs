@@ -19,4 +19,4 @@ pub use head::{
 };
 pub use scanner::{HeadLimits, HeadScanner};
 pub use uri::{Authority, Origin, RequestTarget, UriError};
-pub use websocket_uri::{Scheme, WebSocketUri};
+pub use websocket_uri::{Scheme, UnixSocket, WebSocketUri};

@@ -9,7 +9,8 @@ use super::scanner::is_target_byte;
 /// Why a URI, target, authority or origin was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UriError {
-    /// The scheme is neither `ws` nor `wss` (RFC 6455 §3).
+    /// The scheme is none of `ws`, `wss` (RFC 6455 §3) and `ws+unix`; in a redirection it may be
+    /// `http` or `https` instead, and is never `ws+unix`.
     Scheme,
     /// The host is absent, is not made of letters, digits, `-`, `.` and `_`, or is no IPv6 address
     /// in brackets. Internationalised names have to be given in their ASCII form.
@@ -25,6 +26,8 @@ pub enum UriError {
     Character,
     /// A request target is neither in origin-form nor in absolute-form (RFC 9112 §3.2).
     TargetForm,
+    /// The name of a Unix socket is absent, or it is a path with a NUL in it.
+    Socket,
 }
 
 impl fmt::Display for UriError {
@@ -37,6 +40,7 @@ impl fmt::Display for UriError {
             Self::Fragment => "there is a fragment",
             Self::Character => "a character is not visible ASCII",
             Self::TargetForm => "the target is not in origin-form or absolute-form",
+            Self::Socket => "the name of the Unix socket is absent or has a NUL",
         })
     }
 }
@@ -205,7 +209,12 @@ pub(super) fn split_authority(rest: &str) -> (&str, &str) {
     rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
 }
 
-fn is_scheme(text: &str) -> bool {
+/// Splits a target in front of its question mark.
+pub(super) fn split_query(target: &str) -> (&str, &str) {
+    target.split_at(target.find('?').unwrap_or(target.len()))
+}
+
+pub(super) fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
