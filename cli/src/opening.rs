@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
+use corewire::Negotiated;
 use corewire::opening::{
-    ClientHandshakeError, ClientRequest, FieldStorage, HeadLimits, Scheme, WebSocketUri,
-    parse_response, verify,
+    ClientHandshakeError, ClientRequest, FieldStorage, Scheme, WebSocketUri, parse_response, verify,
 };
-use corewire::{HandshakeLimits, Negotiated};
 
 use crate::args::{Destination, Failure};
 
@@ -41,13 +40,6 @@ pub fn request(destination: &Destination) -> Result<ClientRequest, Failure> {
         request = added.map_err(|error| Failure(format!("header {name}: {error}")))?;
     }
     Ok(request)
-}
-
-/// The bounds of an answer.
-pub fn head_limits() -> HeadLimits {
-    let HandshakeLimits { head_bytes_max, fields_max, target_bytes_max, .. } =
-        HandshakeLimits::default();
-    HeadLimits { head_bytes_max, fields_max, target_bytes_max }
 }
 
 /// Whether the answer to `request` opens a WebSocket; if not, why, for a person. `behind` is what
