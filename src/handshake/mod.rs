@@ -13,6 +13,7 @@
 mod accept;
 mod accept_key;
 mod client;
+mod credentials;
 mod error;
 mod forwarded;
 mod negotiated;

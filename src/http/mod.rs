@@ -19,4 +19,5 @@ pub use head::{
 };
 pub use scanner::{HeadLimits, HeadScanner};
 pub use uri::{Authority, Origin, RequestTarget, UriError};
+pub(crate) use websocket_uri::bracketed;
 pub use websocket_uri::{Scheme, UnixSocket, WebSocketUri};

@@ -62,6 +62,16 @@ pub enum Host<'a> {
     Ipv6(Ipv6Addr),
 }
 
+impl Host<'_> {
+    /// As it is resolved or parsed as an address: in lower case, without brackets.
+    pub fn plain(&self) -> Box<str> {
+        match self {
+            Self::Name(name) => name.to_ascii_lowercase().into(),
+            Self::Ipv6(address) => address.to_string().into(),
+        }
+    }
+}
+
 /// Names are equal without regard to case (RFC 3986 §3.2.2), IPv6 addresses by value.
 impl PartialEq for Host<'_> {
     fn eq(&self, other: &Self) -> bool {

@@ -5,9 +5,7 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use super::uri::{
-    Authority, Host, UriError, check_characters, is_scheme, split_authority, split_query,
-};
+use super::uri::{Authority, UriError, check_characters, is_scheme, split_authority, split_query};
 
 /// A `ws`, `wss` or `ws+unix` URI, owned: where a client connects and what it asks for.
 ///
@@ -69,10 +67,7 @@ impl WebSocketUri {
             return Err(UriError::UserInfo);
         }
         let authority = Authority::parse(authority)?;
-        let host = match authority.host {
-            Host::Name(name) => name.to_ascii_lowercase().into(),
-            Host::Ipv6(address) => address.to_string().into(),
-        };
+        let host = authority.host.plain();
         let port = authority.port.unwrap_or(scheme.default_port());
         Ok(Self { place: Place::Network { scheme, host, port }, target: origin_form(target)? })
     }
@@ -156,6 +151,11 @@ impl WebSocketUri {
         self
     }
 
+    /// Whether the same server is asked, as far as the URIs tell.
+    pub(crate) fn is_at_the_place_of(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+
     /// The scheme; [`Scheme::Ws`] for a Unix socket.
     pub const fn scheme(&self) -> Scheme {
         match self.place {
@@ -228,7 +228,7 @@ impl fmt::Display for WebSocketUri {
 }
 
 /// A host as it stands in front of a port.
-fn bracketed(host: &str) -> String {
+pub(crate) fn bracketed(host: &str) -> String {
     // A colon stands in IPv6 addresses and in no name.
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
@@ -291,6 +291,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::uri::Host;
 
     // RFC 6455 §3, §4.1
     #[test]
