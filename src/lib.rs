@@ -121,8 +121,8 @@ pub use client::{
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
 pub use handshake::{
     Accept, AllowList, ClientAddress, ForwardedClient, ForwardedField, Forwarding, HandshakeError,
-    InvalidHeader, InvalidNetwork, InvalidOrigin, Negotiated, Origins, Request, Response,
-    RouteError, Routes, TrustedNetwork, TrustedProxies, TunnelError,
+    InvalidHeader, InvalidNetwork, InvalidOrigin, InvalidProxy, Negotiated, Origins, Proxy,
+    Request, Response, RouteError, Routes, TrustedNetwork, TrustedProxies, TunnelError,
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
@@ -153,18 +153,19 @@ pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role}
 /// [`ClientRequest`](opening::ClientRequest) and goes
 /// [`parse_response`](opening::parse_response), [`verify`](opening::verify). Behind it a
 /// [`Connection`] takes over. A proxy may have put a [`ProxyHeader`](opening::ProxyHeader) in
-/// front.
+/// front; a [`Tunnel`](opening::Tunnel) leads a client through one.
 pub mod opening {
     #[cfg(feature = "deflate")]
     pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};
     pub use crate::handshake::{
         BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
         NegotiatedExtension, Persistence, Proxied, ProxyError, ProxyHeader, SubprotocolNotOffered,
-        Upgrade, inspect, verify, write_accept,
+        Tunnel, TunnelProgress, Upgrade, inspect, verify, write_accept,
     };
     pub use crate::http::{
         FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
-        ResponseHead, Scheme, UriError, Version, WebSocketUri, parse_request, parse_response,
+        ResponseHead, Scheme, UnixSocket, UriError, Version, WebSocketUri, parse_request,
+        parse_response,
     };
 }
 

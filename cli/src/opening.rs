@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
+use corewire::Negotiated;
 use corewire::opening::{
-    ClientHandshakeError, ClientRequest, FieldStorage, HeadLimits, Scheme, WebSocketUri,
-    parse_response, verify,
+    ClientHandshakeError, ClientRequest, FieldStorage, Scheme, WebSocketUri, parse_response, verify,
 };
-use corewire::{HandshakeLimits, Negotiated};
 
 use crate::args::{Destination, Failure};
 
@@ -22,8 +21,13 @@ pub fn request(destination: &Destination) -> Result<ClientRequest, Failure> {
     let Destination { url, subprotocol, header, origin } = destination;
     let uri = WebSocketUri::parse(url)
         .map_err(|error| Failure(format!("{url} is not a WebSocket URL: {error}")))?;
-    if uri.scheme() == Scheme::Wss {
-        return Err(Failure("wss:// is not spoken here, only ws://".into()));
+    let unspoken = match (uri.scheme(), uri.unix_socket()) {
+        (Scheme::Ws, None) => None,
+        (Scheme::Wss, None) => Some("wss://"),
+        (_, Some(_)) => Some("ws+unix:"),
+    };
+    if let Some(unspoken) = unspoken {
+        return Err(Failure(format!("{unspoken} is not spoken here, only ws://")));
     }
     let mut request = ClientRequest::new(uri);
     for name in subprotocol {
@@ -36,13 +40,6 @@ pub fn request(destination: &Destination) -> Result<ClientRequest, Failure> {
         request = added.map_err(|error| Failure(format!("header {name}: {error}")))?;
     }
     Ok(request)
-}
-
-/// The bounds of an answer.
-pub fn head_limits() -> HeadLimits {
-    let HandshakeLimits { head_bytes_max, fields_max, target_bytes_max, .. } =
-        HandshakeLimits::default();
-    HeadLimits { head_bytes_max, fields_max, target_bytes_max }
 }
 
 /// Whether the answer to `request` opens a WebSocket; if not, why, for a person. `behind` is what

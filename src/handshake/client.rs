@@ -4,10 +4,12 @@
 use std::fmt;
 
 use super::accept_key::{AcceptKey, accept_key, request_key};
+use super::credentials::{basic, bearer};
 use super::negotiated::{Negotiated, NegotiatedExtension};
 use super::response::{Headers, InvalidHeader, write_field};
 use crate::http::{
-    Extensions, Fields, HeadError, NotSingle, ResponseHead, Version, WebSocketUri, is_token,
+    Extensions, Fields, HeadError, NotSingle, Origin, ResponseHead, UriError, Version,
+    WebSocketUri, is_token,
 };
 
 /// A request for a WebSocket. It serves any number of attempts: what differs between them is the
@@ -66,15 +68,57 @@ impl ClientRequest {
         self
     }
 
-    /// Adds a header.
+    /// Adds a header. Authorization and Origin take the place of an earlier one.
     ///
     /// # Errors
     /// The name or the value cannot stand in a head, or the engine writes this header itself: Host,
     /// Connection, Upgrade, Content-Length, Transfer-Encoding, all that begin with Sec-WebSocket-.
     /// Expect is refused too: there is no body to expect anything of.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, InvalidHeader> {
-        self.headers.add_to_handshake(name, value, &["Host", "Expect"])?;
+        self.headers.add_once(name, value, &["Authorization", "Origin"])?;
         Ok(self)
+    }
+
+    /// Says who asks by user name and password (RFC 7617). In a `ws` URI everybody on the way can
+    /// read them.
+    ///
+    /// # Errors
+    /// [`InvalidHeader::UserName`] and [`InvalidHeader::Password`].
+    pub fn basic_auth(self, user: &str, password: &str) -> Result<Self, InvalidHeader> {
+        self.header("Authorization", &basic(user, password)?)
+    }
+
+    /// Says who asks by a token (RFC 6750 §2.1). In a `ws` URI everybody on the way can read it.
+    ///
+    /// # Errors
+    /// [`InvalidHeader::BearerToken`].
+    pub fn bearer_auth(self, token: &str) -> Result<Self, InvalidHeader> {
+        self.header("Authorization", &bearer(token)?)
+    }
+
+    /// Says from which origin the request comes, as browsers do: `https://example.com`, or `null`.
+    ///
+    /// # Errors
+    /// [`InvalidHeader::Origin`].
+    pub fn origin(self, origin: &str) -> Result<Self, InvalidHeader> {
+        if origin != "null" && Origin::parse(origin).is_err() {
+            return Err(InvalidHeader::Origin);
+        }
+        self.header("Origin", origin)
+    }
+
+    /// The same request of where a redirection leads (RFC 9110 §15.4), see [`WebSocketUri::join`].
+    /// Another server, or the same by another scheme, is not told what tells who asks:
+    /// Authorization and Cookie are left out. Other headers go along.
+    ///
+    /// # Errors
+    /// As [`WebSocketUri::join`].
+    pub fn redirected(&self, location: &str) -> Result<Self, UriError> {
+        let mut request = Self { uri: self.uri.join(location)?, ..self.clone() };
+        if !request.uri.is_at_the_place_of(&self.uri) {
+            ["Authorization", "Cookie"].iter().for_each(|name| request.headers.remove(name));
+        }
+        Ok(request)
     }
 
     /// Where the request leads.
@@ -462,5 +506,64 @@ mod tests {
         for offer in ["", ",", "a;", "a\r\nB: c", "a; b=\"c d\"", "\u{e4}"] {
             assert_eq!(request().extensions(offer), Err(InvalidHeader::Extensions), "{offer:?}");
         }
+    }
+
+    // RFC 7617 §2, RFC 6750 §2.1, RFC 6454 §7
+    #[test]
+    fn who_asks_is_said_once_and_not_printed() {
+        let fields = |request: &ClientRequest| {
+            let head = written(request);
+            let behind = head.split_once("Version: 13\r\n").unwrap().1;
+            behind.trim_end().replace("\r\n", "|")
+        };
+        let request = || request().header("A", "b").unwrap();
+        let known = request().basic_auth("Aladdin", "open sesame").unwrap();
+        assert_eq!(fields(&known), "A: b|Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let printed = format!("{known:?}");
+        assert!(!printed.contains("QWxh") && !printed.contains("sesame"), "{printed}");
+        let trusted = known.bearer_auth("t0ken").and_then(|request| request.header("A", "c"));
+        assert_eq!(fields(&trusted.unwrap()), "A: b|Authorization: Bearer t0ken|A: c");
+        let from = request().origin("http://a").and_then(|request| request.origin("https://b:1"));
+        assert_eq!(fields(&from.unwrap()), "A: b|Origin: https://b:1");
+        assert_eq!(fields(&request().origin("null").unwrap()), "A: b|Origin: null");
+
+        assert_eq!(request().basic_auth("a:b", "c"), Err(InvalidHeader::UserName));
+        assert_eq!(request().basic_auth("a", "\r\nB: c"), Err(InvalidHeader::Password));
+        assert_eq!(request().bearer_auth("a\r\nB: c"), Err(InvalidHeader::BearerToken));
+        for origin in ["", "a", "https://", "https://a/b", "https://a\r\nB: c", "NULL"] {
+            assert_eq!(request().origin(origin), Err(InvalidHeader::Origin), "{origin:?}");
+        }
+    }
+
+    // RFC 9110 §15.4
+    #[test]
+    fn redirection_takes_credentials_to_the_same_server_alone() {
+        let known = offering()
+            .basic_auth("user", "password")
+            .and_then(|request| request.header("cookie", "a=b"))
+            .and_then(|request| request.header("X", "y"))
+            .unwrap();
+        for (location, goes_along) in [
+            ("/other", true),
+            ("//server.example.com:80/other", true),
+            ("http://SERVER.example.com/other", true),
+            ("https://server.example.com/other", false),
+            ("ws://server.example.com:8080/other", false),
+            ("ws://example.com/other", false),
+        ] {
+            let head = written(&known.redirected(location).unwrap());
+            assert!(head.starts_with("GET /other HTTP/1.1\r\n"), "{head}");
+            assert_eq!(head.contains("Authorization: Basic "), goes_along, "{location}");
+            assert_eq!(head.contains("cookie: a=b"), goes_along, "{location}");
+            assert!(head.contains("X: y\r\n") && head.contains(": chat, superchat\r\n"));
+        }
+        assert_eq!(known.redirected("ftp://a/"), Err(UriError::Scheme));
+    }
+
+    #[test]
+    fn request_through_a_unix_socket_is_one_to_localhost() {
+        let uri = WebSocketUri::parse("ws+unix:/run/x.sock:/chat?a").unwrap();
+        let head = written(&ClientRequest::new(uri));
+        assert!(head.starts_with("GET /chat?a HTTP/1.1\r\nHost: localhost\r\n"), "{head}");
     }
 }

@@ -6,6 +6,8 @@
 //! [`HandshakeError`], which writes its own answer. A client writes a [`ClientRequest`] and gives
 //! the response's head to [`verify`]. Both ends are left with what was [`Negotiated`].
 //!
+//! A client that has to pass a [`Proxy`] is led through it by a [`Tunnel`] first.
+//!
 //! Behind a proxy the client is not the peer: who it is stands in a [`ProxyHeader`] in front of the
 //! handshake, or in fields of its request that [`Forwarding`] reads. Either counts only if it comes
 //! from [`TrustedProxies`].
@@ -13,15 +15,19 @@
 mod accept;
 mod accept_key;
 mod client;
+mod credentials;
 mod error;
 mod forwarded;
+mod http_connect;
 mod negotiated;
 mod origins;
+mod proxy;
 mod proxy_protocol;
 mod request;
 mod response;
 mod routes;
 mod server;
+mod socks5;
 mod trusted;
 mod tunnel;
 
@@ -31,6 +37,7 @@ pub use error::HandshakeError;
 pub use forwarded::{ClientAddress, ForwardedClient, ForwardedField, Forwarding};
 pub use negotiated::{Negotiated, NegotiatedExtension};
 pub use origins::{AllowList, InvalidOrigin, Origins};
+pub use proxy::{InvalidProxy, Proxy};
 pub use proxy_protocol::{Proxied, ProxyError, ProxyHeader};
 pub use request::Request;
 pub use response::{BodyAllowed, InvalidHeader, Persistence, Response};
@@ -38,7 +45,7 @@ pub(crate) use routes::RouteMatch;
 pub use routes::{RouteError, Routes};
 pub use server::{Inspected, Upgrade, inspect};
 pub use trusted::{InvalidNetwork, TrustedNetwork, TrustedProxies};
-pub use tunnel::TunnelError;
+pub use tunnel::{Tunnel, TunnelError, TunnelProgress};
 
 #[cfg(test)]
 mod testing;

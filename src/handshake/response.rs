@@ -23,6 +23,14 @@ pub enum InvalidHeader {
     RepeatedSubprotocol,
     /// An offer of extensions breaks the grammar of RFC 6455 §9.1.
     Extensions,
+    /// A user name has a colon or a control character (RFC 7617 §2).
+    UserName,
+    /// A password has a control character (RFC 7617 §2).
+    Password,
+    /// A token breaks the grammar of RFC 6750 §2.1.
+    BearerToken,
+    /// An origin is not a scheme, a host and perhaps a port, and not `null` (RFC 6454 §7).
+    Origin,
     /// A status that does not end a request: below 200 or above 599 (RFC 9110 §15).
     Status,
 }
@@ -36,6 +44,10 @@ impl fmt::Display for InvalidHeader {
             Self::Token => "the subprotocol or extension is not made of tokens",
             Self::RepeatedSubprotocol => "the subprotocol is offered twice",
             Self::Extensions => "the offer of extensions is malformed",
+            Self::UserName => "the user name has a colon or a control character",
+            Self::Password => "the password has a control character",
+            Self::BearerToken => "the token has a character that none may have",
+            Self::Origin => "the origin is not a scheme, a host and perhaps a port",
             Self::Status => "the status is not from 200 to 599",
         })
     }
@@ -206,6 +218,25 @@ impl Headers {
         }
         self.0.push((name.into(), value.into()));
         Ok(())
+    }
+
+    /// As [`add_to_handshake`](Self::add_to_handshake) for what a client sends: there is no body to
+    /// expect anything of, and a header in `single` takes the place of an earlier one.
+    pub(super) fn add_once(
+        &mut self,
+        name: &str,
+        value: &str,
+        single: &[&str],
+    ) -> Result<(), InvalidHeader> {
+        if single.iter().any(|single| name.eq_ignore_ascii_case(single)) {
+            self.remove(name);
+        }
+        self.add_to_handshake(name, value, &["Host", "Expect"])
+    }
+
+    /// Takes all headers of this name away.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|(of, _)| !of.eq_ignore_ascii_case(name));
     }
 
     /// As [`add`](Self::add) for the head of a handshake, where the fields of the handshake and

@@ -9,6 +9,7 @@ mod fields;
 mod head;
 mod scanner;
 mod uri;
+mod websocket_uri;
 
 pub use extensions::{Extension, ExtensionError, Extensions};
 pub use fields::{Fields, NotSingle, is_field_value, is_token};
@@ -17,4 +18,6 @@ pub use head::{
     parse_response,
 };
 pub use scanner::{HeadLimits, HeadScanner};
-pub use uri::{Authority, Origin, RequestTarget, Scheme, UriError, WebSocketUri};
+pub use uri::{Authority, Origin, RequestTarget, UriError};
+pub(crate) use websocket_uri::bracketed;
+pub use websocket_uri::{Scheme, UnixSocket, WebSocketUri};

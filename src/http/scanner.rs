@@ -6,6 +6,7 @@
 
 use super::fields::is_tchar;
 use super::head::{FIELDS_MAX, HeadError, Malformation, malformed};
+use crate::limits::HandshakeLimits;
 
 /// Bounds of one head, checked while it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,19 @@ pub struct HeadLimits {
     pub fields_max: u16,
     /// Bytes of the request target.
     pub target_bytes_max: u32,
+}
+
+impl From<&HandshakeLimits> for HeadLimits {
+    fn from(limits: &HandshakeLimits) -> Self {
+        let &HandshakeLimits { head_bytes_max, fields_max, target_bytes_max, .. } = limits;
+        Self { head_bytes_max, fields_max, target_bytes_max }
+    }
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        (&HandshakeLimits::default()).into()
+    }
 }
 
 /// Finds the end of one head while it arrives, looks at each byte once, and refuses a head at the

@@ -1,5 +1,5 @@
-//! Where a connection leads: `ws` URIs (RFC 6455 §3), request targets (RFC 9112 §3.2), authorities
-//! (RFC 3986 §3.2) and origins (RFC 6454 §6).
+//! The parts of URIs: request targets (RFC 9112 §3.2), authorities (RFC 3986 §3.2) and origins
+//! (RFC 6454 §6).
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -9,7 +9,8 @@ use super::scanner::is_target_byte;
 /// Why a URI, target, authority or origin was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UriError {
-    /// The scheme is neither `ws` nor `wss` (RFC 6455 §3).
+    /// The scheme is none of `ws`, `wss` (RFC 6455 §3) and `ws+unix`; in a redirection it may be
+    /// `http` or `https` instead, and is never `ws+unix`.
     Scheme,
     /// The host is absent, is not made of letters, digits, `-`, `.` and `_`, or is no IPv6 address
     /// in brackets. Internationalised names have to be given in their ASCII form.
@@ -25,6 +26,8 @@ pub enum UriError {
     Character,
     /// A request target is neither in origin-form nor in absolute-form (RFC 9112 §3.2).
     TargetForm,
+    /// The name of a Unix socket is absent, or it is a path with a NUL in it.
+    Socket,
 }
 
 impl fmt::Display for UriError {
@@ -37,107 +40,17 @@ impl fmt::Display for UriError {
             Self::Fragment => "there is a fragment",
             Self::Character => "a character is not visible ASCII",
             Self::TargetForm => "the target is not in origin-form or absolute-form",
+            Self::Socket => "the name of the Unix socket is absent or has a NUL",
         })
     }
 }
 
 impl std::error::Error for UriError {}
 
-/// The schemes of WebSocket URIs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// Plain TCP, port 80 by default.
-    Ws,
-    /// TLS, port 443 by default.
-    Wss,
-}
-
-impl Scheme {
-    /// The port of a URI that names none (RFC 6455 §3).
-    pub const fn default_port(self) -> u16 {
-        match self {
-            Self::Ws => 80,
-            Self::Wss => 443,
-        }
-    }
-}
-
 /// The default port of a scheme that browsers send in `Origin`, or of a WebSocket scheme.
 pub fn default_port(scheme: &str) -> Option<u16> {
     const PORTS: [(&str, u16); 4] = [("http", 80), ("https", 443), ("ws", 80), ("wss", 443)];
     PORTS.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name)).map(|&(_, port)| port)
-}
-
-/// A `ws` or `wss` URI, owned: where a client connects and what it asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebSocketUri {
-    scheme: Scheme,
-    /// In lower case, an IPv6 address without its brackets.
-    host: Box<str>,
-    port: u16,
-    /// Begins with a slash.
-    target: Box<str>,
-}
-
-impl WebSocketUri {
-    /// Parses `ws://host:port/path?query` (RFC 6455 §3). Scheme and host may be in any case; the
-    /// port and the path may be left out.
-    ///
-    /// # Errors
-    /// See [`UriError`]: what stands in the way is named.
-    pub fn parse(uri: &str) -> Result<Self, UriError> {
-        check_characters(uri)?;
-        let (scheme, rest) = uri.split_once("://").ok_or(UriError::Scheme)?;
-        let scheme = match &*scheme.to_ascii_lowercase() {
-            "ws" => Scheme::Ws,
-            "wss" => Scheme::Wss,
-            _ => return Err(UriError::Scheme),
-        };
-        let (authority, target) = split_authority(rest);
-        if authority.contains('@') {
-            return Err(UriError::UserInfo);
-        }
-        let authority = Authority::parse(authority)?;
-        let slash = if target.starts_with('/') { "" } else { "/" };
-        Ok(Self {
-            scheme,
-            host: match authority.host {
-                Host::Name(name) => name.to_ascii_lowercase().into(),
-                Host::Ipv6(address) => address.to_string().into(),
-            },
-            port: authority.port.unwrap_or(scheme.default_port()),
-            target: format!("{slash}{target}").into(),
-        })
-    }
-
-    /// The scheme.
-    pub const fn scheme(&self) -> Scheme {
-        self.scheme
-    }
-
-    /// The host in lower case, to be resolved or, as it is, to be parsed as an address: IPv6
-    /// addresses stand without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port, the scheme's default filled in.
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The request target: path and query, `/` if there is neither.
-    pub fn target(&self) -> &str {
-        &self.target
-    }
-
-    /// The value of the Host field: the default port is left out (RFC 6455 §4.1).
-    pub fn host_field(&self) -> String {
-        // A colon stands in IPv6 addresses and in no name.
-        let is_ipv6 = self.host.contains(':');
-        let host = if is_ipv6 { format!("[{}]", self.host) } else { self.host.to_string() };
-        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
-    }
 }
 
 /// A host as it stands in an authority.
@@ -147,6 +60,16 @@ pub enum Host<'a> {
     Name(&'a str),
     /// An IPv6 address, which may be written in many ways.
     Ipv6(Ipv6Addr),
+}
+
+impl Host<'_> {
+    /// As it is resolved or parsed as an address: in lower case, without brackets.
+    pub fn plain(&self) -> Box<str> {
+        match self {
+            Self::Name(name) => name.to_ascii_lowercase().into(),
+            Self::Ipv6(address) => address.to_string().into(),
+        }
+    }
 }
 
 /// Names are equal without regard to case (RFC 3986 §3.2.2), IPv6 addresses by value.
@@ -283,7 +206,7 @@ impl<'a> RequestTarget<'a> {
     }
 }
 
-fn check_characters(text: &str) -> Result<(), UriError> {
+pub(super) fn check_characters(text: &str) -> Result<(), UriError> {
     match text.bytes().find(|&byte| byte == b'#' || !is_target_byte(byte)) {
         Some(b'#') => Err(UriError::Fragment),
         Some(_) => Err(UriError::Character),
@@ -292,11 +215,16 @@ fn check_characters(text: &str) -> Result<(), UriError> {
 }
 
 /// Splits what follows `://` where the authority ends (RFC 3986 §3.2).
-fn split_authority(rest: &str) -> (&str, &str) {
+pub(super) fn split_authority(rest: &str) -> (&str, &str) {
     rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
 }
 
-fn is_scheme(text: &str) -> bool {
+/// Splits a target in front of its question mark.
+pub(super) fn split_query(target: &str) -> (&str, &str) {
+    target.split_at(target.find('?').unwrap_or(target.len()))
+}
+
+pub(super) fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
@@ -319,86 +247,7 @@ fn parse_port(digits: &str) -> Result<u16, UriError> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    // RFC 6455 §3, §4.1
-    #[test]
-    fn uri_is_split_and_its_defaults_are_filled_in() {
-        for (uri, scheme, host, port, target, host_field) in [
-            ("ws://a", Scheme::Ws, "a", 80, "/", "a"),
-            ("wss://a", Scheme::Wss, "a", 443, "/", "a"),
-            ("WS://ExAmPle.com/Chat", Scheme::Ws, "example.com", 80, "/Chat", "example.com"),
-            ("ws://a:80/", Scheme::Ws, "a", 80, "/", "a"),
-            ("ws://a:443/", Scheme::Ws, "a", 443, "/", "a:443"),
-            ("wss://a:443/", Scheme::Wss, "a", 443, "/", "a"),
-            ("wss://a:80/", Scheme::Wss, "a", 80, "/", "a:80"),
-            ("ws://a:/x", Scheme::Ws, "a", 80, "/x", "a"),
-            ("ws://a?q=1/2", Scheme::Ws, "a", 80, "/?q=1/2", "a"),
-            ("ws://a:1?q", Scheme::Ws, "a", 1, "/?q", "a:1"),
-            ("ws://a/b%20c?d&e?f", Scheme::Ws, "a", 80, "/b%20c?d&e?f", "a"),
-            ("ws://a/@:b", Scheme::Ws, "a", 80, "/@:b", "a"),
-            ("ws://127.0.0.1:9001/", Scheme::Ws, "127.0.0.1", 9001, "/", "127.0.0.1:9001"),
-            ("ws://[::1]", Scheme::Ws, "::1", 80, "/", "[::1]"),
-            ("ws://[::1]:9001/x", Scheme::Ws, "::1", 9001, "/x", "[::1]:9001"),
-            ("wss://[2001:DB8:0::1]/", Scheme::Wss, "2001:db8::1", 443, "/", "[2001:db8::1]"),
-            ("ws://a:65535/", Scheme::Ws, "a", 65535, "/", "a:65535"),
-        ] {
-            let parsed = WebSocketUri::parse(uri).unwrap();
-            assert_eq!(
-                (parsed.scheme(), parsed.host(), parsed.port()),
-                (scheme, host, port),
-                "{uri}"
-            );
-            assert_eq!((parsed.target(), &*parsed.host_field()), (target, host_field), "{uri}");
-        }
-    }
-
-    // RFC 6455 §3
-    #[test]
-    fn malformed_uri_is_refused_by_its_rule() {
-        for (uri, error) in [
-            ("", UriError::Scheme),
-            ("a", UriError::Scheme),
-            ("a:80", UriError::Scheme),
-            ("ws:/a", UriError::Scheme),
-            ("http://a/", UriError::Scheme),
-            ("https://a/", UriError::Scheme),
-            ("://a", UriError::Scheme),
-            ("ws://", UriError::Host),
-            ("ws:///path", UriError::Host),
-            ("ws://:80/", UriError::Host),
-            ("ws://a%2eb/", UriError::Host),
-            ("ws://a\\b/", UriError::Host),
-            ("ws://[::1/", UriError::Host),
-            ("ws://[a]/", UriError::Host),
-            ("ws://[fe80::1%25eth0]/", UriError::Host),
-            ("ws://::1/", UriError::Host),
-            ("ws://[::1]80/", UriError::Port),
-            ("ws://a:b/", UriError::Port),
-            ("ws://a:+80/", UriError::Port),
-            ("ws://a:-1/", UriError::Port),
-            ("ws://a:0/", UriError::Port),
-            ("ws://a:65536/", UriError::Port),
-            ("ws://a:80:80/", UriError::Port),
-            ("ws://user@a/", UriError::UserInfo),
-            ("ws://user:password@a/", UriError::UserInfo),
-            ("ws://a/#b", UriError::Fragment),
-            ("ws://a#", UriError::Fragment),
-            ("ws://a/b c", UriError::Character),
-            ("ws://a/\r\nX: y", UriError::Character),
-            ("ws://a\n/", UriError::Character),
-            ("ws://a/\0", UriError::Character),
-            ("ws://a/\u{e4}", UriError::Character),
-            ("ws://\u{e4}/", UriError::Character),
-        ] {
-            assert_eq!(WebSocketUri::parse(uri), Err(error), "{uri:?}");
-        }
-        let long = "a".repeat(256);
-        assert_eq!(WebSocketUri::parse(&format!("ws://{long}/")), Err(UriError::Host));
-        assert!(WebSocketUri::parse(&format!("ws://{}/", &long[1..])).is_ok());
-    }
 
     // RFC 9110 §7.2
     #[test]
@@ -485,32 +334,6 @@ mod tests {
             ("/a\r\n", Err(UriError::Character)),
         ] {
             assert_eq!(RequestTarget::parse(text), expected, "{text:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn uri_made_of_its_parts_is_parsed_into_them(
-            is_tls: bool,
-            host in "[a-z0-9.-]{1,20}",
-            port in 1..=u16::MAX,
-            target in "/[a-z/?%]{0,20}",
-        ) {
-            let scheme = if is_tls { "wss" } else { "ws" };
-            let uri = WebSocketUri::parse(&format!("{scheme}://{host}:{port}{target}")).unwrap();
-            prop_assert_eq!((uri.host(), uri.port(), uri.target()), (&*host, port, &*target));
-            let field = uri.host_field();
-            let authority = Authority::parse(&field).unwrap();
-            prop_assert_eq!(authority.host, Host::Name(&host));
-            prop_assert_eq!(authority.port.unwrap_or(uri.scheme().default_port()), port);
-        }
-
-        #[test]
-        fn nothing_that_breaks_a_head_passes_through_a_uri(uri in "ws://[a-b\r\n \0\t:/?#@]{0,12}") {
-            if let Ok(uri) = WebSocketUri::parse(&uri) {
-                let head = format!("{}{}", uri.host_field(), uri.target());
-                prop_assert!(head.bytes().all(|byte| byte.is_ascii_graphic()));
-            }
         }
     }
 }

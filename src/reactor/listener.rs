@@ -163,11 +163,7 @@ impl Listener {
                 (Some(listening.key), listening.endpoint)
             }
         };
-        let head = HeadLimits {
-            head_bytes_max: settings.handshake.head_bytes_max,
-            fields_max: settings.handshake.fields_max,
-            target_bytes_max: settings.handshake.target_bytes_max,
-        };
+        let head = HeadLimits::from(&settings.handshake);
         Ok(Self {
             socket,
             endpoint,

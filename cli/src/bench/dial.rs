@@ -4,12 +4,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use corewire::opening::{ClientRequest, HeadScanner};
+use corewire::opening::{ClientRequest, HeadLimits, HeadScanner};
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
 use super::client::Trouble;
-use crate::opening::{PATIENCE, head_limits, verify_answer};
+use crate::opening::{PATIENCE, verify_answer};
 
 /// A connection on its way.
 pub struct Shaking {
@@ -77,7 +77,7 @@ impl Shaking {
                 Err(error) if is_early(&error) => return Ok(Progress::Waiting(self)),
                 Err(error) => return Err(self.refused(&error.to_string())),
             }
-            let scanned = self.scanner.scan(&self.answer, &head_limits());
+            let scanned = self.scanner.scan(&self.answer, &HeadLimits::default());
             if let Some(head_bytes) = scanned.map_err(|error| self.refused(&error.to_string()))? {
                 return self.conclude(request, head_bytes);
             }

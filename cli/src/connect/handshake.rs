@@ -5,10 +5,10 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Instant;
 
 use corewire::Negotiated;
-use corewire::opening::{HeadScanner, WebSocketUri};
+use corewire::opening::{HeadLimits, HeadScanner, WebSocketUri};
 
 use crate::args::{ConnectArgs, Failure};
-use crate::opening::{PATIENCE, head_limits, request, verify_answer};
+use crate::opening::{PATIENCE, request, verify_answer};
 
 /// A connection whose opening handshake is over.
 pub struct Shaken {
@@ -58,7 +58,7 @@ fn read_head(
     stream: &mut TcpStream,
     answer: &mut Vec<u8>,
 ) -> Result<usize, Box<dyn std::error::Error>> {
-    let limits = head_limits();
+    let limits = HeadLimits::default();
     let mut scanner = HeadScanner::response();
     let deadline = Instant::now() + PATIENCE;
     let mut buffer = [0; 4096];

@@ -85,6 +85,7 @@ fn refusal_says_why_and_exits_with_2() {
     assert_ends(&run(&["connect", "ws://127.0.0.1:1/"]), 2, b"", "refused");
     assert_ends(&run(&["connect", "http://127.0.0.1/"]), 2, b"", "not ws or wss");
     assert_ends(&run(&["connect", "wss://127.0.0.1/"]), 2, b"", "only ws://");
+    assert_ends(&run(&["connect", "ws+unix:/x.sock:/"]), 2, b"", "only ws://");
     assert_ends(&run(&["connect", "ws://a/", "--header", "x"]), 2, b"", "NAME: VALUE");
     assert_ends(&run(&["connect", "ws://a/", "--subprotocol", "a b"]), 2, b"", "token");
 }
