@@ -2,15 +2,20 @@
 //! are followed.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::names::{Answer, Lookup, Names};
 use super::resolver::Resolved;
 use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
+use crate::http::{Scheme, UnixSocket};
 use crate::reactor::{
     ConnectionId, DialError, DialPhase, DialSettings, Loop, Refusal, RemoteAddress, TimerId,
+    UnixEndpoint,
 };
 
 /// The dials of a loop that are under way. `O` says for whom.
@@ -26,8 +31,7 @@ pub(super) struct Connector<O> {
 /// A dial that is under way.
 struct Attempt<O> {
     owner: O,
-    settings: ClientSettings,
-    /// Differs from what the settings say after a redirection.
+    /// Differs from what the client's settings say after a redirection.
     dial: Arc<DialSettings>,
     redirects_left: u8,
     step: Step,
@@ -64,7 +68,6 @@ impl<O: Copy> Connector<O> {
     ) -> AttemptKey {
         let attempt = Attempt {
             owner,
-            settings: settings.clone(),
             dial: settings.dial().clone(),
             redirects_left: settings.inner().redirects_max,
             step: Step::Begun,
@@ -140,7 +143,14 @@ impl<O: Copy> Connector<O> {
     fn go_on<D: Default>(&mut self, at: &mut Loop<'_, D>, key: Key) {
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         let uri = attempt.dial.request.uri();
-        let (host, port) = (uri.host(), uri.port());
+        if let Some(socket) = uri.unix_socket() {
+            let remote = RemoteAddress::Unix(unix_endpoint(socket));
+            return self.dial(at, key, vec![remote]);
+        }
+        let (host, port) = match attempt.dial.way() {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (uri.host(), uri.port()),
+        };
         let deadline = at.deadline(attempt.dial.timeouts.resolve);
         match self.names.lookup(at, key, host, port, deadline) {
             Lookup::Known(resolved) => self.handle_resolved(at, key, &resolved),
@@ -189,7 +199,28 @@ impl<O: Copy> Connector<O> {
 impl<O> Attempt<O> {
     /// Goes where a redirection leads, if that is wanted; says whether it is.
     fn follow(&mut self, refusal: &Refusal) -> bool {
-        let _ = (&self.settings, refusal, self.redirects_left);
-        false
+        let is_redirection = matches!(refusal.status, 301 | 302 | 303 | 307 | 308);
+        if !is_redirection || self.redirects_left == 0 {
+            return false;
+        }
+        let before = &self.dial.request;
+        let Some(Ok(request)) = refusal.header("Location").map(|to| before.redirected(to)) else {
+            return false;
+        };
+        let is_weaker =
+            before.uri().scheme() == Scheme::Wss && request.uri().scheme() == Scheme::Ws;
+        if is_weaker {
+            return false;
+        }
+        self.redirects_left -= 1;
+        self.dial = Arc::new(DialSettings { request, ..(*self.dial).clone() });
+        true
+    }
+}
+
+fn unix_endpoint(socket: &UnixSocket) -> UnixEndpoint {
+    match socket {
+        UnixSocket::Path(path) => UnixEndpoint::Path(PathBuf::from(OsStr::from_bytes(path))),
+        UnixSocket::Abstract(name) => UnixEndpoint::Abstract(name.clone().into()),
     }
 }

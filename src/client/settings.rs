@@ -8,7 +8,7 @@ use super::backoff::Reconnect;
 use super::outage::Outage;
 #[cfg(feature = "deflate")]
 use crate::deflate::Compression;
-use crate::handshake::{ClientRequest, InvalidHeader};
+use crate::handshake::{ClientRequest, InvalidHeader, Proxy};
 use crate::http::{UriError, WebSocketUri};
 use crate::limits::HandshakeLimits;
 use crate::protocol::{Config, ConfigError};
@@ -37,6 +37,7 @@ pub struct ClientBuilder {
     attempt_delay: Duration,
     handshake: HandshakeLimits,
     sockets: SocketOptions,
+    proxy: Option<Proxy>,
     redirects_max: u8,
     reconnect: Reconnect,
     outage: Outage,
@@ -87,6 +88,7 @@ impl ClientBuilder {
             attempt_delay: DialSettings::ATTEMPT_DELAY,
             handshake: HandshakeLimits::default(),
             sockets: SocketOptions::default(),
+            proxy: None,
             redirects_max: 0,
             reconnect: Reconnect::default(),
             outage: Outage::default(),
@@ -158,6 +160,31 @@ impl ClientBuilder {
         self
     }
 
+    /// Says who asks by a user name and a password (RFC 7617).
+    #[must_use]
+    pub fn basic_auth(self, user: &str, password: &str) -> Self {
+        self.request(|request| request.basic_auth(user, password))
+    }
+
+    /// Says who asks by a token (RFC 6750).
+    #[must_use]
+    pub fn bearer_auth(self, token: &str) -> Self {
+        self.request(|request| request.bearer_auth(token))
+    }
+
+    /// Says from which origin the connection comes, as browsers do.
+    #[must_use]
+    pub fn origin(self, origin: &str) -> Self {
+        self.request(|request| request.origin(origin))
+    }
+
+    /// What leads to the server, where the way is not direct. Default: it is.
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
     /// When a connection that is lost is dialled again.
     #[must_use]
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
@@ -182,6 +209,7 @@ impl ClientBuilder {
         dial.attempt_delay = self.attempt_delay;
         dial.handshake = self.handshake;
         dial.sockets = self.sockets;
+        dial.proxy = self.proxy;
         dial.check().map_err(ClientError::Config)?;
         Ok(ClientSettings(Arc::new(Inner {
             dial: Arc::new(dial),

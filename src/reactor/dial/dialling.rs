@@ -10,6 +10,7 @@ use super::race::Race;
 use super::settings::DialSettings;
 use super::upgrade::Upgrade;
 use crate::collections::{Key, Outbox};
+use crate::handshake::Tunnel;
 use crate::reactor::endpoint::PeerAddress;
 use crate::reactor::event_loop::Loop;
 use crate::reactor::id::ConnectionId;
@@ -44,9 +45,11 @@ pub(super) enum Stage {
     /// Nothing was done yet: the network is out of a callback's reach.
     Noted(Vec<RemoteAddress>),
     Connecting(Race),
+    Tunnel(Tunnel),
     Upgrade(Box<Upgrade>),
     Refused(Refusing),
 }
+
 impl<D> Dialling<D> {
     pub(in crate::reactor) const fn outbox(&self) -> &Outbox {
         &self.outbox
@@ -62,18 +65,21 @@ impl<D> Dialling<D> {
             Stage::Connecting(race) => {
                 race.next_start().map_or(self.deadline, |start| start.min(self.deadline))
             }
-            Stage::Noted(_) | Stage::Upgrade(_) | Stage::Refused(_) => self.deadline,
+            Stage::Noted(_) | Stage::Tunnel(_) | Stage::Upgrade(_) | Stage::Refused(_) => {
+                self.deadline
+            }
         }
     }
 
     /// Whether there is a socket to be read.
     pub(in crate::reactor) const fn is_connected(&self) -> bool {
-        matches!(self.stage, Stage::Upgrade(_) | Stage::Refused(_))
+        !matches!(self.stage, Stage::Noted(_) | Stage::Connecting(_))
     }
 
     pub(super) const fn phase(&self) -> DialPhase {
         match self.stage {
             Stage::Noted(_) | Stage::Connecting(_) => DialPhase::Connect,
+            Stage::Tunnel(_) => DialPhase::Tunnel,
             Stage::Upgrade(_) | Stage::Refused(_) => DialPhase::Upgrade,
         }
     }

@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answer::Body;
 use super::dialling::{Dialling, Fate, Stage};
 use super::error::{DialError, DialPhase};
 use super::race::{Race, Runner, Standing};
 use super::settings::DialSettings;
 use crate::collections::Key;
+use crate::handshake::{Tunnel, TunnelError, TunnelProgress};
 use crate::reactor::endpoint::PeerAddress;
 use crate::reactor::handler::Handler;
 use crate::reactor::id::{ConnectionId, Target};
@@ -81,10 +83,79 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             RemoteAddress::Unix(_) => PeerAddress::Unix,
         }
         .into();
-        self.begin_upgrade(key);
+        self.begin_tunnel(key);
         self.flush(key);
         self.settle(key);
         self.shared.mark_ready(key);
+    }
+
+    fn begin_tunnel(&mut self, key: Key) {
+        let Some(dialling) = self.shared.dialling(key) else { return };
+        let settings = &dialling.settings;
+        let Some(proxy) = settings.way() else { return self.begin_upgrade(key) };
+        let (uri, timeout) = (settings.request.uri(), settings.timeouts.tunnel);
+        self.scratch.clear();
+        match Tunnel::new(proxy, uri.host(), uri.port(), &mut self.scratch) {
+            Ok(tunnel) => {
+                self.enter_stage(key, Stage::Tunnel(tunnel), timeout);
+                self.push_request(key);
+            }
+            Err(error) => self.fail_dial(key, DialError::Tunnel(error)),
+        }
+    }
+
+    /// Something has come from whoever is at the other end. Says how many bytes are done with; `None`
+    /// while more has to come.
+    pub(in crate::reactor) fn handle_dial_input(
+        &mut self,
+        key: Key,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let dialling = self.shared.dialling(key)?;
+        if dialling.fate == Fate::GivenUp {
+            self.fail_dial(key, DialError::Aborted);
+            return Some(bytes.len());
+        }
+        match &mut dialling.stage {
+            Stage::Tunnel(tunnel) => {
+                self.scratch.clear();
+                let progress = tunnel.handle_input(bytes, &mut self.scratch);
+                return Some(self.handle_tunnel_progress(key, progress, bytes.len()));
+            }
+            Stage::Upgrade(upgrade) => {
+                let scanned = upgrade.scan(bytes);
+                return self.handle_scanned(key, bytes, scanned);
+            }
+            Stage::Refused(refusing) => {
+                if refusing.handle_input(bytes) == Body::Complete {
+                    self.tell_refused(key);
+                }
+            }
+            Stage::Noted(_) | Stage::Connecting(_) => {}
+        }
+        Some(bytes.len())
+    }
+
+    fn handle_tunnel_progress(
+        &mut self,
+        key: Key,
+        progress: Result<TunnelProgress, TunnelError>,
+        bytes: usize,
+    ) -> usize {
+        match progress {
+            Ok(TunnelProgress::NeedMore) => {
+                self.push_request(key);
+                bytes
+            }
+            Ok(TunnelProgress::Open { consumed_bytes }) => {
+                self.begin_upgrade(key);
+                consumed_bytes
+            }
+            Err(error) => {
+                self.fail_dial(key, DialError::Tunnel(error));
+                bytes
+            }
+        }
     }
 
     pub(super) fn enter_stage(&mut self, key: Key, stage: Stage, timeout: Duration) {
@@ -137,7 +208,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if dialling.deadline <= now {
             match dialling.stage {
                 Stage::Refused(_) => self.tell_refused(key),
-                Stage::Noted(_) | Stage::Connecting(_) | Stage::Upgrade(_) => {
+                Stage::Noted(_) | Stage::Connecting(_) | Stage::Tunnel(_) | Stage::Upgrade(_) => {
                     let phase = dialling.phase();
                     self.fail_dial(key, DialError::TimedOut(phase));
                 }

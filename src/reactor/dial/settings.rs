@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::handshake::ClientRequest;
+use crate::handshake::{ClientRequest, Proxy};
 use crate::limits::HandshakeLimits;
 use crate::protocol::{Config, ConfigError};
 use crate::reactor::net::SocketOptions;
@@ -25,6 +25,9 @@ pub struct DialSettings {
     pub attempt_delay: Duration,
     /// The bounds of the answer's head: its bytes and its fields. The rest means nothing here.
     pub handshake: HandshakeLimits,
+    /// What leads to the server, where the way is not direct; a Unix socket is always reached
+    /// directly. Default `None`. The addresses that are dialled are the proxy's then.
+    pub proxy: Option<Proxy>,
     /// How the sockets are set up.
     pub sockets: SocketOptions,
 }
@@ -73,8 +76,15 @@ impl DialSettings {
             timeouts: DialTimeouts::default(),
             attempt_delay: Self::ATTEMPT_DELAY,
             handshake: HandshakeLimits::default(),
+            proxy: None,
             sockets: SocketOptions::default(),
         }
+    }
+
+    /// What leads to the server, if the way is not direct.
+    pub(crate) fn way(&self) -> Option<&Proxy> {
+        let is_direct = self.request.uri().unix_socket().is_some();
+        self.proxy.as_ref().filter(|_| !is_direct)
     }
 
     /// Whether connections can be held to them.

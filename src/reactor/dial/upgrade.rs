@@ -1,12 +1,12 @@
 //! The upgrade's request, and what comes back.
 
 use super::answer::{Body, Refusing};
-use super::dialling::{Fate, Stage};
+use super::dialling::Stage;
 use super::error::DialError;
 use super::settings::DialSettings;
 use crate::collections::Key;
 use crate::handshake::{ClientHandshakeError, ClientRequest, Negotiated, verify};
-use crate::http::{FieldStorage, HeadLimits, HeadScanner, ResponseHead, parse_response};
+use crate::http::{FieldStorage, HeadError, HeadLimits, HeadScanner, ResponseHead, parse_response};
 use crate::protocol::{Agreement, Receiver, Sender, compression_keys};
 use crate::reactor::handler::Handler;
 use crate::reactor::id::ConnectionId;
@@ -62,38 +62,24 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.push_request(key);
     }
 
-    /// Looks at what a server has answered. Says how many bytes are done with; `None` while more
-    /// has to come.
-    pub(in crate::reactor) fn handle_dial_input(
+    /// Goes on when a whole head is there.
+    pub(super) fn handle_scanned(
         &mut self,
         key: Key,
         bytes: &[u8],
+        scanned: Result<Option<usize>, HeadError>,
     ) -> Option<usize> {
-        let dialling = self.shared.dialling(key)?;
-        if dialling.fate == Fate::GivenUp {
-            self.fail_dial(key, DialError::Aborted);
-            return Some(bytes.len());
-        }
-        match &mut dialling.stage {
-            Stage::Upgrade(upgrade) => {
-                let scanned = upgrade.scanner.scan(bytes, &upgrade.limits);
-                match scanned {
-                    Ok(None) => return None,
-                    Ok(Some(head_bytes)) => {
-                        self.handle_answer(key, &bytes[..head_bytes]);
-                        return Some(head_bytes);
-                    }
-                    Err(error) => self.fail_dial(key, DialError::Handshake(error.into())),
-                }
+        match scanned {
+            Ok(None) => None,
+            Ok(Some(head_bytes)) => {
+                self.handle_answer(key, &bytes[..head_bytes]);
+                Some(head_bytes)
             }
-            Stage::Refused(refusing) => {
-                if refusing.handle_input(bytes) == Body::Complete {
-                    self.tell_refused(key);
-                }
+            Err(error) => {
+                self.fail_dial(key, DialError::Handshake(error.into()));
+                Some(bytes.len())
             }
-            Stage::Noted(_) | Stage::Connecting(_) => {}
         }
-        Some(bytes.len())
     }
 
     /// A whole head has come.
@@ -159,6 +145,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 }
 
 impl Upgrade {
+    /// The bytes of a whole head, if one is there.
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
+        self.scanner.scan(bytes, &self.limits)
+    }
+
     /// What was agreed on.
     fn conclude(
         &self,
