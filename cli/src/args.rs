@@ -44,6 +44,9 @@ pub enum Command {
     /// Load an echo server and report rates and latencies
     #[command(long_about = crate::bench::ABOUT, after_help = crate::bench::EXAMPLES)]
     Bench(Box<BenchArgs>),
+    /// Echo the cases of a conformance suite for clients
+    #[command(long_about = CONFORMANCE_ABOUT)]
+    ConformanceClient,
 }
 
 const EXAMPLES: &str = "\
@@ -55,6 +58,16 @@ Examples:
   corewire bench ws://127.0.0.1:9001/           load a server, report rates and latencies
 
 `corewire serve --help`, `corewire connect --help` and `corewire bench --help` tell about all flags.";
+
+const CONFORMANCE_ABOUT: &str = "Echo the cases of a conformance suite for clients
+
+\
+    AUTOBAHN_URL names the fuzzingserver of the Autobahn|Testsuite, AUTOBAHN_AGENT what this client is \
+    called in its reports. The suite is asked how many cases it has (/getCaseCount), and each is echoed \
+    (/runCase?case=N&agent=AGENT), compressed where the suite agrees.
+
+\
+    Exit status: 0 every case was connected, 1 one was not, 2 the suite did not answer.";
 
 const SERVE_ABOUT: &str = "Serve WebSockets: every message goes back
 

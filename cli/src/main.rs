@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod conformance;
 mod connect;
 mod log;
 mod opening;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::ConformanceClient => conformance::run(),
     };
     match result {
         Ok(code) => code,

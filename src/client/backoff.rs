@@ -63,6 +63,11 @@ impl Default for Reconnect {
 }
 
 impl Reconnect {
+    /// One connection, and no other when it is lost.
+    pub fn never() -> Self {
+        Self { tries_max: Some(0), ..Self::default() }
+    }
+
     /// The delay before the next try after `tries` of them in a row. `random` is any number, each
     /// as likely as any other.
     ///

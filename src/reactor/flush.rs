@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 
 use super::context::{Context, SlotSink};
+use super::dial::NO_SOCKET;
 use super::handler::Handler;
 use super::net::Net;
 use super::shared::after;
@@ -268,7 +269,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             outbox.clear(&mut self.shared.pools.outbox);
         }
         slot.phase = Phase::Ended;
-        self.net.close(slot.socket);
+        if slot.socket != NO_SOCKET {
+            self.net.close(slot.socket);
+        }
         self.shared.wheel.cancel(slot.timer);
         self.ended.push(key);
     }

@@ -173,4 +173,4 @@ impl<D> Shared<D> {
 }
 
 /// No network has a socket of this name.
-pub(in crate::reactor) const NO_SOCKET: NetKey = NetKey(u32::MAX);
+pub const NO_SOCKET: NetKey = NetKey(u32::MAX);

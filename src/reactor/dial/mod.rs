@@ -17,6 +17,6 @@ mod race;
 mod settings;
 mod upgrade;
 
-pub use dialling::Dialling;
+pub use dialling::{Dialling, NO_SOCKET};
 pub use error::{DialError, DialPhase, Refusal};
 pub use settings::{DialSettings, DialTimeouts};
