@@ -129,6 +129,8 @@ mod tests {
         }
         let tiny = Reconnect { base: Duration::from_nanos(1), ..without_jitter() };
         assert_eq!(tiny.delay(30, None, 0), Duration::from_nanos(1 << 30));
+        let patient = Reconnect { cap: RECONNECT_DELAY_MAX, ..tiny };
+        assert_eq!(patient.delay(46, None, 0), Duration::from_nanos(1 << 46));
     }
 
     #[test]

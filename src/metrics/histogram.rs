@@ -238,6 +238,7 @@ mod tests {
         full.count = u64::MAX;
         let other = full.clone();
         full.merge(&other);
+        assert_eq!((full.buckets[5], full.count), (u32::MAX, u64::MAX));
         full.record(Duration::from_micros(5));
         assert_eq!((full.buckets[5], full.count), (u32::MAX, u64::MAX));
         assert_eq!(full.percentile(0.0), Some(Duration::from_nanos(5_500)));
