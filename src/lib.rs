@@ -126,10 +126,11 @@ pub use protocol::{
 #[cfg(feature = "net")]
 pub use reactor::{
     Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, DialError,
-    DialPhase, Endpoint, Handle, Handler, InheritedSocket, IpStack, ListenOptions,
-    ListenerSettings, Listening, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PeerAddress,
-    PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress,
-    Route, ShardIndex, SocketOptions, Ticket, UnixEndpoint, Usage, Verdict, Wait, Wake,
+    DialPhase, DialSettings, DialTimeouts, Endpoint, Handle, Handler, InheritedSocket, IpStack,
+    ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey, PanicPolicy,
+    Peer, PeerAddress, PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received,
+    Refusal, RemoteAddress, Route, ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage,
+    Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsError, TlsFacts, TlsVersion};

@@ -178,6 +178,9 @@ pub struct LoopLimits {
     pub connections_per_address_max: Option<u32>,
     /// Connections accepted in one turn, so that a storm of them does not starve the established.
     pub accepts_per_turn: u32,
+    /// Connections begun to be made in one turn, so that a thousand of them do not hold the others
+    /// up. Default 64: about 1 ms, guess. The rest waits one turn.
+    pub dials_per_turn: u32,
     /// Bytes handled for one connection in one turn. What comes behind waits one turn, but for the
     /// rest of a message that was begun, of at most [`FINISHING_BYTES_MAX`]. Default 256 KiB.
     pub turn_bytes_max: usize,
@@ -237,6 +240,7 @@ impl LoopLimits {
     pub(crate) fn workable(mut self) -> Self {
         let counts = [
             &mut self.accepts_per_turn,
+            &mut self.dials_per_turn,
             &mut self.turn_messages_max,
             &mut self.tls_handshakes_per_turn,
         ];
@@ -254,6 +258,7 @@ impl Default for LoopLimits {
             connections_max: 1_000_000,
             connections_per_address_max: None,
             accepts_per_turn: 256,
+            dials_per_turn: 64,
             turn_bytes_max: 256 * KIB,
             turn_messages_max: 1024,
             receive_buffer_bytes: 256 * KIB,

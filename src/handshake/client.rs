@@ -56,6 +56,16 @@ impl ClientRequest {
         Ok(self)
     }
 
+    /// Offers one more extension, which is well-formed.
+    #[cfg(feature = "net")]
+    pub(crate) fn with_offer(mut self, offer: &str) -> Self {
+        self.extensions = Some(match self.extensions {
+            Some(others) => format!("{others}, {offer}").into(),
+            None => offer.into(),
+        });
+        self
+    }
+
     /// Adds a header.
     ///
     /// # Errors

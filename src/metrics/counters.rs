@@ -36,8 +36,14 @@ counters! {
     refused_over_capacity,
     /// How often accepting paused, for want of descriptors or memory.
     accept_pauses,
+    /// Panics that were caught in callbacks about no connection.
+    loop_panics,
     /// Connections handed over by other threads that could not be taken.
     adoptions_failed,
+    /// Connections that were dialled.
+    dialled,
+    /// Of these, those that did not open.
+    dials_failed,
     /// Opening handshakes that ended in an agreement.
     handshakes_completed,
     /// Opening handshakes refused, by either side.

@@ -96,7 +96,7 @@ pub enum OverflowPolicy {
     Refuse,
 }
 
-/// Why a listener cannot have a [`Config`].
+/// Why a listener or dialled connections cannot have a [`Config`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -110,8 +110,10 @@ pub enum ConfigError {
         /// The high one.
         high_bytes: usize,
     },
-    /// It is for the end of a client.
+    /// It is for the end of a client, and the connections are a listener's.
     ClientRole,
+    /// It is for the end of a server, and the connections are dialled.
+    ServerRole,
 }
 
 impl fmt::Display for ConfigError {
@@ -125,6 +127,7 @@ impl fmt::Display for ConfigError {
                 "the low-water mark of {low_bytes} bytes is above the high one of {high_bytes}"
             ),
             Self::ClientRole => out.write_str("a listener's connections have the role of a server"),
+            Self::ServerRole => out.write_str("dialled connections have the role of a client"),
         }
     }
 }
@@ -132,13 +135,15 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Whether the connections of a listener can be held to it.
+    /// Whether connections can be held to it whose end is that of `role`.
     #[cfg(feature = "net")]
-    pub(crate) fn check_for_listener(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self, role: Role) -> Result<(), ConfigError> {
         let is_zero = |beat: &Heartbeat| beat.ping_every.min(beat.dead_after).is_zero();
         let (low_bytes, high_bytes) = (self.limits.low_water_bytes, self.limits.high_water_bytes);
-        if self.role != Role::Server {
-            return Err(ConfigError::ClientRole);
+        match (self.role, role) {
+            (Role::Client, Role::Server) => return Err(ConfigError::ClientRole),
+            (Role::Server, Role::Client) => return Err(ConfigError::ServerRole),
+            (Role::Server, Role::Server) | (Role::Client, Role::Client) => {}
         }
         if self.heartbeat.as_ref().is_some_and(is_zero) {
             return Err(ConfigError::ZeroHeartbeat);

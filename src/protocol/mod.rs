@@ -34,7 +34,9 @@ mod transmit;
 
 pub use assembler::ReceivePools;
 #[cfg(feature = "net")]
-pub(crate) use compression::{Agreement, keys as compression_keys};
+pub(crate) use compression::{
+    Agreement, AnswerError as CompressionError, keys as compression_keys,
+};
 pub use config::{Config, ConfigError, Delivery, Heartbeat, OverflowPolicy};
 pub use connection::{Connection, Events};
 pub use event::{Chunk, Event, Failure};

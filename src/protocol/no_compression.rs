@@ -23,6 +23,11 @@ use crate::wire::{Opcode, Role};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Compression(());
 
+/// What is wrong with an answer to no offer.
+#[cfg(feature = "net")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AnswerError {}
+
 /// What nobody has agreed on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Agreement {}
@@ -54,6 +59,19 @@ impl Config {
         _: impl IntoIterator<Item = Extension<'a>>,
     ) -> Option<Agreement> {
         None
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn offer(&self) -> Option<String> {
+        None
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn conclude(
+        &self,
+        _: &mut crate::handshake::Negotiated,
+    ) -> Result<Option<Agreement>, AnswerError> {
+        Ok(None)
     }
 
     pub(super) fn compresses(&self, _: usize) -> bool {

@@ -1,5 +1,6 @@
 //! Commands from other threads: the one thing that crosses.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use super::adopt::Adoption;
 use super::deferral::{Decision, Ticket};
+use super::dial::DialError;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::{Net, Wake};
@@ -44,6 +46,8 @@ pub enum Command {
     Decide(Ticket, Box<Decision>),
     /// Take a connection over; one that cannot be taken is closed and counted.
     Adopt(Adoption),
+    /// Hand this to [`Handler::on_notice`].
+    Notify(Box<dyn Any + Send>),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -164,6 +168,12 @@ impl Drop for Inbox {
     }
 }
 
+impl fmt::Debug for Handle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Handle").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
 impl Handle {
     /// The loop that this handle posts to.
     pub const fn shard(&self) -> ShardIndex {
@@ -192,6 +202,7 @@ impl Handle {
             | Command::Abort(_)
             | Command::Decide(..)
             | Command::Adopt(_)
+            | Command::Notify(_)
             | Command::Broadcast(_)
             | Command::Shutdown(_) => {}
         }
@@ -239,6 +250,14 @@ impl Handle {
         self.post(Command::Adopt(adoption))
     }
 
+    /// Hands anything to the loop's [`Handler::on_notice`].
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn notify(&self, notice: impl Any + Send) -> Result<(), PostError> {
+        self.post(Command::Notify(Box::new(notice)))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loop when they are gone, at
     /// the latest after `deadline`.
     ///
@@ -280,6 +299,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.shared.counters.adoptions_failed += 1;
                 }
             }
+            Command::Notify(notice) => self.handle_notice(notice),
             Command::Shutdown(deadline) => self.begin_drain(deadline),
         }
     }
@@ -290,7 +310,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return;
         }
         self.stop_listening();
-        let timer = self.wheel.insert(after(self.shared.now, deadline), Timer::Drain);
+        let timer = self.shared.wheel.insert(after(self.shared.now, deadline), Timer::Drain);
         self.drain = Drain::Draining(timer);
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
             let closed = self
@@ -299,6 +319,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if closed.is_some() {
                 self.shared.mark_dirty(key);
             } else {
+                self.fail_dial(key, DialError::NoRoom);
                 self.end_idle_http(key);
             }
         }
@@ -323,6 +344,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if ended.is_some() {
                 self.settle(key);
             }
+            self.fail_dial(key, DialError::NoRoom);
             self.end(key);
         }
     }

@@ -1,11 +1,12 @@
 //! What a callback may do.
 
 use std::io::{self, IoSlice};
-use std::time::Instant;
+use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 
 use super::endpoint::PeerAddress;
+use super::event_loop::Loop;
 use super::handler::Message;
 use super::id::ConnectionId;
 use super::net::NetKey;
@@ -20,16 +21,15 @@ use crate::wire::{CloseCode, InvalidClose, Opcode};
 /// What is sent inside a callback is corked and leaves in one write when the batch that the
 /// callback belongs to ends; payloads of 16 KiB and more given as slices are written at once.
 pub struct Context<'a, D> {
-    pub(super) shared: &'a mut Shared<D>,
-    pub(super) writer: &'a mut dyn Writer,
+    pub(super) at: Loop<'a, D>,
     pub(super) current: Key,
 }
 
 /// One connection of the loop, to be sent to. It may be gone; then every send says so.
 pub struct Peer<'a, D> {
-    shared: &'a mut Shared<D>,
-    writer: &'a mut dyn Writer,
-    key: Key,
+    pub(super) shared: &'a mut Shared<D>,
+    pub(super) writer: &'a mut dyn Writer,
+    pub(super) key: Key,
 }
 
 /// The writing part of a [`Transport`](super::transport::Transport), without its type: only large
@@ -69,34 +69,25 @@ impl Sink for SlotSink<'_> {
     }
 }
 
-impl<D> Context<'_, D> {
+impl<'a, D> Context<'a, D> {
+    pub(super) fn new(shared: &'a mut Shared<D>, writer: &'a mut dyn Writer, current: Key) -> Self {
+        Self { at: Loop { shared, writer }, current }
+    }
+
     /// The name of the connection that the callback is about.
     pub fn id(&self) -> ConnectionId {
-        ConnectionId::new(self.shared.shard, self.current)
-    }
-
-    /// The time of this turn; the clock is read once per turn.
-    pub fn now(&self) -> Instant {
-        self.shared.now
-    }
-
-    /// Any connection of this loop, the current one included.
-    pub fn peer(&mut self, id: ConnectionId) -> Peer<'_, D> {
-        // A name from another loop cannot be in this table.
-        let stale = Key { index: u32::MAX, generation: 0 };
-        let key = if id.shard() == self.shared.shard { id.key() } else { stale };
-        Peer { shared: self.shared, writer: self.writer, key }
+        ConnectionId::new(self.at.shared.shard, self.current)
     }
 
     /// The connection that the callback is about.
     pub fn here(&mut self) -> Peer<'_, D> {
-        Peer { shared: self.shared, writer: self.writer, key: self.current }
+        Peer { shared: self.at.shared, writer: self.at.writer, key: self.current }
     }
 
     /// Sends a message to the current connection. See [`Peer`] for all that can be sent.
     #[inline]
     pub fn send(&mut self, message: Message<'_>) -> SendOutcome {
-        self.shared.send_slice(self.current, self.writer, message)
+        self.at.shared.send_slice(self.current, self.at.writer, message)
     }
 
     /// Sends a text message to the current connection.
@@ -127,7 +118,7 @@ impl<D> Context<'_, D> {
 
     /// What the application keeps for the current connection.
     pub fn data(&mut self) -> &mut D {
-        let slot = self.shared.slots.get_mut(self.current);
+        let slot = self.at.shared.slots.get_mut(self.current);
         match slot.map(|slot| &mut slot.phase) {
             Some(Phase::Open { data, .. } | Phase::Closed { data }) => data,
             _ => unreachable!("callbacks are about connections between on_open and on_close"),
@@ -137,20 +128,28 @@ impl<D> Context<'_, D> {
     /// In [`Handler::on_open`](super::Handler::on_open): what the decision to accept has brought
     /// along, if it is of this type. It can be taken once.
     pub fn take_attachment<T: 'static>(&mut self) -> Option<T> {
-        let attachment = self.shared.attachment.take()?;
+        let attachment = self.at.shared.attachment.take()?;
         match attachment.downcast() {
             Ok(attachment) => Some(*attachment),
             Err(attachment) => {
-                self.shared.attachment = Some(attachment);
+                self.at.shared.attachment = Some(attachment);
                 None
             }
         }
     }
+}
 
-    /// The names of all open connections of this loop.
-    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        let shard = self.shared.shard;
-        self.shared.open_keys().map(move |key| ConnectionId::new(shard, key))
+impl<'a, D> Deref for Context<'a, D> {
+    type Target = Loop<'a, D>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.at
+    }
+}
+
+impl<D> DerefMut for Context<'_, D> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.at
     }
 }
 
@@ -248,15 +247,16 @@ impl<D> Peer<'_, D> {
         self.shared.slots.get(self.key).map(|slot| slot.peer.unpack())
     }
 
-    /// Which listener the connection came to, counted in the order they were added.
+    /// Which listener the connection came to, counted in the order they were added. `None` for one
+    /// that was dialled.
     pub fn listener(&self) -> Option<usize> {
-        self.shared.slots.get(self.key).map(|slot| self.shared.listener(slot))
+        self.shared.slots.get(self.key).and_then(|slot| self.shared.listener(slot))
     }
 
     /// The pattern of the route that the connection came by, if its listener has routes.
     pub fn route(&self) -> Option<&str> {
         let slot = self.shared.slots.get(self.key)?;
-        self.shared.listeners[self.shared.listener(slot)].pattern(slot.config)
+        self.shared.listeners[self.shared.listener(slot)?].pattern(slot.config)
     }
 
     /// The subprotocol that was agreed on.
@@ -269,7 +269,7 @@ impl<D> Peer<'_, D> {
     pub fn data(&mut self) -> Option<&mut D> {
         match &mut self.shared.slots.get_mut(self.key)?.phase {
             Phase::Open { data, .. } | Phase::Closed { data } => Some(data),
-            Phase::Http(_) | Phase::Parting { .. } | Phase::Ended => None,
+            Phase::Http(_) | Phase::Dialling(_) | Phase::Parting { .. } | Phase::Ended => None,
         }
     }
 

@@ -113,8 +113,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     ) {
         self.shared.counters.requests_deferred += 1;
         let deadline = self.shared.now + timeout.min(DEFERRAL_MAX);
-        let Some(slot) = self.shared.slots.get(key) else { return };
-        let limits = &self.shared.listeners[self.shared.listener(slot)].settings.handshake;
+        let listener = self.shared.slots.get(key).and_then(|slot| self.shared.listener(slot));
+        let Some(listener) = listener else { return };
+        let limits = &self.shared.listeners[listener].settings.handshake;
         deferral.input_bytes_max = head_bytes + limits.head_bytes_max as usize;
         if let Some(http) = self.http(key) {
             http.deadline = deadline;
@@ -200,7 +201,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.slots.get(key)?;
         match &mut self.receivers[key.index as usize].inbound {
             Inbound::Http(http) => Some(http),
-            Inbound::Vacant | Inbound::Open(_) | Inbound::Parting { .. } => None,
+            Inbound::Vacant | Inbound::Dialling | Inbound::Open(_) | Inbound::Parting { .. } => {
+                None
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ impl<D> Phase<D> {
             Self::Http(outbox) | Self::Parting { outbox, .. } => !outbox.is_empty(),
             // What an abnormal end has left behind is lost, and counted so.
             Self::Open { sender, .. } => sender.queued_bytes() > 0 && !sender.is_closed(),
+            Self::Dialling(dialling) => !dialling.outbox().is_empty(),
             Self::Closed { .. } | Self::Ended => false,
         }
     }
@@ -27,6 +28,7 @@ impl<D> Phase<D> {
     pub(super) fn is_deaf(&self) -> bool {
         match self {
             Self::Open { sender, .. } => sender.is_flushing() || sender.is_closed(),
+            Self::Dialling(dialling) => !dialling.is_connected(),
             Self::Http(_) | Self::Parting { .. } | Self::Closed { .. } | Self::Ended => false,
         }
     }
@@ -52,6 +54,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         };
         let (outbox, until) = match &mut slot.phase {
             Phase::Http(outbox) => (outbox, None),
+            Phase::Dialling(dialling) => (dialling.outbox_mut(), None),
             Phase::Parting { outbox, until, .. } => (outbox, Some(until)),
             Phase::Open { .. } | Phase::Closed { .. } | Phase::Ended => return,
         };
@@ -111,6 +114,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 }
             }
             Phase::Http(_) if write_error.is_some() => self.end(key),
+            Phase::Dialling(_) => self.settle_dial(key, write_error),
             Phase::Http(_) | Phase::Closed { .. } | Phase::Ended => {}
         }
     }
@@ -161,7 +165,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         callback: impl FnOnce(&mut H, &mut Context<'_, H::Data>),
     ) {
         let Self { handler, shared, net, panics, .. } = self;
-        let mut ctx = Context { shared, writer: net, current: key };
+        let mut ctx = Context::new(shared, net, key);
         call(handler, &mut ctx, *panics, callback);
     }
 
@@ -170,6 +174,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let incomplete_bytes = self.release_input(key);
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let address = slot.peer.unpack().ip();
+        let is_dialled = self.shared.configs.listener(slot.config).is_none();
         let (sender, data) = match std::mem::replace(&mut slot.phase, Phase::Ended) {
             Phase::Open { sender, data } => (sender, data),
             other => {
@@ -198,7 +203,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             summary.unsent_messages = summary.unsent_messages.max(u64::from(holds_message));
         }
         self.count_closed(&summary);
-        self.admission.depart(address);
+        if is_dialled {
+            self.shared.dialled_open -= 1;
+        } else {
+            self.admission.depart(address);
+        }
         self.call(key, |handler, ctx| handler.on_close(ctx, &summary));
         if may_part {
             self.part(key, Outbox::new());
@@ -226,7 +235,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         match std::mem::take(&mut self.receivers[key.index as usize].inbound) {
             Inbound::Open(mut receiver) => receiver.release(&mut self.receive_pools),
-            Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => 0,
+            Inbound::Vacant | Inbound::Http(_) | Inbound::Dialling | Inbound::Parting { .. } => 0,
         }
     }
 
@@ -249,6 +258,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Closes the socket now; the slot goes at the end of the turn.
     pub(super) fn end(&mut self, key: Key) {
+        self.close_dialling(key);
         self.release_input(key);
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         if matches!(slot.phase, Phase::Ended) {
@@ -259,7 +269,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         slot.phase = Phase::Ended;
         self.net.close(slot.socket);
-        self.wheel.cancel(slot.timer);
+        self.shared.wheel.cancel(slot.timer);
         self.ended.push(key);
     }
 
@@ -268,19 +278,20 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn hasten(&mut self, key: Key) {
         let Some(deadline) = self.deadline(key) else { return };
         if let Some(slot) = self.shared.slots.get(key)
-            && self.wheel.deadline(slot.timer) > deadline
+            && self.shared.wheel.deadline(slot.timer) > deadline
         {
-            self.wheel.rearm(slot.timer, deadline);
+            self.shared.wheel.rearm(slot.timer, deadline);
         }
     }
 
     /// Works off the deadlines that have come.
     pub(super) fn handle_deadlines(&mut self) {
-        self.wheel.advance(self.shared.now);
-        while let Some((_, timer)) = self.wheel.pop_due() {
+        self.shared.wheel.advance(self.shared.now);
+        while let Some((_, timer)) = self.shared.wheel.pop_due() {
             match timer {
                 Timer::Connection(index) => self.handle_deadline(index),
                 Timer::Accept(index) => self.resume_accepting(index as usize),
+                Timer::Task(index) => self.handle_task(index),
                 Timer::Drain => self.cut_off(),
             }
         }
@@ -290,7 +301,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(key) = self.shared.slots.key_at(index) else { return };
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         // The entry has left the wheel; the slot always has one.
-        slot.timer = self.wheel.insert(self.shared.now, Timer::Connection(index));
+        slot.timer = self.shared.wheel.insert(self.shared.now, Timer::Connection(index));
         if self.is_overdue(key) && self.is_last_chance(key) {
             self.hear_out(key);
         }
@@ -310,7 +321,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Phase::Open { sender, .. } => {
                 sender.is_overdue(self.shared.config(slot), self.shared.moment)
             }
-            Phase::Http(_) | Phase::Parting { .. } | Phase::Closed { .. } | Phase::Ended => true,
+            Phase::Http(_)
+            | Phase::Dialling(_)
+            | Phase::Parting { .. }
+            | Phase::Closed { .. }
+            | Phase::Ended => true,
         })
     }
 
@@ -340,6 +355,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.settle(key);
             }
             Phase::Http(_) => self.handle_http_timeout(key),
+            Phase::Dialling(_) => self.handle_dial_timeout(key),
             Phase::Parting { .. } => self.end(key),
             Phase::Closed { .. } | Phase::Ended => {}
         }
@@ -353,7 +369,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         // Without a deadline of its own a connection is asked again once an hour.
         let idle = self.shared.now + std::time::Duration::from_secs(3600);
         let deadline = self.deadline(key).unwrap_or(idle);
-        self.wheel.rearm(slot.timer, deadline);
+        self.shared.wheel.rearm(slot.timer, deadline);
     }
 
     fn deadline(&self, key: Key) -> Option<std::time::Instant> {
@@ -364,6 +380,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Some(self.shared.pools.timeline.instant(moment))
             }
             Phase::Parting { until, .. } => Some(*until),
+            Phase::Dialling(dialling) => Some(dialling.deadline()),
             Phase::Http(_) => match &self.receivers[key.index as usize].inbound {
                 Inbound::Http(http) => Some(http.deadline),
                 _ => None,
@@ -399,9 +416,9 @@ fn call_catching<H: Handler>(
     let run = std::panic::AssertUnwindSafe(|| callback(handler, ctx));
     if std::panic::catch_unwind(run).is_err() {
         let current = ctx.current;
-        ctx.shared.with_transmit(current, ctx.writer, |transmit| {
+        ctx.at.shared.with_transmit(current, ctx.at.writer, |transmit| {
             transmit.fail_with(CloseCode::INTERNAL_ERROR, "", CloseCause::HandlerPanicked);
         });
-        ctx.shared.mark_dirty(current);
+        ctx.at.shared.mark_dirty(current);
     }
 }

@@ -1,14 +1,18 @@
 //! What an application implements.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::time::Duration;
 
 use super::context::Context;
 use super::deferral::Ticket;
+use super::dial::DialError;
 use super::endpoint::PeerAddress;
+use super::event_loop::Loop;
 use super::id::ConnectionId;
 use super::tls::TlsFacts;
 use crate::handshake::{Accept, Request, Response, RouteMatch};
+use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::wire::Opcode;
 
@@ -75,6 +79,30 @@ pub trait Handler {
     /// Output that was held up has fallen to the low-water mark, or all of it has left: sending
     /// may go on.
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
+
+    /// The server that a connection was dialled to has switched protocols; `on_open` follows at
+    /// once. Here are the fields of its answer.
+    fn on_answer(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId, _: &ResponseHead<'_>) {}
+
+    /// A connection that was [dialled](Loop::dial) has not opened, and will not. What the
+    /// application kept for it comes back.
+    fn on_dial_failed(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: ConnectionId,
+        _data: Self::Data,
+        _: DialError,
+    ) {
+    }
+
+    /// The loop turns for the first time.
+    fn on_start(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
+    /// A timer has come that was set by [`Loop::set_timer`].
+    fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _cookie: u64) {}
+
+    /// Something has come from another thread, by [`Handle::notify`](super::Handle::notify).
+    fn on_notice(&mut self, _: &mut Loop<'_, Self::Data>, _notice: Box<dyn Any + Send>) {}
 
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.

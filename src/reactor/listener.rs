@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::configs::CONFIGS_MAX;
 use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
@@ -20,6 +21,7 @@ use crate::handshake::{Origins, Routes, TrustedProxies};
 use crate::http::HeadLimits;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::{Config, ConfigError};
+use crate::wire::Role;
 
 /// What the connections of one listener are held to.
 #[derive(Clone, Debug)]
@@ -99,7 +101,7 @@ impl ListenerSettings {
 
     /// Whether connections can be held to them.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        self.configs().try_for_each(|config| config.check_for_listener())
+        self.configs().try_for_each(|config| config.check(Role::Server))
     }
 
     /// The listener's own, then those of its routes in their order.
@@ -107,9 +109,6 @@ impl ListenerSettings {
         iter::once(&self.config).chain(self.routes.iter().map(|(_, route)| &route.config))
     }
 }
-
-/// Listeners and routes of one loop: the place of a configuration has two bytes in each slot.
-const CONFIGS_MAX: usize = 1 << u16::BITS;
 
 /// A listener and how accepting goes.
 #[derive(Debug)]
@@ -309,7 +308,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         listener.next_pause =
             listener.next_pause.saturating_mul(2).min(self.limits.accept_pause_max);
         listener.accepting =
-            Accepting::Paused(self.wheel.insert(until, Timer::Accept(index as u32)));
+            Accepting::Paused(self.shared.wheel.insert(until, Timer::Accept(index as u32)));
     }
 
     pub(super) fn resume_accepting(&mut self, index: usize) {
@@ -326,7 +325,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             match std::mem::replace(&mut listener.accepting, Accepting::Stopped) {
                 Accepting::Stopped => continue,
                 Accepting::Paused(timer) => {
-                    self.wheel.cancel(timer);
+                    self.shared.wheel.cancel(timer);
                 }
                 Accepting::Idle | Accepting::Ready => {}
             }
@@ -351,7 +350,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let timeout = self.shared.listeners[listener].settings.handshake.timeout;
         let deadline = after(self.shared.now, timeout);
         let key = self.shared.slots.vacant_key().expect("asked for before accepting");
-        let timer = self.wheel.insert(deadline, Timer::Connection(key.index));
+        let timer = self.shared.wheel.insert(deadline, Timer::Connection(key.index));
         let inserted = self.shared.slots.insert(Slot {
             phase: Phase::Http(Outbox::new()),
             peer: accepted.peer.into(),
@@ -381,7 +380,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// There is no memory for that, or its configuration cannot be; the connection has ended.
     pub(super) fn secure(&mut self, key: Key, early: &[u8]) -> io::Result<usize> {
         let Some(slot) = self.shared.slots.get(key) else { return Ok(0) };
-        let listener = self.shared.listener(slot);
+        let Some(listener) = self.shared.listener(slot) else { return Ok(0) };
         let Some(tls) = &self.shared.listeners[listener].settings.tls else { return Ok(0) };
         if let Err(error) = self.net.secure(slot.socket, tls, early) {
             self.shared.counters.pool_exhausted +=

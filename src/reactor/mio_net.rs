@@ -17,9 +17,10 @@ use super::net::{
     Accepted, Buffer, ListenOptions, Listening, Net, NetKey, Readiness, Received, SocketOptions,
     Wait, Wake,
 };
+use super::remote::RemoteAddress;
 use super::socket::{
-    Family, SocketFile, bind_tcp, bind_unix, duplicate, family_of, listen_tcp, local_endpoint,
-    set_up, take_over,
+    Family, SocketFile, begin_connect, bind_tcp, bind_unix, duplicate, family_of, listen_tcp,
+    local_endpoint, set_up, take_over,
 };
 
 /// Sockets over epoll (kqueue on the BSDs), one instance per loop.
@@ -208,6 +209,32 @@ impl Net for MioNet {
         let listener = self.listener(listener)?;
         let (stream, peer) = uninterrupted(|| listener.accept())?;
         self.enter(stream, peer, token)
+    }
+
+    fn connect(
+        &mut self,
+        remote: &RemoteAddress,
+        options: &SocketOptions,
+        token: u64,
+    ) -> io::Result<NetKey> {
+        let socket = begin_connect(remote, options)?;
+        // Where it leads to the loop knows.
+        let entered = self.enter(OwnedFd::from(socket).into(), PeerAddress::Unix, token)?;
+        Ok(entered.key)
+    }
+
+    fn finish_connect(&mut self, key: NetKey) -> io::Result<()> {
+        let stream = self.stream(key)?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        match SockRef::from(&*stream).peer_addr() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn adopt(

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::context::Context;
+use super::dial::DialError;
 use super::flush::call;
 use super::handler::{Handler, Message};
 use super::net::{Net, Received};
@@ -102,6 +103,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             // It waits for more input or for a decision, not for its turn.
             Inbound::Http(http) if http.rests => return true,
             Inbound::Http(http) => http.is_decided(),
+            // More has to come.
+            Inbound::Dialling => return true,
             Inbound::Vacant | Inbound::Open(_) | Inbound::Parting { .. } => false,
         };
         let is_held = self.shared.slots.get(key).is_none_or(|slot| slot.notes.is_held());
@@ -193,6 +196,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             transmit.fail(Failure::PoolExhausted);
         });
         if failed.is_none() {
+            self.fail_dial(key, DialError::NoRoom);
             self.end(key);
         }
     }
@@ -205,11 +209,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn receive(&mut self, key: Key, budget: &mut Budget) {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let socket = slot.socket;
-        let config = &self.shared.configs[usize::from(slot.config)];
+        let config = self.shared.configs.get(slot.config);
         let receiver = &mut self.receivers[key.index as usize];
         let wanted = match &mut receiver.inbound {
             Inbound::Open(receiver) => receiver.wanted(&mut self.receive_pools, config),
-            Inbound::Vacant | Inbound::Http(_) | Inbound::Parting { .. } => None,
+            Inbound::Vacant | Inbound::Http(_) | Inbound::Dialling | Inbound::Parting { .. } => {
+                None
+            }
         };
         let place = wanted.unwrap_or_default();
         let room = place.len().min(budget.finishing_bytes.max(budget.bytes));
@@ -284,7 +290,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 // What the callbacks of this turn have queued leaves before the end is judged.
                 self.flush(key);
                 let Some(slot) = self.shared.slots.get_mut(key) else { return };
-                let config = &self.shared.configs[usize::from(slot.config)];
+                let config = self.shared.configs.get(slot.config);
                 if let Phase::Open { sender, .. } = &mut slot.phase {
                     sender.handle_end_of_stream(config, self.shared.moment);
                 }
@@ -296,6 +302,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.part_http(key);
                 }
             }
+            Phase::Dialling(_) => self.handle_dial_end(key),
             // Whether all is said is judged when this service ends.
             Phase::Parting { .. } | Phase::Closed { .. } | Phase::Ended => {}
         }
@@ -323,6 +330,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             // TLS cannot go on, and has said so: the peer shall see that and not a reset.
             Phase::Http(_) if error.kind() == io::ErrorKind::InvalidData => self.part_http(key),
             Phase::Http(_) | Phase::Parting { .. } => self.end(key),
+            Phase::Dialling(_) => self.fail_dial_with(key, io::Error::from(error.kind())),
             Phase::Closed { .. } | Phase::Ended => {}
         }
     }
@@ -344,8 +352,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         loop {
             match &mut self.receivers[key.index as usize].inbound {
                 Inbound::Open(_) => return at + self.handle_bytes(key, &mut bytes[at..], budget),
-                Inbound::Http(_) if at < bytes.len() => {
-                    match self.handle_opening(key, &bytes[at..]) {
+                inbound @ (Inbound::Http(_) | Inbound::Dialling) if at < bytes.len() => {
+                    let handled = match inbound {
+                        Inbound::Dialling => self.handle_dial_input(key, &bytes[at..]),
+                        _ => self.handle_opening(key, &bytes[at..]),
+                    };
+                    match handled {
                         None => return at,
                         Some(consumed) => {
                             budget.bytes = budget.bytes.saturating_sub(consumed);
@@ -367,7 +379,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     }
                     return bytes.len();
                 }
-                Inbound::Http(_) | Inbound::Vacant => return bytes.len(),
+                Inbound::Http(_) | Inbound::Dialling | Inbound::Vacant => return bytes.len(),
             }
         }
     }
@@ -382,7 +394,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 receiver.next(&mut input, receive_pools, transmit)
             });
             let Some(Some(event)) = event else { break };
-            let mut ctx = Context { shared, writer: net, current: key };
+            let mut ctx = Context::new(shared, net, key);
             dispatch(handler, &mut ctx, *panics, event);
             budget.messages -= 1;
             let is_spent = budget.messages == 0 || input.budget_bytes() == 0;
@@ -415,11 +427,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 return if input.rest().is_empty() { Pace::Rest } else { Pace::GoOn };
             };
             budget.messages -= 1;
-            let mut ctx = Context { shared, writer: net, current: key };
+            let mut ctx = Context::new(shared, net, key);
             match short.event(input) {
                 Ok(event) => dispatch(handler, &mut ctx, *panics, event),
                 Err(error) => {
-                    ctx.shared.with_transmit(key, ctx.writer, |transmit| {
+                    ctx.at.shared.with_transmit(key, ctx.at.writer, |transmit| {
                         receiver.fail(Failure::Protocol(error), transmit);
                     });
                 }
@@ -451,7 +463,7 @@ fn dispatch<H: Handler>(
     panics: PanicPolicy,
     event: Event<'_>,
 ) {
-    let counters = &mut ctx.shared.counters;
+    let counters = &mut ctx.at.shared.counters;
     let message = match event {
         Event::Text(text) => Message::Text(text),
         Event::Binary(bytes) => Message::Binary(bytes),

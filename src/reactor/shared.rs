@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::command::Handle;
+use super::configs::Configs;
 use super::context::{GONE, SlotSink, Writer};
+use super::event_loop::Tasks;
 use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
 use super::slot::{Phase, Slot};
-use crate::collections::{Key, Table};
+use super::turn::Timer;
+use crate::collections::{Key, Table, Wheel};
 use crate::handshake::Negotiated;
 use crate::metrics::Counters;
 use crate::protocol::{Config, DropReason, Moment, SendOutcome, SendPools, Sender, Transmit};
@@ -19,11 +23,12 @@ use crate::protocol::{Config, DropReason, Moment, SendOutcome, SendPools, Sender
 #[derive(Debug)]
 pub(super) struct Shared<D> {
     pub(super) shard: ShardIndex,
+    pub(super) handle: Handle,
     pub(super) slots: Table<Slot<D>>,
     pub(super) pools: SendPools,
     pub(super) listeners: Vec<Listener>,
     /// Of each listener, followed by those of its routes.
-    pub(super) configs: Vec<Arc<Config>>,
+    pub(super) configs: Configs,
     /// What was agreed on, by index. Most connections agree on nothing, so no slot has a place
     /// for it.
     pub(super) negotiated: BTreeMap<u32, Negotiated>,
@@ -33,6 +38,12 @@ pub(super) struct Shared<D> {
     pub(super) dirty: Vec<Key>,
     /// What a decision has brought along for the `on_open` that follows it at once.
     pub(super) attachment: Option<Box<dyn Any + Send>>,
+    /// Those that were dialled and are to be begun.
+    pub(super) dials: VecDeque<Key>,
+    /// Open ones that were dialled.
+    pub(super) dialled_open: usize,
+    pub(super) wheel: Wheel<Timer>,
+    pub(super) tasks: Tasks,
     pub(super) counters: Counters,
     /// The time of this turn, twice: for the application and for the connections.
     pub(super) now: Instant,
@@ -63,7 +74,7 @@ impl<D> Shared<D> {
             error: &mut slot.notes.write_error,
             bytes_sent: &mut self.counters.bytes_sent,
         };
-        let config = &self.configs[usize::from(slot.config)];
+        let config = self.configs.get(slot.config);
         let mut transmit =
             Transmit { sender, pools: &mut self.pools, config, now: self.moment, sink: &mut sink };
         Some(act(&mut transmit))
@@ -80,7 +91,7 @@ impl<D> Shared<D> {
         if let Some(slot) = self.slots.get_mut(key)
             && let Phase::Open { sender, .. } = &mut slot.phase
         {
-            let config = &self.configs[usize::from(slot.config)];
+            let config = self.configs.get(slot.config);
             if sender.cork_short(&mut self.pools, config, message.opcode(), message.payload()) {
                 self.counters.messages_sent += 1;
                 return SendOutcome::Sent;
@@ -132,15 +143,13 @@ impl<D> Shared<D> {
         }
     }
 
-    /// Which listener a connection came to.
-    pub(super) fn listener(&self, slot: &Slot<D>) -> usize {
-        let up_to = |listener: &Listener| listener.configs_start <= slot.config;
-        // The first listener's begin at 0.
-        self.listeners.partition_point(up_to) - 1
+    /// Which listener a connection came to; `None` if it was dialled.
+    pub(super) fn listener(&self, slot: &Slot<D>) -> Option<usize> {
+        self.configs.listener(slot.config)
     }
 
     pub(super) fn config(&self, slot: &Slot<D>) -> &Arc<Config> {
-        &self.configs[usize::from(slot.config)]
+        self.configs.get(slot.config)
     }
 
     /// Has `key` looked at before the turn ends.

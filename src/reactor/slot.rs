@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use super::deferral::Deferral;
+use super::dial::Dialling;
 use super::endpoint::PeerAddress;
 use super::net::NetKey;
 use crate::collections::{Block, Outbox, TimerKey};
@@ -30,6 +31,8 @@ pub(super) struct Slot<D> {
 /// The life of a socket.
 ///
 /// ```text
+///  Dialling ──101──────┐ (failed: Ended)
+///                      ▼
 ///   Http ──accepted──► Open ──closed──► Closed ──on_close──► Parting ──► Ended ──reaped at the
 ///    │                                     └── peer gone ──────┼────────►   ▲     end of the turn
 ///    └── refused, answered for the last time ─────────────────►┘            │
@@ -39,6 +42,8 @@ pub(super) struct Slot<D> {
 pub(super) enum Phase<D> {
     /// Before the upgrade: requests come in, answers go out.
     Http(Outbox),
+    /// Dialled, and not open yet.
+    Dialling(Box<Dialling<D>>),
     /// A WebSocket.
     Open { sender: Sender, data: D },
     /// `on_close` runs.
@@ -120,6 +125,8 @@ pub(super) enum Inbound<D> {
     #[default]
     Vacant,
     Http(Box<HttpState<D>>),
+    /// What a server answers; the state of that stands in the slot.
+    Dialling,
     Open(Receiver),
     Parting {
         discarded_bytes: u32,

@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::endpoint::{Endpoint, InheritedSocket, PeerAddress, UnixEndpoint};
 use super::net::{IpStack, ListenOptions, SocketOptions};
+use super::remote::RemoteAddress;
 
 /// What a stream socket carries its bytes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,38 @@ pub(super) fn take_over(socket: &Socket, options: &SocketOptions) -> io::Result<
     Ok(peer)
 }
 
+/// Begins to connect, without waiting for what comes of it.
+pub(super) fn begin_connect(remote: &RemoteAddress, options: &SocketOptions) -> io::Result<Socket> {
+    let (domain, family, address) = match remote {
+        RemoteAddress::Tcp(address) => {
+            (Domain::for_address(*address), Family::Tcp, SockAddr::from(*address))
+        }
+        RemoteAddress::Unix(UnixEndpoint::Path(path)) => {
+            (Domain::UNIX, Family::Unix, path_address(path)?)
+        }
+        RemoteAddress::Unix(UnixEndpoint::Abstract(name)) => {
+            (Domain::UNIX, Family::Unix, abstract_address(name)?)
+        }
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    set_up(&socket, family, options)?;
+    match socket.connect(&address) {
+        // A signal does not end what has begun.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(socket),
+        Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => Ok(socket),
+        // Whoever listens at a Unix socket does not keep up, and no readiness would follow.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::ResourceBusy.into())
+        }
+        result => result.map(|()| socket),
+    }
+}
+
+/// EINPROGRESS.
+const IN_PROGRESS: i32 =
+    if cfg!(any(target_os = "linux", target_os = "android")) { 115 } else { 36 };
+
 /// Gives a socket its options.
 pub(super) fn set_up(socket: &Socket, family: Family, options: &SocketOptions) -> io::Result<()> {
     if family == Family::Tcp {
@@ -166,11 +199,7 @@ pub(super) struct SocketFile {
 impl SocketFile {
     /// Binds `socket` to `path`, in place of a file that a dead listener has left there.
     fn bind(socket: &Socket, path: &Path) -> io::Result<Self> {
-        let bytes = path.as_os_str().as_bytes();
-        if bytes.is_empty() || bytes.contains(&0) {
-            return Err(invalid("the path of a Unix socket is not empty and has no NUL"));
-        }
-        let address = SockAddr::unix(path).map_err(|_| invalid(PATH_TOO_LONG))?;
+        let address = path_address(path)?;
         match socket.bind(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path, &address)?;
@@ -237,6 +266,14 @@ fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
         // Whoever does not say that nobody is there may be alive.
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
+}
+
+fn path_address(path: &Path) -> io::Result<SockAddr> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.contains(&0) {
+        return Err(invalid("the path of a Unix socket is not empty and has no NUL"));
+    }
+    SockAddr::unix(path).map_err(|_| invalid(PATH_TOO_LONG))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -10,7 +10,9 @@ use slab::Slab;
 
 use super::builder::ReactorBuilder;
 use super::command::{Handle, Inbox};
+use super::configs::Configs;
 use super::endpoint::Endpoint;
+use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
 use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
@@ -79,11 +81,11 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) receive_pools: ReceivePools,
     pub(super) backlogs: Slab<Backlog>,
     pub(super) shared: Shared<H::Data>,
-    pub(super) wheel: Wheel<Timer>,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
     /// Those whose TLS handshakes wait for a turn that has time for them.
     pub(super) handshakes: HandshakeQueue,
+    pub(super) life: Life,
     /// Slots that go at the end of the turn.
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
@@ -99,6 +101,8 @@ pub(super) enum Timer {
     Connection(u32),
     /// The end of a listener's rest.
     Accept(u32),
+    /// A timer of the application.
+    Task(u32),
     /// The end of the drain.
     Drain,
 }
@@ -110,6 +114,13 @@ pub(super) enum Drain {
     /// All were told to close; who is left at the deadline is cut off.
     Draining(TimerKey),
     Finished,
+}
+
+/// Whether the loop has turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Fresh,
+    Begun,
 }
 
 /// Places reserved from the start: so large that the allocator takes them from the kernel, where
@@ -141,21 +152,26 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             backlogs: Slab::new(),
             shared: Shared {
                 shard: config.shard,
+                handle: mailbox.handle(config.shard),
                 slots: Table::new(slots_max, SLOTS_RESERVED),
                 pools: send,
                 listeners: Vec::new(),
-                configs: Vec::new(),
+                configs: Configs::default(),
                 negotiated: BTreeMap::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
                 attachment: None,
+                wheel: Wheel::new(now),
+                tasks: Tasks::new(),
+                dials: VecDeque::new(),
+                dialled_open: 0,
                 counters: Counters::default(),
                 now,
                 moment,
             },
-            wheel: Wheel::new(now),
             admission: Admission::default(),
             drain: Drain::Running,
+            life: Life::Fresh,
             handshakes: HandshakeQueue::default(),
             ended: Vec::new(),
             scratch: Vec::new(),
@@ -179,7 +195,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     ) -> io::Result<Endpoint> {
         let index = self.shared.listeners.len();
         let token = Target::Listener(index).token(self.shared.shard);
-        let (net, configs) = (self.net.net(), self.shared.configs.len());
+        let (net, configs) = (self.net.net(), self.shared.configs.count());
         let listener =
             Listener::open(net, &endpoint.into(), options, settings, configs, &self.limits, token)?;
         let endpoint = listener.endpoint.clone();
@@ -189,7 +205,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Accepts from a listener that is registered under its index already.
     pub(super) fn add_listener(&mut self, listener: Listener) {
-        self.shared.configs.extend(listener.settings.configs().cloned());
+        let index = self.shared.listeners.len();
+        self.shared.configs.add(index, listener.settings.configs());
         self.shared.listeners.push(listener);
     }
 
@@ -219,6 +236,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.read_clock();
         self.shared.counters.turns += 1;
         self.net.begin_turn();
+        if self.life == Life::Fresh {
+            self.life = Life::Begun;
+            self.call_loop(|handler, at| handler.on_start(at));
+        }
         let carried_over = self.shared.ready.len();
         self.readmit_handshakes();
         self.note_events();
@@ -231,6 +252,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.accept_waiting();
         self.serve_ready();
         self.handle_deadlines();
+        self.begin_dials();
         self.flush_dirty();
         self.reap();
         Ok(())
@@ -259,7 +281,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// When [`Reactor::turn`] has to be called at the latest, though nothing happens.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.has_work() { Some(self.shared.now) } else { self.wheel.next_deadline() }
+        if self.has_work() { Some(self.shared.now) } else { self.shared.wheel.next_deadline() }
     }
 
     /// What has happened so far.
@@ -282,7 +304,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// Whether there is something to do without waiting for an event.
     fn has_work(&self) -> bool {
         let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
-        !self.shared.ready.is_empty()
+        self.life == Life::Fresh
+            || !self.shared.ready.is_empty()
+            || !self.shared.dials.is_empty()
             || !self.handshakes.is_empty()
             || !self.ended.is_empty()
             || !self.shared.dirty.is_empty()
@@ -294,7 +318,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return Wait::No;
         }
         let end = timeout.and_then(|timeout| self.net.net_ref().now().checked_add(timeout));
-        match (self.wheel.next_deadline(), end) {
+        match (self.shared.wheel.next_deadline(), end) {
             (Some(deadline), Some(end)) => Wait::Until(deadline.min(end)),
             (Some(deadline), None) | (None, Some(deadline)) => Wait::Until(deadline),
             (None, None) => Wait::Forever,
@@ -325,6 +349,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let notes = &mut slot.notes;
         notes.readable |= event.readable || event.hung_up;
         notes.hung_up |= event.hung_up;
+        if let Phase::Dialling(dialling) = &slot.phase
+            && !dialling.is_connected()
+        {
+            // What is said of those who lose the race costs the winner one read that brings nothing.
+            return self.run_race(key);
+        }
         if event.writable {
             self.note_writable(key);
         }
@@ -345,7 +375,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             (Ok(Flushed::Some), Phase::Parting { until, .. }) => {
                 *until = after(self.shared.now, self.limits.answer_timeout);
             }
-            (Ok(Flushed::Some), Phase::Http(_) | Phase::Closed { .. } | Phase::Ended) => {}
+            (
+                Ok(Flushed::Some),
+                Phase::Http(_) | Phase::Dialling(_) | Phase::Closed { .. } | Phase::Ended,
+            ) => {}
             (Err(error), _) => slot.notes.write_error = Some(error.kind()),
         }
         if slot.phase.has_output() || !matches!(flushed, Ok(Flushed::Nothing)) {
@@ -408,12 +441,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.shared.negotiated.remove(&key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
+                self.shared.configs.end(slot.config);
             }
         }
         if let Drain::Draining(deadline) = self.drain
             && self.shared.slots.is_empty()
         {
-            self.wheel.cancel(deadline);
+            self.shared.wheel.cancel(deadline);
             self.drain = Drain::Finished;
         }
     }

@@ -64,7 +64,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// Looks for a whole head at the front of `bytes` and answers it.
     fn handle_head(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
         let slot = self.shared.slots.get(key)?;
-        let listener = self.shared.listener(slot);
+        let listener = self.shared.listener(slot)?;
         if self.is_undecided(key) {
             self.rest_if_full(key, bytes.len());
             return None;
@@ -244,7 +244,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return self.refuse(error);
         }
         let config = self.shared.listeners[place.listener].config_index(place.route);
-        let compression = self.shared.configs[usize::from(config)].agree(upgrade.extensions());
+        let compression = self.shared.configs.get(config).agree(upgrade.extensions());
         if let Some(agreement) = &compression {
             accept = accept.extension(agreement.into());
         }
@@ -356,7 +356,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         let Phase::Http(outbox) = &mut slot.phase else { return };
         let outbox: Outbox = std::mem::take(outbox);
-        let config = &self.shared.configs[usize::from(slot.config)];
+        let config = self.shared.configs.get(slot.config);
         let (deflate, inflate) =
             compression.map(|agreement| compression_keys(&agreement, config.role)).unzip();
         let sender = Sender::new(outbox, config, self.shared.moment).with_deflate(deflate);

@@ -48,8 +48,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub fn usage(&self) -> Usage {
         Usage {
             sockets: self.shared.slots.len(),
-            open: self.admission.open as usize,
-            timers: self.wheel.len(),
+            open: self.admission.open as usize + self.shared.dialled_open,
+            timers: self.shared.wheel.len(),
             backlogs: self.backlogs.len(),
             assemblies: self.receive_pools.assemblies(),
             blocks: self.receive_pools.blocks.outstanding(),
@@ -72,7 +72,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             + self.shared.pools.pinned_bytes()
             + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
             + self.shared.slots.pinned_bytes()
-            + self.wheel.pinned_bytes()
+            + self.shared.wheel.pinned_bytes()
             + self.net.pinned_bytes()
             + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
     }

@@ -90,7 +90,8 @@ impl ServerHandle {
     ///
     /// # Errors
     /// [`PostError::Full`] gives the command back, [`PostError::WrongShard`] means that the name
-    /// is none of this server's, [`PostError::InvalidClose`] says what is wrong with a close.
+    /// is none of this server's, or that the command is a notice, which is for one of
+    /// [`ServerHandle::loops`]; [`PostError::InvalidClose`] says what is wrong with a close.
     pub fn post(&self, command: Command) -> Result<(), PostError> {
         match command {
             Command::Send(id, _) | Command::Close(id, ..) | Command::Abort(id) => {
@@ -100,7 +101,14 @@ impl ServerHandle {
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Broadcast(message) => self.broadcast(&message),
             Command::Shutdown(deadline) => self.shutdown(deadline),
+            // It says nothing of a loop.
+            Command::Notify(_) => Err(PostError::WrongShard(command)),
         }
+    }
+
+    /// The handles of the loops, in the order of their shards.
+    pub fn loops(&self) -> &[Handle] {
+        &self.loops
     }
 
     fn post_to(&self, shard: ShardIndex, command: Command) -> Result<(), PostError> {

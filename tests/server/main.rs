@@ -6,6 +6,7 @@ mod adoption;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod dialling;
 mod examples;
 #[cfg(test)]
 mod listeners;

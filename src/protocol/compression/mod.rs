@@ -4,6 +4,8 @@ mod deflating;
 mod inflating;
 mod receiving;
 
+#[cfg(feature = "net")]
+pub(crate) use crate::deflate::AnswerError;
 pub(crate) use crate::deflate::{Agreement, Compression};
 pub use deflating::DeflateKey;
 pub(in crate::protocol) use deflating::{DeflatePool, Takeover, Variants};
@@ -11,6 +13,8 @@ pub use inflating::InflateKey;
 pub(in crate::protocol) use inflating::{InflatePool, Inflating};
 
 use crate::deflate::EXTENSION_NAME;
+#[cfg(feature = "net")]
+use crate::handshake::Negotiated;
 use crate::handshake::NegotiatedExtension;
 use crate::http::Extension;
 use crate::protocol::config::Config;
@@ -23,6 +27,30 @@ impl Config {
         offers: impl IntoIterator<Item = Extension<'a>>,
     ) -> Option<Agreement> {
         self.compression.answer(offers)
+    }
+
+    /// What a client with these settings offers.
+    #[cfg(feature = "net")]
+    pub(crate) fn offer(&self) -> Option<String> {
+        self.compression.offer().map(|offer| offer.to_string())
+    }
+
+    /// What holds after a server's answer to that offer; it is taken out of `negotiated`, since the
+    /// two halves of the connection know it.
+    ///
+    /// # Errors
+    /// The answer is none to this offer.
+    #[cfg(feature = "net")]
+    pub(crate) fn conclude(
+        &self,
+        negotiated: &mut Negotiated,
+    ) -> Result<Option<Agreement>, AnswerError> {
+        let Some(offer) = self.compression.offer() else { return Ok(None) };
+        let is_ours =
+            |extension: &NegotiatedExtension| extension.name().eq_ignore_ascii_case(EXTENSION_NAME);
+        let Some(at) = negotiated.extensions.iter().position(is_ours) else { return Ok(None) };
+        let extension = negotiated.extensions.remove(at);
+        offer.conclude(extension.params()).map(Some)
     }
 
     /// Whether a message of so many bytes is worth compressing.

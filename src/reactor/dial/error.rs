@@ -6,6 +6,7 @@ use std::io;
 #[cfg(feature = "deflate")]
 use crate::deflate::AnswerError;
 use crate::handshake::{ClientHandshakeError, TunnelError};
+use crate::protocol::CompressionError;
 
 /// Why a connection that was dialled did not open.
 #[derive(Debug)]
@@ -73,6 +74,15 @@ impl Refusal {
         let mut fields = self.headers.iter();
         let (_, value) = fields.find(|(field, _)| field.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(value).ok().filter(|value| value.is_ascii())
+    }
+}
+
+impl From<CompressionError> for DialError {
+    fn from(error: CompressionError) -> Self {
+        #[cfg(feature = "deflate")]
+        return Self::Compression(error);
+        #[cfg(not(feature = "deflate"))]
+        match error {}
     }
 }
 
