@@ -185,6 +185,9 @@ fn time_goes_no_further_than_the_first_who_wakes() {
     assert_eq!(sim.elapsed(), SOON);
     assert_eq!(poll(&mut server, SOON), []);
     assert_eq!(sim.elapsed(), 2 * SOON, "both sleep");
+    assert_eq!(poll(&mut server, long), []);
+    assert_eq!(sim.elapsed(), SOON + long, "the other's sleep ends first");
+    poll(&mut client, long);
     // A wake from outside holds the time as well.
     poll(&mut server, long);
     let until = sim.elapsed();
