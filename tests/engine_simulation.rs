@@ -22,12 +22,16 @@ mod dice;
 mod deflated;
 #[path = "support/sim_errno.rs"]
 mod sim_errno;
+#[path = "support/sim_host.rs"]
+mod sim_host;
 #[path = "support/sim_link.rs"]
 mod sim_link;
 #[path = "support/sim_net.rs"]
 mod sim_net;
 #[path = "support/sim_peer.rs"]
 mod sim_peer;
+#[path = "support/sim_poll.rs"]
+mod sim_poll;
 #[path = "support/sim_world.rs"]
 mod sim_world;
 
@@ -243,7 +247,7 @@ impl Simulation {
         let ledger = self.ledger.borrow();
         let world = self.sim.0.borrow();
         for link in &world.links {
-            let number = usize::from(link.address.port());
+            let number = link.address.socket_addr().map_or(0, |peer| usize::from(peer.port()));
             let record = &ledger.records[number];
             deciding::judge_answers(&record.asked, &link.handed_over);
             judge_peer(number, record, &link.handed_over);
@@ -314,6 +318,8 @@ fn faults(dice: &mut Dice) -> Faults {
         failed_accepts: rate(&[0, 0, 300]),
         failed_registrations: rate(&[0, 0, 100]),
         partial_polls: rate(&[0, 300]),
+        // Here nobody connects out.
+        ..Faults::default()
     }
 }
 

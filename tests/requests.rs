@@ -16,11 +16,15 @@ mod time;
 
 #[path = "support/sim_errno.rs"]
 mod sim_errno;
+#[path = "support/sim_host.rs"]
+mod sim_host;
 #[path = "support/sim_link.rs"]
 mod sim_link;
 #[path = "support/sim_net.rs"]
 mod sim_net;
 #[path = "support/sim_peer.rs"]
 mod sim_peer;
+#[path = "support/sim_poll.rs"]
+mod sim_poll;
 #[path = "support/sim_world.rs"]
 mod sim_world;

@@ -3,9 +3,13 @@
 //!
 //! ```text
 //!   Reactor ── SimNet: Net ──┐                    ┌── Sim (clock, faults, counts, connect)
-//!                            ├─ Rc<RefCell<World>>┤
-//!                            │   links: pipes     └── SimPeer (write, read, FIN, RST) per link
+//!                            ├─ Rc<RefCell<World>>┼── SimPeer (write, read, FIN, RST) per link
+//!   Reactor ── SimNet beside ┘   links: pipes     └── SimHost (what who connects to it is told)
 //! ```
+//!
+//! The engine is connected to by peers and connects to hosts, which a test scripts; where the engine
+//! listens itself, both ends are its own. Several loops can share one network, and its clock goes no
+//! further than the first of them that has something to do.
 //!
 //! As with epoll, whatever wakes a socket puts it on a list once, and what is told is the socket's
 //! state at the time of the poll: data that came, room that came back, the end of the stream.
@@ -15,21 +19,23 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Accepted, Buffer, Endpoint, ListenOptions, Listening, Net, NetKey, Readiness, Received, Wait,
-    Wake,
+    Accepted, Buffer, Endpoint, ListenOptions, Listening, Net, NetKey, Readiness, Received,
+    RemoteAddress, SocketOptions, Wait, Wake,
 };
 
+use crate::sim_host::SimHost;
 use crate::sim_link::{End, Moved};
+use crate::sim_poll::Sleeper;
 use crate::sim_world::{Call, World};
 
 /// The reactor's side of the simulated network.
 pub struct SimNet {
     world: Rc<RefCell<World>>,
-    waker: Arc<Flag>,
+    /// Which of the loops on it.
+    owner: usize,
     /// `None` while it is handed out.
     buffer: Option<Buffer>,
 }
@@ -38,22 +44,30 @@ pub struct SimNet {
 #[derive(Clone)]
 pub struct Sim(pub Rc<RefCell<World>>);
 
-/// Set by a wake from any thread.
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 impl SimNet {
     /// A network whose faults and order come from `seed`, and the handle for the test.
     pub fn new(seed: u64, receive_buffer_bytes: usize) -> (Self, Sim) {
-        let world = Rc::new(RefCell::new(World::new(seed)));
-        let buffer = Some(Buffer::new(receive_buffer_bytes));
-        (Self { world: world.clone(), waker: Arc::default(), buffer }, Sim(world))
+        let sim = Sim(Rc::new(RefCell::new(World::new(seed))));
+        (Self::beside(&sim, receive_buffer_bytes), sim)
+    }
+
+    /// For another loop on the same network. Time passes while all of them wait, so each is to be
+    /// turned as often as the others and without haste: `turn(None)`, or until a common deadline.
+    pub fn beside(sim: &Sim, receive_buffer_bytes: usize) -> Self {
+        let world = sim.0.clone();
+        let owner = world.borrow().sleepers.len();
+        world.borrow_mut().sleepers.push(Sleeper::default());
+        Self { world, owner, buffer: Some(Buffer::new(receive_buffer_bytes)) }
+    }
+}
+
+/// As the end of a process, it closes what is left.
+impl Drop for SimNet {
+    fn drop(&mut self) {
+        // A test that has failed in the middle of a call wants its own panic seen.
+        if let Ok(mut world) = self.world.try_borrow_mut() {
+            world.leave(self.owner);
+        }
     }
 }
 
@@ -64,12 +78,24 @@ impl Net for SimNet {
         options: &ListenOptions,
         token: u64,
     ) -> io::Result<Listening> {
-        let address = endpoint.socket_addr().ok_or(io::ErrorKind::Unsupported)?;
-        Ok(self.world.borrow_mut().listen(address, options.backlog as usize, token))
+        self.world.borrow_mut().listen(endpoint, options.backlog as usize, self.owner, token)
     }
 
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted> {
         self.world.borrow_mut().accept(listener, token)
+    }
+
+    fn connect(
+        &mut self,
+        remote: &RemoteAddress,
+        _options: &SocketOptions,
+        token: u64,
+    ) -> io::Result<NetKey> {
+        self.world.borrow_mut().dial(self.owner, remote, token)
+    }
+
+    fn finish_connect(&mut self, key: NetKey) -> io::Result<()> {
+        self.world.borrow_mut().finish_connect(key)
     }
 
     fn receive(
@@ -120,13 +146,12 @@ impl Net for SimNet {
 
     fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait) -> io::Result<()> {
         assert!(self.buffer.is_some(), "the buffer is home between two turns");
-        let is_woken = self.waker.0.swap(false, Ordering::AcqRel);
-        self.world.borrow_mut().poll(events, wait, is_woken);
+        self.world.borrow_mut().poll(self.owner, events, wait);
         Ok(())
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        self.waker.clone()
+        self.world.borrow().sleepers[self.owner].waker.clone()
     }
 
     fn now(&self) -> Instant {
@@ -137,14 +162,19 @@ impl Net for SimNet {
 impl Sim {
     /// A peer connects from `address`; `None` if the listener is gone or its backlog full.
     pub fn connect_from(&self, listener: SocketAddr, address: SocketAddr) -> Option<SimPeer> {
-        let link = self.0.borrow_mut().connect(listener, address)?;
-        Some(SimPeer { world: self.0.clone(), link })
+        let link = self.0.borrow_mut().connect(&listener.into(), address.into())?;
+        Some(SimPeer::new(self.0.clone(), link))
     }
 
     /// A peer connects from 10.0.0.1.
     pub fn connect(&self, listener: SocketAddr) -> SimPeer {
         let address = SocketAddr::from(([10, 0, 0, 1], 4000));
         self.connect_from(listener, address).expect("the listener takes connections")
+    }
+
+    /// The host at `address`, on which a test's script listens from now on.
+    pub fn host(&self, address: impl Into<RemoteAddress>) -> SimHost {
+        SimHost::new(self.0.clone(), &address.into())
     }
 
     /// Virtual time since the beginning.
@@ -201,6 +231,10 @@ pub struct SimPeer {
 }
 
 impl SimPeer {
+    pub fn new(world: Rc<RefCell<World>>, link: usize) -> Self {
+        Self { world, link }
+    }
+
     /// Writes as much as the engine's kernel buffer takes; says how much.
     pub fn write(&self, bytes: &[u8]) -> usize {
         self.world.borrow_mut().peer_write(self.link, bytes)
@@ -232,9 +266,10 @@ impl SimPeer {
         self.world.borrow_mut().peer_end(self.link, End::Reset);
     }
 
-    /// Where it has connected from.
+    /// Where it is, which is no Unix socket.
     pub fn address(&self) -> SocketAddr {
-        self.world.borrow().links[self.link].address
+        let address = self.world.borrow().links[self.link].address;
+        address.socket_addr().expect("a peer of TCP")
     }
 
     /// What the engine did to its end, as far as this end can see it.

@@ -1,17 +1,18 @@
-//! The kernel of the simulated network: sockets, buffers, readiness, time and faults.
+//! The kernel of the simulated network: sockets, buffers and faults.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use corewire::{Accepted, Listening, NetKey, Readiness, Wait};
+use corewire::{Accepted, Endpoint, Listening, NetKey, PeerAddress, RemoteAddress};
 
 use crate::sim_errno::{
     EAGAIN, ECONNABORTED, ECONNRESET, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPIPE, EPROTO,
     ETIMEDOUT,
 };
-use crate::sim_link::{End, Link, READING, WRITING};
+use crate::sim_host::Host;
+use crate::sim_link::{End, Link, READING, Stage, WRITING};
+use crate::sim_poll::Sleeper;
 
 /// A call of the network seam that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,10 +22,19 @@ pub enum Call {
     Register,
     Receive,
     Send,
+    Connect,
+    FinishConnect,
 }
 
 impl Call {
-    pub const ALL: [Self; 4] = [Self::Accept, Self::Register, Self::Receive, Self::Send];
+    pub const ALL: [Self; 6] = [
+        Self::Accept,
+        Self::Register,
+        Self::Receive,
+        Self::Send,
+        Self::Connect,
+        Self::FinishConnect,
+    ];
 }
 
 /// How often faults strike, in so many of 1,000 calls.
@@ -38,27 +48,36 @@ pub struct Faults {
     pub failed_writes: u32,
     pub failed_accepts: u32,
     pub failed_registrations: u32,
+    /// Calls of `connect` that fail.
+    pub failed_connects: u32,
+    /// Connections that turn out to have failed.
+    pub failed_finishes: u32,
+    /// Connections that hosts answer up to half a second later.
+    pub slow_connects: u32,
+    /// Connections that hosts never answer.
+    pub lost_connects: u32,
     /// Polls that tell only some of what is ready.
     pub partial_polls: u32,
 }
 
-enum Socket {
+pub enum Socket {
     Link(usize),
     Listener(usize),
 }
 
-struct Listener {
-    address: SocketAddr,
-    token: u64,
-    waiting: VecDeque<usize>,
-    backlog: usize,
-    is_woken: bool,
-    is_closed: bool,
+pub struct Listener {
+    pub address: RemoteAddress,
+    pub owner: usize,
+    pub token: u64,
+    pub waiting: VecDeque<usize>,
+    pub backlog: usize,
+    pub is_woken: bool,
+    pub is_closed: bool,
 }
 
 /// Everything behind [`crate::sim_net::SimNet`].
 pub struct World {
-    base: Instant,
+    pub base: Instant,
     pub elapsed: Duration,
     rng: u64,
     pub faults: Faults,
@@ -67,7 +86,10 @@ pub struct World {
     pub tries: [u64; Call::ALL.len()],
     pub hits: BTreeMap<(Call, i32), u64>,
     pub links: Vec<Link>,
-    listeners: Vec<Listener>,
+    pub listeners: Vec<Listener>,
+    pub hosts: Vec<Host>,
+    /// The loops, one for each `SimNet`.
+    pub sleepers: Vec<Sleeper>,
     /// By key: as with descriptors the lowest free one is used.
     sockets: Vec<Option<Socket>>,
     pub trace: u64,
@@ -78,12 +100,14 @@ pub struct World {
     pub poll_cost: Duration,
     /// Raised by whoever sees something done: the calls above, and a handler's callbacks.
     pub progress: u64,
-    progress_at_poll: u64,
+    pub progress_at_poll: u64,
     /// More polls in a row than this, with nothing told and nothing done, are spinning. Work that
     /// the loop has put off for one turn is not.
     pub idle_polls_max: u32,
     /// Polls in a row that told nothing, took no time and saw nothing done since the last.
     pub idle_polls: u32,
+    /// Polls in a row that had to leave the time to another loop.
+    pub held_up_polls: u32,
 }
 
 impl World {
@@ -99,6 +123,8 @@ impl World {
             hits: BTreeMap::new(),
             links: Vec::new(),
             listeners: Vec::new(),
+            hosts: Vec::new(),
+            sleepers: Vec::new(),
             sockets: Vec::new(),
             trace: 0xCBF2_9CE4_8422_2325,
             to_engine_max: 4 << 20,
@@ -108,6 +134,7 @@ impl World {
             progress_at_poll: u64::MAX,
             idle_polls_max: 4,
             idle_polls: 0,
+            held_up_polls: 0,
         }
     }
 
@@ -131,18 +158,18 @@ impl World {
         ((self.rng.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize) % bound.max(1)
     }
 
-    fn strikes(&mut self, per_mille: u32) -> bool {
+    pub fn strikes(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.random(1000) < per_mille as usize
     }
 
-    fn note(&mut self, what: u64, key: NetKey, result: u64) {
+    pub fn note(&mut self, what: u64, key: NetKey, result: u64) {
         for word in [what, u64::from(key.0), result, self.elapsed.as_nanos() as u64] {
             self.trace = (self.trace ^ word).wrapping_mul(0x100_0000_01B3).rotate_left(17);
         }
     }
 
     /// An error that was ordered for this call, or drawn.
-    fn fault(&mut self, call: Call, per_mille: u32, drawn: &[i32]) -> Option<io::Error> {
+    pub fn fault(&mut self, call: Call, per_mille: u32, drawn: &[i32]) -> Option<io::Error> {
         self.tries[call as usize] += 1;
         self.progress += 1;
         let errno = match self.orders[call as usize].pop_front() {
@@ -154,7 +181,7 @@ impl World {
         Some(io::Error::from_raw_os_error(errno))
     }
 
-    fn insert(&mut self, socket: Socket) -> NetKey {
+    pub fn insert(&mut self, socket: Socket) -> NetKey {
         let free = self.sockets.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
             self.sockets.push(None);
@@ -164,32 +191,64 @@ impl World {
         NetKey(index as u32)
     }
 
-    fn link_of(&self, key: NetKey) -> usize {
+    pub fn link_of(&self, key: NetKey) -> usize {
         match self.sockets.get(key.0 as usize) {
             Some(Some(Socket::Link(link))) => *link,
             _ => panic!("the engine used socket {} after closing it", key.0),
         }
     }
 
-    pub fn listen(&mut self, address: SocketAddr, backlog: usize, token: u64) -> Listening {
-        let index = self.listeners.len();
-        let port = if address.port() == 0 { 9000 + index as u16 } else { address.port() };
-        let address = SocketAddr::new(address.ip(), port);
-        let waiting = VecDeque::new();
-        let (is_woken, is_closed) = (false, false);
-        self.listeners.push(Listener { address, token, waiting, backlog, is_woken, is_closed });
-        Listening { key: self.insert(Socket::Listener(index)), endpoint: address.into() }
+    fn standing(&self, key: NetKey) -> usize {
+        let link = self.link_of(key);
+        let stage = self.links[link].stage;
+        assert_eq!(stage, Stage::Standing, "the engine used socket {} before it stood", key.0);
+        link
     }
 
-    pub fn connect(&mut self, to: SocketAddr, address: SocketAddr) -> Option<usize> {
-        let link = self.links.len();
-        let listener = self.listeners.iter_mut().find(|listener| listener.address == to)?;
-        if listener.is_closed || listener.waiting.len() >= listener.backlog {
+    pub fn listen(
+        &mut self,
+        endpoint: &Endpoint,
+        backlog: usize,
+        owner: usize,
+        token: u64,
+    ) -> io::Result<Listening> {
+        let index = self.listeners.len();
+        let (address, endpoint) = match endpoint {
+            Endpoint::Tcp(address) => {
+                let mut address = *address;
+                if address.port() == 0 {
+                    address.set_port(9000 + index as u16);
+                }
+                (address.into(), address.into())
+            }
+            Endpoint::Unix(name) => (name.clone().into(), name.clone().into()),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let waiting = VecDeque::new();
+        let (is_woken, is_closed) = (false, false);
+        let listener = Listener { address, owner, token, waiting, backlog, is_woken, is_closed };
+        self.listeners.push(listener);
+        Ok(Listening { key: self.insert(Socket::Listener(index)), endpoint })
+    }
+
+    /// The listener at `to`, if one stands there.
+    pub fn listener(&self, to: &RemoteAddress) -> Option<usize> {
+        let is_meant = |listener: &Listener| !listener.is_closed && listener.address == *to;
+        self.listeners.iter().position(is_meant)
+    }
+
+    /// A connection from `address` waits at a listener, unless there is none or its backlog is full.
+    pub fn connect(&mut self, to: &RemoteAddress, address: PeerAddress) -> Option<usize> {
+        let listener = self.listener(to)?;
+        let listener = &mut self.listeners[listener];
+        if listener.waiting.len() >= listener.backlog {
             return None;
         }
+        let link = self.links.len();
         listener.waiting.push_back(link);
         listener.is_woken = true;
-        self.links.push(Link::new(address, self.to_engine_max, self.to_peer_max));
+        let buffers = [self.to_engine_max, self.to_peer_max];
+        self.links.push(Link::new(address, listener.owner, buffers));
         Some(link)
     }
 
@@ -223,11 +282,11 @@ impl World {
         self.links[link].token = Some(token);
         self.links[link].is_woken = true;
         self.note(2, socket, link as u64);
-        Ok(Accepted { key: socket, peer: self.links[link].address.into() })
+        Ok(Accepted { key: socket, peer: self.links[link].address })
     }
 
     pub fn read(&mut self, key: NetKey, room: usize) -> io::Result<Vec<u8>> {
-        let index = self.link_of(key);
+        let index = self.standing(key);
         let result = self.try_read(index, room);
         let noted = match &result {
             Ok(bytes) => bytes.len() as u64,
@@ -275,7 +334,7 @@ impl World {
     }
 
     pub fn send(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let index = self.link_of(key);
+        let index = self.standing(key);
         let result = self.try_send(index, slices);
         let noted = match &result {
             Ok(bytes) => *bytes as u64,
@@ -324,7 +383,7 @@ impl World {
 
     /// An error of a call is the end of the connection, unless it says that there is nothing yet
     /// or that a signal came between.
-    fn break_link(&mut self, index: usize, error: &io::Error, direction: usize) {
+    pub fn break_link(&mut self, index: usize, error: &io::Error, direction: usize) {
         match error.kind() {
             io::ErrorKind::WouldBlock => self.block(index, direction),
             io::ErrorKind::Interrupted => {}
@@ -338,7 +397,7 @@ impl World {
     }
 
     /// The direction stands still for up to 2 ms; then the socket is woken.
-    fn block(&mut self, index: usize, direction: usize) {
+    pub fn block(&mut self, index: usize, direction: usize) {
         let pause = Duration::from_micros(1 + self.random(2000) as u64);
         self.links[index].blocked_until[direction] = Some(self.elapsed + pause);
     }
@@ -366,6 +425,20 @@ impl World {
                 // As TCP does: closing with input unread resets.
                 let is_unread = !link.to_engine.is_empty();
                 link.end_by_engine(if is_unread { End::Reset } else { End::Fin });
+            }
+        }
+    }
+
+    /// Closes all that `owner` has, as the end of a process does.
+    pub fn close_all(&mut self, owner: usize) {
+        for index in 0..self.sockets.len() {
+            let is_own = match self.sockets[index] {
+                Some(Socket::Link(link)) => self.links[link].owner == owner,
+                Some(Socket::Listener(listener)) => self.listeners[listener].owner == owner,
+                None => false,
+            };
+            if is_own {
+                self.close(NetKey(index as u32));
             }
         }
     }
@@ -402,71 +475,6 @@ impl World {
         if link.peer_end != End::Reset {
             link.peer_end = end;
             link.is_woken = true;
-        }
-    }
-
-    /// Tells who was woken; if nobody was, lets time pass until somebody is or `timeout` is over.
-    pub fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait, is_woken: bool) {
-        let first = events.len();
-        let began = self.elapsed;
-        self.unblock();
-        self.tell(events);
-        if events.len() == first && !is_woken && wait != Wait::No {
-            let until = match wait {
-                Wait::Until(deadline) => Some(deadline.saturating_duration_since(self.base)),
-                Wait::No | Wait::Forever => None,
-            };
-            let next = self.links.iter().flat_map(|link| link.blocked_until).flatten().min();
-            let until = [until, next].into_iter().flatten().min();
-            self.elapsed = until.expect("somebody will wake this poll").max(self.elapsed);
-            self.unblock();
-            self.tell(events);
-        }
-        let is_idle = events.len() == first
-            && self.elapsed == began
-            && self.progress == self.progress_at_poll
-            && !is_woken;
-        self.idle_polls = if is_idle { self.idle_polls + 1 } else { 0 };
-        assert!(self.idle_polls < self.idle_polls_max, "the loop spins at {:?}", self.elapsed);
-        self.progress_at_poll = self.progress;
-        self.elapsed += self.poll_cost;
-        for event in &events[first..] {
-            self.note(7, NetKey(event.token as u32), u64::from(event.readable));
-        }
-    }
-
-    fn unblock(&mut self) {
-        for link in &mut self.links {
-            for direction in &mut link.blocked_until {
-                if direction.is_some_and(|until| until <= self.elapsed) {
-                    *direction = None;
-                    link.is_woken = true;
-                }
-            }
-        }
-    }
-
-    fn tell(&mut self, events: &mut Vec<Readiness>) {
-        let first = events.len();
-        let partly = self.strikes(self.faults.partial_polls);
-        for listener in self.listeners.iter_mut().filter(|listener| listener.is_woken) {
-            listener.is_woken = false;
-            if !listener.is_closed && !listener.waiting.is_empty() {
-                let (readable, writable, hung_up) = (true, false, false);
-                let token = listener.token;
-                events.push(Readiness { token, readable, writable, hung_up });
-            }
-        }
-        for index in 0..self.links.len() {
-            if !self.links[index].is_woken || (partly && self.random(2) == 0) {
-                continue;
-            }
-            events.extend(self.links[index].tell());
-        }
-        // The order in which a kernel tells is nobody's to rely on.
-        for index in (first + 1..events.len()).rev() {
-            let other = first + self.random(index - first + 1);
-            events.swap(index, other);
         }
     }
 }
