@@ -13,9 +13,12 @@
 #   deflate-shared      the same 36 where no context is kept
 #   deflate-streaming   the same 36 where the echo is made piece by piece
 #   deflate-torn        14 of them where no read returns more than three bytes
+#   client              sections 1 to 10 of the role of a client
+#   client-deflate      the same 36 cases of compression, of the role of a client
 #   full                all 517 cases, with compression (10 minutes on two idle cores)
+#   client-full         the same of the role of a client
 #
-# Without a further word all but `full` are run. Exit status as run.sh.
+# Without a further word all but `full` and `client-full` are run. Exit status as run.sh.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -23,11 +26,12 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
 die() { echo "autobahn check: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,21s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 dir=$1 out=$2
 shift 2
 [ $# -gt 0 ] || set -- \
-  plain torn streaming tls deflate deflate-shared deflate-streaming deflate-torn
+  plain torn streaming tls deflate deflate-shared deflate-streaming deflate-torn \
+  client client-deflate
 
 "$here/run.sh" install "$dir"
 (cd "$root" && cargo build -q --release -p corewire-cli) || die "corewire did not build"
@@ -64,6 +68,15 @@ run_cases() { # NAME [OPTION...]
   "$here/run.sh" "$role" "$dir" "$port" "$out/$name" -j 2 "$@"
   kill -0 "$server" 2> /dev/null || die "corewire ended by itself ($out/$name/server.log)"
   stop_server
+}
+
+run_client_cases() { # NAME [OPTION...]
+  local name=$1
+  shift
+  echo "autobahn: $name"
+  # Each shard has a port of its own, counted up from this one.
+  "$here/run.sh" client "$dir" "$(free_port)" "$out/$name" -j 2 "$@" -- \
+    "$program" conformance-client
 }
 
 basic=(-x '12.*' -x '13.*')
@@ -109,6 +122,9 @@ for run in "$@"; do
       start_server full --compression dedicated
       run_cases full -t 3600
       ;;
+    client) run_client_cases client "${basic[@]}" ;;
+    client-deflate) run_client_cases client-deflate "${sample[@]}" ;;
+    client-full) run_client_cases client-full -t 3600 ;;
     *) die "no such run: $run" ;;
   esac
 done
