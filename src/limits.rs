@@ -99,6 +99,18 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 /// words. The rest is not read.
 pub const REFUSAL_BODY_BYTES_MAX: usize = 4 * KIB;
 
+/// The most connections that a pool can be told to have: as many as a client address has ports for
+/// one server. A larger number is refused when the pool is described.
+pub const POOL_CONNECTIONS_MAX: u32 = 65_536;
+
+/// The most that can be told to wait for a connection of a pool, about 100 bytes each. Guess. A
+/// larger number is refused when the pool is described.
+pub const POOL_WAITERS_MAX: u32 = 1 << 20;
+
+/// The most users whose connection a pool can be told to remember, about 64 bytes each. Guess. A
+/// larger number is refused when the pool is described.
+pub const POOL_USERS_MAX: u32 = 1 << 24;
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,1 +1,4 @@
 //! The client role: policies that a loop consults about the connections it dials.
+
+#[allow(dead_code, unused_imports, reason = "the driver uses it")]
+pub mod pool;
