@@ -118,7 +118,7 @@ impl<B: Select> Core<B> {
             }
             State::Idle { since } => {
                 self.rename(key, State::Stale { since });
-                self.arm(key, retire_at);
+                self.arm(key, retire_at, now);
             }
             State::Checking { .. } => {
                 self.note_failure(endpoint, now);
@@ -143,7 +143,7 @@ impl<B: Select> Core<B> {
                 {
                     tenancy.watch = Watch::Revoke;
                 }
-                self.arm(key, later(tenancy.since, self.settings.revoke_after));
+                self.arm(key, later(tenancy.since, self.settings.revoke_after), now);
             }
             Watch::Revoke => self.revoke(key, Eviction::Revoked, now),
         }
@@ -194,13 +194,14 @@ impl<B: Select> Core<B> {
         self.transit(key, State::Idle { since: now });
         let Some(member) = self.members.get(key) else { return };
         let stale_at = later(now, self.settings.stale_after);
-        self.arm(key, stale_at.min(member.retire_at));
+        let at = stale_at.min(member.retire_at);
+        self.arm(key, at, now);
     }
 
     /// Asks a free connection whether it lives.
     pub(super) fn begin_check(&mut self, key: Key, reserved: Option<LeaseTicket>, now: Instant) {
         self.transit(key, State::Checking { reserved });
-        self.arm(key, later(now, self.settings.pong_timeout));
+        self.arm(key, later(now, self.settings.pong_timeout), now);
         self.actions.push_back(Action::Ping { member: MemberKey(key) });
     }
 
@@ -220,7 +221,7 @@ impl<B: Select> Core<B> {
         self.stats.acquired += 1;
         let tenancy = Tenancy { number, site, since: now, watch: Watch::Report };
         self.transit(key, State::Active(tenancy));
-        self.arm(key, later(now, self.settings.leak_after));
+        self.arm(key, later(now, self.settings.leak_after), now);
         if let Some(member) = self.members.get_mut(key) {
             self.stats.reused += u64::from(member.leases > 0);
             member.leases += 1;
@@ -261,17 +262,29 @@ impl<B: Select> Core<B> {
         let Some(retry_at) = endpoint.handle_failure(now, redial, random) else { return };
         let timer = endpoint.timer.take();
         self.stop(timer);
-        let timer = self.timers.insert(retry_at, Timer::Endpoint(id));
+        let timer = self.start(Timer::Endpoint(id), retry_at, now);
         self.endpoint_mut(id).into_iter().for_each(|endpoint| endpoint.timer = Some(timer));
     }
 
     /// Has the connection's timer fire then, and not at any other time.
-    pub(super) fn arm(&mut self, key: Key, at: Instant) {
+    pub(super) fn arm(&mut self, key: Key, at: Instant, now: Instant) {
         let Some(member) = self.members.get_mut(key) else { return };
         match member.timer {
-            Some(timer) => self.timers.rearm(timer, at),
-            None => member.timer = Some(self.timers.insert(at, Timer::Member(key))),
+            Some(timer) => {
+                self.timers.advance(now);
+                self.timers.rearm(timer, at);
+            }
+            None => {
+                let timer = self.start(Timer::Member(key), at, now);
+                self.members.get_mut(key).into_iter().for_each(|m| m.timer = Some(timer));
+            }
         }
+    }
+
+    /// The wheel has to know the time, or it would have us called in the past.
+    pub(super) fn start(&mut self, timer: Timer, at: Instant, now: Instant) -> TimerKey {
+        self.timers.advance(now);
+        self.timers.insert(at, timer)
     }
 
     fn disarm(&mut self, key: Key) {

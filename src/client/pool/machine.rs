@@ -155,7 +155,7 @@ impl<B: Select> Core<B> {
             self.stats.refused += 1;
             return Err(PoolError::TooManyWaiting);
         };
-        let timer = self.timers.insert(deadline, Timer::Waiter(ticket));
+        let timer = self.start(Timer::Waiter(ticket), deadline, now);
         let Wanted { user, site, .. } = wanted;
         let place = home.map_or(Place::InLine, Place::For);
         let waiter = Waiter { links: Links::default(), timer, since: now, user, site, place };

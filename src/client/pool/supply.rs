@@ -136,7 +136,7 @@ impl<B: Select> Core<B> {
         let Ok(key) = self.members.insert(member) else { return false };
         self.stats.members[MemberState::Connecting as usize] += 1;
         self.enter(key);
-        self.arm(key, later(now, self.settings.dial_patience));
+        self.arm(key, later(now, self.settings.dial_patience), now);
         self.actions.push_back(Action::Open { member: MemberKey(key), endpoint });
         true
     }
