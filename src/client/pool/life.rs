@@ -83,26 +83,24 @@ impl<B: Select> Core<B> {
     /// blame for. It is counted.
     pub(crate) fn handle_error(&mut self, member: MemberKey, now: Instant) {
         let key = member.0;
+        let errors_max = self.settings.errors_max.max(1);
         let Some(member) = self.members.get_mut(key) else { return };
-        let state = member.state;
+        let (state, endpoint) = (member.state, member.endpoint);
+        if state.is_dialling() || matches!(state, State::Closing) {
+            return;
+        }
         member.errors = member.errors.saturating_add(1);
-        let is_worn = member.errors >= self.settings.errors_max.max(1);
-        let endpoint = member.endpoint;
+        let is_worn = member.errors >= errors_max;
         self.note_failure(endpoint, now);
-        match state {
-            State::Active(tenancy) if is_worn => self.rename(key, State::Broken(tenancy)),
-            State::Idle { .. } | State::Stale { .. } | State::Checking { .. } if is_worn => {
+        if !is_worn {
+            return;
+        }
+        match state.tenancy() {
+            Some(tenancy) => self.rename(key, State::Broken(*tenancy)),
+            None => {
                 self.close(key, Eviction::Errors, now);
                 self.settle(now);
             }
-            State::Connecting
-            | State::Overdue
-            | State::Idle { .. }
-            | State::Stale { .. }
-            | State::Checking { .. }
-            | State::Active(_)
-            | State::Broken(_)
-            | State::Closing => {}
         }
     }
 

@@ -313,6 +313,9 @@ impl<B: Select> Core<B> {
             }
             self.expire(key, PoolError::ShutDown);
         }
+        for endpoint in std::mem::take(&mut self.endpoints).into_iter().flatten() {
+            self.stop(endpoint.timer);
+        }
     }
 
     /// Whether it was shut down and every connection has ended.

@@ -13,6 +13,8 @@ mod supply;
 mod waits;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 pub use action::{Acquired, Eviction, Lease, LeaseTicket, Outcome, PoolError};

@@ -13,7 +13,7 @@ impl<B: Select> Core<B> {
     /// Connections may be dialled there from now on, again if it was drained. Its balancer knows it
     /// already.
     pub(crate) fn add_endpoint(&mut self, id: EndpointId, now: Instant) {
-        if self.endpoint(id).is_none() {
+        if self.is_running() && self.endpoint(id).is_none() {
             if self.endpoints.len() <= id.index() {
                 self.endpoints.resize_with(id.index() + 1, || None);
             }

@@ -11,7 +11,7 @@ const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
 /// Endpoints in turn. It counts what is under way, and refuses what it is told to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
     pub(super) order: Vec<EndpointId>,
     pub(super) active: HashMap<EndpointId, i64>,
