@@ -121,6 +121,17 @@ pub const RESOLVE_WAITERS_MAX: usize = 65_536;
 /// The longest that a balancer waits for anything: a back-off, a trial, the next check. A longer
 /// time is cut to this one, so that no sum with the clock overflows.
 pub const BALANCE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The most connections that a pool can be told to have: as many as a client address has ports for
+/// one server. A larger number is refused when the pool is described.
+pub const POOL_CONNECTIONS_MAX: u32 = 65_536;
+
+/// The most that can be told to wait for a connection of a pool, about 100 bytes each. Guess. A
+/// larger number is refused when the pool is described.
+pub const POOL_WAITERS_MAX: u32 = 1 << 20;
+
+/// The most users whose connection a pool can be told to remember, about 64 bytes each. Guess. A
+/// larger number is refused when the pool is described.
+pub const POOL_USERS_MAX: u32 = 1 << 24;
 
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod layer;
 mod load;
 mod names;
 mod outage;
+mod pool;
 mod reconnect;
 mod resolver;
 mod settings;
