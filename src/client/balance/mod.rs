@@ -1,16 +1,19 @@
 //! Which of several endpoints the next connection or request goes to.
 
 mod health;
+mod member;
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
 pub use health::{Ejection, HealthCheck, Outcome};
+pub use member::{EndpointState, EndpointStats};
 
 use crate::collections::{Key, Table};
 use crate::limits::ENDPOINTS_MAX;
 use health::{Health, Sentence, Trial};
+use member::{Member, Membership, Probing};
 
 /// How an endpoint is chosen among those in service.
 ///
@@ -75,40 +78,6 @@ pub enum BalanceAction {
     Gone(EndpointId),
 }
 
-/// What an endpoint gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EndpointState {
-    /// Its share.
-    Serving,
-    /// Nothing, until a back-off is over.
-    Ejected,
-    /// One request at a time, or a probe, until one has succeeded.
-    OnTrial,
-    /// Nothing new; what is out comes back.
-    Draining,
-    /// Nothing new, and what is out may be taken from its holders.
-    Removed,
-}
-
-/// What is known about an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EndpointStats {
-    /// What it gets.
-    pub state: EndpointState,
-    /// Its weight.
-    pub weight: NonZeroU32,
-    /// What was acquired there and not yet released.
-    pub active: u64,
-    /// How often it was picked.
-    pub picks: u64,
-    /// Failures, of probes too.
-    pub failures: u64,
-    /// Ejections, those after a failed trial too.
-    pub ejections: u64,
-}
-
 /// Chooses among endpoints. No socket, no clock, no randomness of its own.
 ///
 /// # Calling order
@@ -141,37 +110,6 @@ pub struct Balancer {
 enum Actions {
     None,
     Maybe,
-}
-
-#[derive(Debug)]
-struct Member {
-    name: Box<str>,
-    weight: NonZeroU32,
-    membership: Membership,
-    health: Health,
-    probing: Probing,
-    active: u64,
-    /// The current weight of smooth round robin: how far it is behind what its weight promises.
-    credit: i64,
-    picks: u64,
-    failures: u64,
-    ejections: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Membership {
-    Member,
-    Draining,
-    Removed,
-}
-
-/// Where the checks of one endpoint stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probing {
-    Off,
-    At(Instant),
-    Due,
-    UnderWay,
 }
 
 impl Balancer {
@@ -215,26 +153,11 @@ impl Balancer {
         {
             member.weight = weight;
             if member.membership != Membership::Member {
-                member.membership = Membership::Member;
-                member.health = Health::new(now);
-                if member.probing != Probing::UnderWay {
-                    member.probing = first_probe;
-                }
+                member.rejoin(first_probe, now);
             }
             return Ok(id);
         }
-        let member = Member {
-            name: name.into(),
-            weight,
-            membership: Membership::Member,
-            health: Health::new(now),
-            probing: first_probe,
-            active: 0,
-            credit: 0,
-            picks: 0,
-            failures: 0,
-            ejections: 0,
-        };
+        let member = Member::new(name, weight, first_probe, now);
         let id = EndpointId(self.members.insert(member).map_err(|_| TooManyEndpoints)?);
         self.order.push(id);
         Ok(id)
@@ -279,16 +202,7 @@ impl Balancer {
 
     /// What is known about an endpoint that is not gone.
     pub fn stats(&self, id: EndpointId) -> Option<EndpointStats> {
-        let member = self.members.get(id.0)?;
-        let state = match (member.membership, member.health) {
-            (Membership::Draining, _) => EndpointState::Draining,
-            (Membership::Removed, _) => EndpointState::Removed,
-            (Membership::Member, Health::Serving { .. }) => EndpointState::Serving,
-            (Membership::Member, Health::Ejected { .. }) => EndpointState::Ejected,
-            (Membership::Member, Health::OnTrial { .. }) => EndpointState::OnTrial,
-        };
-        let Member { weight, active, picks, failures, ejections, .. } = *member;
-        Some(EndpointStats { state, weight, active, picks, failures, ejections })
+        self.members.get(id.0).map(Member::stats)
     }
 
     /// The endpoint that is next; `None` if none of those in service is a candidate.
@@ -351,7 +265,7 @@ impl Balancer {
     fn better_of_two(&self, random: u64) -> Option<EndpointId> {
         let count = self.open.len() as u64;
         // Half of the random bits for each; the second is drawn from those that are left.
-        let below = |bits: u64, bound: u64| (bits * bound >> 32) as usize;
+        let below = |bits: u64, bound: u64| ((bits * bound) >> 32) as usize;
         let first = below(random >> 32, count);
         let second = below(random & u64::from(u32::MAX), count.saturating_sub(1));
         let second = second + usize::from(second >= first);
@@ -490,66 +404,6 @@ impl Balancer {
         }
     }
 }
-
-impl Member {
-    fn is_open(&self) -> bool {
-        self.membership == Membership::Member && self.health.is_open()
-    }
-
-    fn is_gone(&self) -> bool {
-        self.membership != Membership::Member && self.active == 0
-    }
-
-    fn weight(&self) -> i64 {
-        i64::from(self.weight.get())
-    }
-
-    fn load(&self) -> Load {
-        Load { active: self.active, weight: self.weight }
-    }
-
-    fn timeout(&self) -> Option<Instant> {
-        if self.membership != Membership::Member {
-            return None;
-        }
-        let probe = match (self.health, self.probing) {
-            // Between an ejection and its trial the back-off alone says when.
-            (Health::Serving { .. }, Probing::At(at)) => Some(at),
-            (Health::Ejected { .. } | Health::OnTrial { .. }, Probing::At(_))
-            | (_, Probing::Off | Probing::Due | Probing::UnderWay) => None,
-        };
-        self.health.timeout().or(probe)
-    }
-}
-
-/// What is active for each unit of weight.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    active: u64,
-    weight: NonZeroU32,
-}
-
-impl Ord for Load {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // Fractions are compared by multiplying: there is nothing to round.
-        let scaled = |load: &Self, by: NonZeroU32| u128::from(load.active) * u128::from(by.get());
-        scaled(self, other.weight).cmp(&scaled(other, self.weight))
-    }
-}
-
-impl PartialOrd for Load {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Load {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Load {}
 
 #[cfg(test)]
 mod tests;

@@ -652,8 +652,8 @@ impl Bed {
             };
             let mut out: Vec<_> = out.collect();
             let first = out.iter().map(key).min().unwrap();
-            let back = out.iter_mut().filter(|e| key(e) == first);
-            let back = back.filter(|e| serving(&self.balancer, e)).next().expect("one returned");
+            let mut back = out.iter_mut().filter(|e| key(e) == first);
+            let back = back.find(|e| serving(&self.balancer, e)).expect("one returned");
             (back.out, back.failures_in_row, back.serving_since) = (Out::No, 0, self.now);
         }
     }
