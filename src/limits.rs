@@ -99,6 +99,10 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 /// words. The rest is not read.
 pub const REFUSAL_BODY_BYTES_MAX: usize = 4 * KIB;
 
+/// The longest that a server's `Retry-After` keeps a client from asking again; a longer time is cut
+/// to this one. Guess: who sends a client away for longer than a day has mistaken the unit.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

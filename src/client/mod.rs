@@ -1,1 +1,4 @@
 //! The client role: policies that a loop consults about the connections it dials.
+
+#[allow(dead_code, reason = "the driver uses it")]
+mod retry_after;
