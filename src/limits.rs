@@ -132,6 +132,9 @@ pub const POOL_WAITERS_MAX: u32 = 1 << 20;
 /// The most users whose connection a pool can be told to remember, about 64 bytes each. Guess. A
 /// larger number is refused when the pool is described.
 pub const POOL_USERS_MAX: u32 = 1 << 24;
+/// The longest that a server's `Retry-After` keeps a client from asking again; a longer time is cut
+/// to this one. Guess: who sends a client away for longer than a day has mistaken the unit.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! One client of a loop: the machine that reconnects, put to work.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -12,6 +12,7 @@ use super::deadline::Deadline;
 use super::event::Event;
 use super::outage::{OutageQueue, Queueing, UnsentReason};
 use super::reconnect::{Action, ClientState, Link};
+use super::retry_after::retry_after;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
 use crate::protocol::{CloseSummary, SendOutcome};
@@ -259,5 +260,5 @@ pub(super) const fn cookie(id: ClientId) -> u64 {
 /// What the server's answer says of the time to come back.
 fn asked_delay(error: &DialError) -> Option<Duration> {
     let DialError::Refused(refusal) = error else { return None };
-    refusal.header("Retry-After")?.parse().ok().map(Duration::from_secs)
+    retry_after(refusal.header("Retry-After")?, SystemTime::now())
 }

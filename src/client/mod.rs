@@ -18,6 +18,7 @@ mod outage;
 mod pool;
 mod reconnect;
 mod resolver;
+mod retry_after;
 mod settings;
 
 pub use backoff::{Jitter, Reconnect};
