@@ -1,0 +1,487 @@
+//! One pool of a loop: the machine that decides, put to work.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use super::balance::{
+    BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
+};
+use super::clients::{Holder, PoolId};
+use super::connector::{AttemptKey, Connector};
+use super::deadline::Deadline;
+use super::event::Event;
+use super::load::{LoadMeter, LoadSource};
+use super::pool::{
+    self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Select, Wanted,
+};
+use super::settings::ClientSettings;
+use crate::collections::Key;
+use crate::metrics::Histogram;
+use crate::reactor::{ConnectionId, DialError, Loop, TimerId};
+use crate::wire::CloseCode;
+
+/// The right to use one connection of a pool alone.
+///
+/// It ends when it is [released](super::Clients::release), when it is revoked because it was held
+/// too long, or when its connection ends. Afterwards it is a miss ([`PoolError::Revoked`]), never
+/// the right to another connection. Dropping it ends nothing: the pool reports it as leaked after
+/// [`PoolSettings::leak_after`](super::PoolSettings::leak_after).
+#[must_use = "a lease that is not released is a leak"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub(super) pool: PoolId,
+    pub(super) inner: pool::Lease,
+}
+
+/// A place in the line of those who wait for a connection of a pool. It ends exactly once: by
+/// [`on_lease`](super::ClientHandler::on_lease), or because it was
+/// [cancelled](super::Clients::cancel).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseTicket {
+    pub(super) pool: PoolId,
+    pub(super) inner: pool::LeaseTicket,
+}
+
+/// What acquiring has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Acquired {
+    /// A connection, at once.
+    Now(Lease),
+    /// A place in the line.
+    Later(LeaseTicket),
+}
+
+/// A lease that was held for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeakReport {
+    /// The lease.
+    pub lease: Lease,
+    /// Where in the program it was acquired.
+    pub acquired_at: &'static Location<'static>,
+    /// For how long it was held by then.
+    pub held_for: Duration,
+    /// What becomes of it.
+    pub verdict: LeakVerdict,
+}
+
+/// What becomes of a lease that was held for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeakVerdict {
+    /// It is still good.
+    Reported,
+    /// It is over; its connection is closed and replaced.
+    Revoked,
+}
+
+/// One pool of a loop.
+pub(super) struct Pooling {
+    core: Core<Balancer>,
+    /// Where the endpoints lead, by their places.
+    calls: Vec<Option<ClientSettings>>,
+    /// The connections, by the places of the members.
+    contacts: Vec<Option<Contact>>,
+    meter: LoadMeter,
+    source: Box<dyn LoadSource>,
+    deadline: Deadline,
+    round_trips: Histogram,
+    undecodable: u64,
+    pings: u64,
+}
+
+/// What there is of a member's connection.
+#[derive(Clone, Copy, Debug)]
+struct Contact {
+    member: MemberKey,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Dialling(AttemptKey),
+    Open {
+        connection: ConnectionId,
+        /// The payload of the ping that is to be answered.
+        ping: Option<[u8; 8]>,
+    },
+}
+
+impl Pooling {
+    /// A pool on its loop, with the endpoints that its description names.
+    ///
+    /// # Errors
+    /// [`TooManyEndpoints`].
+    pub(super) fn new(
+        pool: &Pool<ClientSettings>,
+        seed: u64,
+        now: Instant,
+    ) -> Result<Self, TooManyEndpoints> {
+        let balancer = Balancer::new(pool.balance, pool.ejection, pool.health_check);
+        let mut pooling = Self {
+            core: Core::new(pool.settings.clone(), balancer, seed, now),
+            calls: Vec::new(),
+            contacts: Vec::new(),
+            meter: LoadMeter::new(&pool.load, now),
+            source: (pool.load_source)(),
+            deadline: Deadline::default(),
+            round_trips: Histogram::new(),
+            undecodable: 0,
+            pings: 0,
+        };
+        for (settings, weight) in &pool.endpoints {
+            pooling.add_endpoint(settings, *weight, now)?;
+        }
+        Ok(pooling)
+    }
+
+    pub(super) fn add_endpoint(
+        &mut self,
+        settings: &ClientSettings,
+        weight: u32,
+        now: Instant,
+    ) -> Result<EndpointId, TooManyEndpoints> {
+        let weight = NonZeroU32::new(weight).unwrap_or(NonZeroU32::MIN);
+        let name = settings.uri().to_string();
+        let id = self.core.balancer_mut().add(&name, weight, now)?;
+        if id.index() >= self.calls.len() {
+            self.calls.resize_with(id.index() + 1, || None);
+        }
+        self.calls[id.index()] = Some(settings.clone());
+        self.core.add_endpoint(id, now);
+        Ok(id)
+    }
+
+    pub(super) fn drain_endpoint(&mut self, id: EndpointId, now: Instant) {
+        self.core.drain_endpoint(id, now);
+        self.core.balancer_mut().drain(id, now);
+    }
+
+    pub(super) fn remove_endpoint(&mut self, id: EndpointId, now: Instant) {
+        self.core.remove_endpoint(id, now);
+        self.core.balancer_mut().remove(id, now);
+    }
+
+    pub(super) fn endpoints(&mut self) -> Vec<(EndpointId, EndpointStats)> {
+        let balancer = self.core.balancer_mut();
+        let stats = |id| balancer.stats(id).map(|stats| (id, stats));
+        balancer.endpoints().filter_map(stats).collect()
+    }
+
+    pub(super) fn acquire(
+        &mut self,
+        wanted: Wanted,
+        now: Instant,
+    ) -> Result<pool::Acquired, PoolError> {
+        self.meter.handle_requests(1, now);
+        self.core.acquire(wanted, now)
+    }
+
+    pub(super) fn try_acquire(
+        &mut self,
+        user: Option<u64>,
+        site: pool::Site,
+        now: Instant,
+    ) -> Result<pool::Lease, PoolError> {
+        self.meter.handle_requests(1, now);
+        self.core.try_acquire(user, site, now)
+    }
+
+    pub(super) fn cancel(&mut self, ticket: pool::LeaseTicket, now: Instant) -> Option<()> {
+        self.core.cancel(ticket, now)
+    }
+
+    pub(super) fn release(
+        &mut self,
+        lease: pool::Lease,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Result<(), PoolError> {
+        self.core.release(lease, outcome, now)
+    }
+
+    /// The connection of a lease, while that lasts.
+    pub(super) fn connection(&self, lease: pool::Lease) -> Result<ConnectionId, PoolError> {
+        let member = self.core.check(lease)?;
+        match self.contact(member) {
+            Some(Contact { stage: Stage::Open { connection, .. }, .. }) => Ok(*connection),
+            _ => Err(PoolError::Revoked),
+        }
+    }
+
+    /// Who uses a connection now.
+    pub(super) fn lease_of(&self, member: MemberKey) -> Option<pool::Lease> {
+        self.core.lease_of(member)
+    }
+
+    pub(super) fn shut_down(&mut self, now: Instant) {
+        self.core.shut_down(now);
+    }
+
+    pub(super) fn stats(&self) -> PoolStats {
+        let mut stats = self.core.stats();
+        stats.round_trips = self.round_trips.clone();
+        stats.undecodable = self.undecodable;
+        stats
+    }
+
+    pub(super) fn handle_open(&mut self, member: MemberKey, connection: ConnectionId, now: Instant) {
+        if let Some(contact) = self.contact_mut(member) {
+            contact.stage = Stage::Open { connection, ping: None };
+        }
+        self.core.handle_opened(member, now);
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, member: MemberKey, now: Instant) {
+        self.forget(member);
+        self.core.handle_dial_failed(member, now);
+    }
+
+    pub(super) fn handle_closed(&mut self, member: MemberKey, now: Instant) {
+        self.forget(member);
+        // Its user hears of it by `on_close`.
+        let _: Option<pool::Lease> = self.core.handle_closed(member, now);
+    }
+
+    pub(super) fn handle_pong(
+        &mut self,
+        member: MemberKey,
+        payload: &[u8],
+        round_trip: Option<Duration>,
+        now: Instant,
+    ) {
+        if let Some(time) = round_trip {
+            self.round_trips.record(time);
+        }
+        if let Some(Contact { stage: Stage::Open { ping, .. }, .. }) = self.contact_mut(member)
+            && ping.is_some_and(|expected| expected == payload)
+        {
+            *ping = None;
+            self.core.handle_pong(member, now);
+        }
+    }
+
+    pub(super) fn handle_undecodable(&mut self, member: MemberKey, now: Instant) {
+        self.undecodable += 1;
+        self.core.handle_error(member, now);
+    }
+
+    /// What a probe of an endpoint has shown.
+    pub(super) fn handle_probe<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        endpoint: EndpointId,
+        outcome: Health,
+    ) {
+        let (now, random) = (at.now(), at.random());
+        self.core.balancer_mut().handle_probe(endpoint, outcome, now, random);
+    }
+
+    /// A timer has come. Says whether it was this pool's.
+    pub(super) fn handle_timer<D>(&mut self, at: &Loop<'_, D>, timer: TimerId) -> bool {
+        let is_own = self.deadline.take(timer);
+        let now = at.now();
+        if is_own {
+            if self.meter.poll_timeout() <= now {
+                let (cpu, memory) = (self.source.cpu(), self.source.memory());
+                self.meter.handle_sample(cpu, memory, now);
+                let score = self.meter.score(now);
+                self.core.set_load(score, now);
+            }
+            self.core.handle_timeout(now);
+            self.core.balancer_mut().handle_timeout(now);
+        }
+        is_own
+    }
+
+    /// Does what the machine wants, and lays out what is to be told.
+    pub(super) fn work<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: PoolId,
+        connector: &mut Connector<Holder>,
+        events: &mut VecDeque<Event>,
+    ) {
+        loop {
+            if let Some(action) = self.core.poll_action() {
+                self.execute(at, id, action, connector, events);
+            } else if let Some(action) = self.core.balancer_mut().poll_action() {
+                match action {
+                    BalanceAction::Probe(endpoint) => self.probe(at, id, endpoint, connector),
+                    BalanceAction::Gone(endpoint) => self.calls[endpoint.index()] = None,
+                }
+            } else {
+                break;
+            }
+        }
+        let deadlines = [
+            self.core.poll_timeout(),
+            self.core.balancer_mut().poll_timeout(),
+            Some(self.meter.poll_timeout()),
+        ];
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), id.cookie());
+    }
+
+    fn execute<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: PoolId,
+        action: Action,
+        connector: &mut Connector<Holder>,
+        events: &mut VecDeque<Event>,
+    ) {
+        let lease = |inner| Lease { pool: id, inner };
+        let ticket = |inner| LeaseTicket { pool: id, inner };
+        let leak = |inner, acquired_at, held_for, verdict| {
+            Event::Leak(LeakReport { lease: lease(inner), acquired_at, held_for, verdict })
+        };
+        match action {
+            Action::Open { member, endpoint } => self.dial(at, id, member, endpoint, connector),
+            Action::Close { member, reason } => self.close(at, member, reason, connector),
+            Action::Ping { member } => self.ping(at, member),
+            Action::Grant { ticket: granted, lease: inner } => {
+                events.push_back(Event::Lease(ticket(granted), Ok(lease(inner))));
+            }
+            Action::Expire { ticket: expired, error } => {
+                events.push_back(Event::Lease(ticket(expired), Err(error)));
+            }
+            Action::Leak { lease: inner, site, held_for } => {
+                events.push_back(leak(inner, site, held_for, LeakVerdict::Reported));
+            }
+            Action::Revoked { lease: inner, site, held_for } => {
+                events.push_back(leak(inner, site, held_for, LeakVerdict::Revoked));
+            }
+        }
+    }
+
+    fn dial<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: PoolId,
+        member: MemberKey,
+        endpoint: EndpointId,
+        connector: &mut Connector<Holder>,
+    ) {
+        let Some(Some(settings)) = self.calls.get(endpoint.index()) else {
+            return self.core.handle_dial_failed(member, at.now());
+        };
+        let attempt = connector.start(at, Holder::Member(id, member), settings);
+        if member.index() >= self.contacts.len() {
+            self.contacts.resize(member.index() + 1, None);
+        }
+        let stage = Stage::Dialling(attempt);
+        self.contacts[member.index()] = Some(Contact { member, stage });
+    }
+
+    /// Whether the endpoint answers: a connection that is closed as soon as it is open.
+    fn probe<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: PoolId,
+        endpoint: EndpointId,
+        connector: &mut Connector<Holder>,
+    ) {
+        match self.calls.get(endpoint.index()) {
+            Some(Some(settings)) => {
+                let _: AttemptKey = connector.start(at, Holder::Probe(id, endpoint), settings);
+            }
+            _ => self.handle_probe(at, endpoint, Health::Failure),
+        }
+    }
+
+    fn close<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        member: MemberKey,
+        reason: Eviction,
+        connector: &mut Connector<Holder>,
+    ) {
+        match self.contact(member).map(|contact| contact.stage) {
+            Some(Stage::Open { connection, .. }) => {
+                let mut peer = at.peer(connection);
+                match reason {
+                    // It does not answer, and would not answer a Close.
+                    Eviction::NoPong => peer.abort(),
+                    _ => {
+                        let closed = peer.close(CloseCode::NORMAL, "");
+                        debug_assert!(closed.is_ok(), "the code may be sent");
+                    }
+                }
+            }
+            Some(Stage::Dialling(attempt)) => {
+                connector.cancel(at, attempt);
+                self.handle_closed(member, at.now());
+            }
+            None => self.handle_closed(member, at.now()),
+        }
+    }
+
+    fn ping<D>(&mut self, at: &mut Loop<'_, D>, member: MemberKey) {
+        self.pings += 1;
+        let payload = self.pings.to_be_bytes();
+        if let Some(Contact { stage: Stage::Open { connection, ping }, .. }) =
+            self.contact_mut(member)
+        {
+            *ping = Some(payload);
+            // If it cannot be sent, no pong comes in time.
+            let _ = at.peer(*connection).send_ping(&payload);
+        }
+    }
+
+    fn contact(&self, member: MemberKey) -> Option<&Contact> {
+        let contact = self.contacts.get(member.index())?.as_ref();
+        contact.filter(|contact| contact.member == member)
+    }
+
+    fn contact_mut(&mut self, member: MemberKey) -> Option<&mut Contact> {
+        let contact = self.contacts.get_mut(member.index())?.as_mut();
+        contact.filter(|contact| contact.member == member)
+    }
+
+    fn forget(&mut self, member: MemberKey) {
+        if self.contact(member).is_some() {
+            self.contacts[member.index()] = None;
+        }
+    }
+
+    /// Whether it was shut down and nothing of it is left.
+    pub(super) fn is_finished(&self) -> bool {
+        self.core.is_finished()
+    }
+
+    /// Gives back what the loop holds for it.
+    pub(super) fn release_timer<D>(&mut self, at: &mut Loop<'_, D>) {
+        self.deadline.cancel(at);
+    }
+}
+
+/// A balancer as a pool sees it.
+impl Select for Balancer {
+    fn pick(
+        &mut self,
+        now: Instant,
+        random: u64,
+        is_candidate: impl Fn(EndpointId) -> bool,
+    ) -> Option<EndpointId> {
+        Self::pick(self, now, random, is_candidate)
+    }
+
+    fn handle_acquired(&mut self, endpoint: EndpointId) {
+        Self::handle_acquired(self, endpoint);
+    }
+
+    fn handle_released(&mut self, endpoint: EndpointId) {
+        Self::handle_released(self, endpoint);
+    }
+
+    fn handle_success(&mut self, endpoint: EndpointId, now: Instant) {
+        // Chance decides about ejections only.
+        self.handle_outcome(endpoint, Health::Success, now, 0);
+    }
+
+    fn handle_failure(&mut self, endpoint: EndpointId, now: Instant, random: u64) {
+        self.handle_outcome(endpoint, Health::Failure, now, random);
+    }
+}
