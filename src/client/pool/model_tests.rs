@@ -17,7 +17,7 @@ const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
 const SEEDS: u64 = 10_000;
-const OPERATIONS: usize = 80;
+const OPERATIONS: usize = 60;
 
 /// SplitMix64.
 struct Dice(u64);
@@ -119,6 +119,7 @@ impl World {
             dials_max: 1 + dice.below(4) as u32,
             leak_after,
             revoke_after,
+            sizing: Sizing { grow_cooldown: S, shrink_cooldown: 2 * S, ..Sizing::default() },
             ..PoolSettings::default()
         };
         let now = Instant::now();
@@ -471,12 +472,12 @@ impl World {
             44 => self.lose(),
             45 => self.err(),
             46..48 => self.say_what_is_late(),
-            48..50 => {
-                let load = self.dice.of(&[0.0, 0.5, 1.0, f64::NAN]).unwrap();
+            48..52 => {
+                let load = self.dice.of(&[0.0, 0.2, 0.5, 0.9, 1.0, f64::NAN]).unwrap();
                 self.pool.set_load(load, self.now);
             }
-            50 => self.change_endpoints(),
-            51 if self.dice.below(8) == 0 => self.shut_down(),
+            52 => self.change_endpoints(),
+            53 if self.dice.below(8) == 0 => self.shut_down(),
             _ => {
                 let by = [MS, 100 * MS, S, S, 3 * S, 10 * S, 31 * S, 301 * S];
                 let by = self.dice.of(&by).unwrap();
