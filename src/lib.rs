@@ -112,10 +112,13 @@ mod server;
 
 #[cfg(feature = "net")]
 pub use client::{
-    Client, ClientBuilder, ClientChange, ClientError, ClientHandler, ClientId, ClientLayer,
-    ClientSettings, ClientState, ClientStats, Clients, DnsSettings, Jitter, Outage, OutagePolicy,
-    Owner, Reconnect, Resolver, StopReason, Submitted, SystemResolver, Undecodable, Unsent,
-    UnsentReason,
+    Acquired, Balance, Client, ClientBuilder, ClientChange, ClientError, ClientHandler, ClientId,
+    ClientLayer, ClientSettings, ClientState, ClientStats, Clients, DnsSettings, Ejection,
+    EndpointId, EndpointState, EndpointStats, Eviction, HealthCheck, Jitter, LeakReport,
+    LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource, MemberState, Outage, OutagePolicy,
+    Outcome, Owner, Pool, PoolBuilder, PoolConfigError, PoolError, PoolId, PoolSettings, PoolStats,
+    Reconnect, Resolver, Sizing, StopReason, Submitted, SystemLoad, SystemResolver,
+    TooManyEndpoints, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corewire::{
     Client, ClientHandler, ClientId, ClientLayer, ClientSettings, Clients, Compression,
-    CompressionMode, Context, DialError, Loop, Message, Reconnect, StopReason, Undecodable,
+    CompressionMode, Context, DialError, Loop, Message, Owner, Reconnect, StopReason, Undecodable,
 };
 
 use crate::args::Failure;
@@ -102,7 +102,7 @@ impl ClientHandler for Conformance {
         &mut self,
         _: &mut Loop<'_, ()>,
         _: &mut Clients,
-        _: ClientId,
+        _: Owner,
         error: &DialError,
     ) {
         self.failures += 1;

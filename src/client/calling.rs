@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::cause::Recovery;
-use super::clients::{ClientId, Owner};
+use super::clients::{ClientId, Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::event::Event;
@@ -181,13 +181,13 @@ impl Calling {
         &mut self,
         at: &mut Loop<'_, D>,
         id: ClientId,
-        connector: &mut Connector<Owner>,
+        connector: &mut Connector<Holder>,
         events: &mut VecDeque<Event>,
     ) {
         while let Some(action) = self.link.poll_action() {
             match action {
                 Action::Dial => {
-                    self.attempt = Some(connector.start(at, Owner::Client(id), &self.settings));
+                    self.attempt = Some(connector.start(at, Holder::Client(id), &self.settings));
                 }
                 Action::CancelDial => {
                     if let Some(attempt) = self.attempt.take() {
@@ -211,7 +211,7 @@ impl Calling {
         self.flush(at);
         self.report_unsent(id, events);
         let deadlines = [self.link.poll_timeout(), self.outage.poll_timeout()];
-        self.deadline.set(at, deadlines.into_iter().flatten().min(), cookie(id));
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Client(id).cookie());
     }
 
     /// Sends what has waited, as long as the connection takes it.
@@ -250,11 +250,6 @@ impl Calling {
     pub(super) fn release<D>(&mut self, at: &mut Loop<'_, D>) {
         self.deadline.cancel(at);
     }
-}
-
-/// The timers of clients, among all that the layer sets.
-pub(super) const fn cookie(id: ClientId) -> u64 {
-    id.0.index as u64
 }
 
 /// What the server's answer says of the time to come back.

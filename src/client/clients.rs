@@ -3,16 +3,20 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use super::balance::{EndpointId, Outcome};
 use super::calling::{Calling, ClientStats, Future, Submitted};
 use super::connector::Connector;
 use super::deadline::Deadline;
 use super::event::Event;
 use super::names::Names;
+use super::pool::MemberKey;
+use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
 use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
 use crate::protocol::CloseSummary;
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
+use crate::wire::CloseCode;
 
 /// The clients and pools of one loop. Each callback of a [`ClientHandler`](super::ClientHandler)
 /// has them at hand.
@@ -20,10 +24,11 @@ use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
 /// What is asked for here is done when the callback has returned, and told by others; nothing is
 /// called back from inside.
 pub struct Clients {
-    pub(super) callings: Table<Calling>,
-    pub(super) connector: Connector<Owner>,
+    callings: Table<Calling>,
+    pub(super) pools: Table<PoolSlot>,
+    connector: Connector<Holder>,
     /// Whose the open connections are that were dialled here.
-    pub(super) owners: HashMap<ConnectionId, Owner>,
+    holders: HashMap<ConnectionId, Holder>,
     /// Those who may have something to do, perhaps more than once.
     pub(super) busy: VecDeque<Owner>,
     /// Callbacks that are due.
@@ -42,14 +47,45 @@ pub struct ClientId(pub(super) Key);
 pub enum Owner {
     /// A client's.
     Client(ClientId),
+    /// A pool's.
+    Pool(PoolId),
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    Client(ClientId),
+    Member(PoolId, MemberKey),
+    /// To see whether an endpoint answers.
+    Probe(PoolId, EndpointId),
+}
+
+impl Holder {
+    const fn owner(self) -> Owner {
+        match self {
+            Self::Client(id) => Owner::Client(id),
+            Self::Member(id, _) | Self::Probe(id, _) => Owner::Pool(id),
+        }
+    }
+}
+
+impl Owner {
+    /// What its timers are known by, among all that the layer sets.
+    pub(super) const fn cookie(self) -> u64 {
+        match self {
+            Self::Client(id) => id.0.index as u64,
+            Self::Pool(id) => 1 << 32 | id.0.index as u64,
+        }
+    }
 }
 
 impl Clients {
     pub(super) fn new(names: Names) -> Self {
         Self {
             callings: Table::new(u32::MAX - 1, 0),
+            pools: Table::new(u32::MAX - 1, 0),
             connector: Connector::new(names),
-            owners: HashMap::new(),
+            holders: HashMap::new(),
             busy: VecDeque::new(),
             events: VecDeque::new(),
             postponed: Deadline::default(),
@@ -123,54 +159,103 @@ impl Clients {
         self.callings.get(id.0)?.connection()
     }
 
-    /// Whose a connection is, open or just over; `None` if it was accepted, or dialled by the
-    /// application itself.
-    pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
-        self.owners.get(&id).copied()
-    }
-
     /// The clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = ClientId> + '_ {
         self.callings.keys().map(ClientId)
     }
 
-    /// A connection has opened.
-    pub(super) fn handle_open<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) {
-        let Some(owner) = self.connector.handle_open(id) else { return };
-        self.owners.insert(id, owner);
-        match owner {
-            Owner::Client(client) => {
+    /// Whose a connection is, open or just over; `None` if it was accepted, or dialled by the
+    /// application itself.
+    pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
+        self.holder(id).map(Holder::owner)
+    }
+
+    pub(super) fn holder(&self, id: ConnectionId) -> Option<Holder> {
+        self.holders.get(&id).copied()
+    }
+
+    /// A connection has opened. Says whether the application is to hear of it.
+    pub(super) fn handle_open<D>(&mut self, at: &mut Loop<'_, D>, id: ConnectionId) -> Hearing {
+        let Some(holder) = self.connector.handle_open(id) else { return Hearing::Public };
+        self.holders.insert(id, holder);
+        self.busy.push_back(holder.owner());
+        match holder {
+            Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
                     calling.handle_open(at, id);
                 }
             }
+            Holder::Member(pool, member) => {
+                let now = at.now();
+                if let Some(pool) = self.running(at, pool) {
+                    pool.handle_open(member, id, now);
+                }
+            }
+            Holder::Probe(pool, endpoint) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
+                    pool.handle_probe(at, endpoint, Outcome::Success);
+                }
+                let closed = at.peer(id).close(CloseCode::NORMAL, "");
+                debug_assert!(closed.is_ok(), "the code may be sent");
+                return Hearing::Private;
+            }
         }
-        self.busy.push_back(owner);
+        Hearing::Public
     }
 
-    /// A connection is over.
+    /// Whether the application hears of what happens on a connection.
+    pub(super) fn hearing(&self, id: ConnectionId) -> Hearing {
+        match self.holder(id) {
+            Some(Holder::Probe(..)) => Hearing::Private,
+            Some(Holder::Client(_) | Holder::Member(..)) | None => Hearing::Public,
+        }
+    }
+
+    /// A connection is over, and the application has been told.
     pub(super) fn handle_closed<D>(
         &mut self,
         at: &mut Loop<'_, D>,
         id: ConnectionId,
         summary: &CloseSummary,
     ) {
-        let Some(owner) = self.owners.remove(&id) else { return };
-        match owner {
-            Owner::Client(client) => {
+        let Some(holder) = self.holders.remove(&id) else { return };
+        self.busy.push_back(holder.owner());
+        match holder {
+            Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
                     calling.handle_closed(at, id, summary);
                 }
             }
+            Holder::Member(pool, member) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
+                    pool.handle_closed(member, at.now());
+                }
+            }
+            Holder::Probe(..) => {}
         }
-        self.busy.push_back(owner);
     }
 
-    pub(super) fn handle_pong(&mut self, id: ConnectionId, round_trip: Option<Duration>) {
-        if let (Some(Owner::Client(client)), Some(time)) = (self.owner(id), round_trip)
-            && let Some(calling) = self.callings.get_mut(client.0)
-        {
-            calling.handle_round_trip(time);
+    pub(super) fn handle_pong<D>(
+        &mut self,
+        at: &Loop<'_, D>,
+        id: ConnectionId,
+        payload: &[u8],
+        round_trip: Option<Duration>,
+    ) {
+        let Some(holder) = self.holder(id) else { return };
+        match holder {
+            Holder::Client(client) => {
+                if let (Some(time), Some(calling)) = (round_trip, self.callings.get_mut(client.0)) {
+                    calling.handle_round_trip(time);
+                }
+            }
+            Holder::Member(pool, member) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
+                    pool.handle_pong(member, payload, round_trip, at.now());
+                }
+                self.busy.push_back(holder.owner());
+            }
+            Holder::Probe(..) => {}
         }
     }
 
@@ -179,12 +264,40 @@ impl Clients {
         self.busy.extend(self.owner(id));
     }
 
-    pub(super) fn handle_undecodable(&mut self, id: ConnectionId) {
-        if let Some(Owner::Client(client)) = self.owner(id)
-            && let Some(calling) = self.callings.get_mut(client.0)
-        {
-            calling.handle_undecodable();
+    pub(super) fn handle_undecodable<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) {
+        match self.holder(id) {
+            Some(Holder::Client(client)) => {
+                if let Some(calling) = self.callings.get_mut(client.0) {
+                    calling.handle_undecodable();
+                }
+            }
+            Some(Holder::Member(pool, member)) => {
+                if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
+                    pooling.handle_undecodable(member, at.now());
+                }
+                self.busy.push_back(Owner::Pool(pool));
+            }
+            Some(Holder::Probe(..)) | None => {}
         }
+    }
+
+    /// A connection has not opened. Gives the error back if it was not dialled here.
+    pub(super) fn handle_dial_failed<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ConnectionId,
+        error: DialError,
+    ) -> Option<DialError> {
+        self.connector.handle_dial_failed(at, id, error)
+    }
+
+    /// The addresses of a name have come.
+    pub(super) fn handle_answer<D: Default>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        answer: super::names::Answer,
+    ) {
+        self.connector.handle_answer(at, answer);
     }
 
     /// A timer has come. Says whether it was one of those set here.
@@ -194,17 +307,27 @@ impl Clients {
         timer: TimerId,
         cookie: u64,
     ) -> bool {
-        if self.connector.handle_timer(timer, cookie) {
+        if self.connector.handle_timer(timer, cookie) || self.postponed.take(timer) {
             return true;
         }
-        if self.postponed.take(timer) {
-            return true;
-        }
-        let Some(key) = self.callings.key_at(cookie as u32) else { return false };
-        let is_own =
-            self.callings.get_mut(key).is_some_and(|calling| calling.handle_timer(at, timer));
+        let index = cookie as u32;
+        let owner = match (cookie >> 32, self.callings.key_at(index), self.pools.key_at(index)) {
+            (0, Some(key), _) => Owner::Client(ClientId(key)),
+            (1, _, Some(key)) => Owner::Pool(PoolId(key)),
+            _ => return false,
+        };
+        let is_own = match owner {
+            Owner::Client(id) => {
+                let calling = self.callings.get_mut(id.0);
+                calling.is_some_and(|calling| calling.handle_timer(at, timer))
+            }
+            Owner::Pool(id) => match self.pools.get_mut(id.0) {
+                Some(PoolSlot::Running(pool)) => pool.handle_timer(at, timer),
+                Some(PoolSlot::Fresh(_)) | None => false,
+            },
+        };
         if is_own {
-            self.busy.push_back(Owner::Client(ClientId(key)));
+            self.busy.push_back(owner);
         }
         is_own
     }
@@ -217,12 +340,13 @@ impl Clients {
     /// Has everybody who may have something to do, do it.
     pub(super) fn work<D: Default>(&mut self, at: &mut Loop<'_, D>) {
         loop {
-            while let Some((owner, error)) = self.connector.poll_failed() {
-                self.handle_dial_failed(at, owner, error);
+            while let Some((holder, error)) = self.connector.poll_failed() {
+                self.handle_failed(at, holder, error);
             }
-            let Some(owner) = self.busy.pop_front() else { return };
-            match owner {
-                Owner::Client(id) => self.work_client(at, id),
+            match self.busy.pop_front() {
+                Some(Owner::Client(id)) => self.work_client(at, id),
+                Some(Owner::Pool(id)) => self.work_pool(at, id),
+                None => return,
             }
         }
     }
@@ -236,15 +360,49 @@ impl Clients {
         }
     }
 
-    fn handle_dial_failed<D>(&mut self, at: &mut Loop<'_, D>, owner: Owner, error: DialError) {
-        match owner {
-            Owner::Client(id) => {
+    fn work_pool<D: Default>(&mut self, at: &mut Loop<'_, D>, id: PoolId) {
+        if self.running(at, id).is_none() {
+            return;
+        }
+        if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
+            pool.work(at, id, &mut self.connector, &mut self.events);
+            if pool.is_finished() {
+                pool.release_timer(at);
+                self.pools.remove(id.0);
+            }
+        }
+    }
+
+    /// A dial has failed for good.
+    fn handle_failed<D>(&mut self, at: &mut Loop<'_, D>, holder: Holder, error: DialError) {
+        match holder {
+            Holder::Client(id) => {
                 if let Some(calling) = self.callings.get_mut(id.0) {
                     calling.handle_dial_failed(at, &error);
-                    self.events.push_back(Event::DialFailed(id, error));
+                    self.events.push_back(Event::DialFailed(Owner::Client(id), error));
+                }
+            }
+            Holder::Member(id, member) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
+                    pool.handle_dial_failed(member, at.now());
+                    self.events.push_back(Event::DialFailed(Owner::Pool(id), error));
+                }
+            }
+            Holder::Probe(id, endpoint) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
+                    pool.handle_probe(at, endpoint, Outcome::Failure);
                 }
             }
         }
-        self.busy.push_back(owner);
+        self.busy.push_back(holder.owner());
     }
+}
+
+/// Who hears of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// The application.
+    Public,
+    /// Nobody but the layer.
+    Private,
 }

@@ -1,7 +1,9 @@
 //! What is to be told to the application, once no callback runs.
 
-use super::clients::ClientId;
+use super::clients::{ClientId, Owner};
 use super::outage::Unsent;
+use super::pool::PoolError;
+use super::pooling::{LeakReport, Lease, LeaseTicket};
 use super::reconnect::{ClientChange, StopReason};
 use crate::reactor::DialError;
 
@@ -9,7 +11,9 @@ use crate::reactor::DialError;
 #[derive(Debug)]
 pub(super) enum Event {
     Change(ClientId, ClientChange),
-    DialFailed(ClientId, DialError),
+    DialFailed(Owner, DialError),
     Unsent(ClientId, Unsent),
     Stop(ClientId, StopReason),
+    Lease(LeaseTicket, Result<Lease, PoolError>),
+    Leak(LeakReport),
 }

@@ -6,8 +6,10 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use super::clients::{ClientId, Clients};
+use super::clients::{ClientId, Clients, Owner};
 use super::outage::Unsent;
+use super::pool::PoolError;
+use super::pooling::{LeakReport, Lease, LeaseTicket};
 use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
 use crate::protocol::{Chunk, CloseSummary};
@@ -91,13 +93,13 @@ pub trait ClientHandler {
     ) {
     }
 
-    /// A client's dial has failed. What follows from that is told by
+    /// A dial of a client or a pool has failed. What follows from that for a client is told by
     /// [`on_change`](Self::on_change) at once.
     fn on_dial_failed(
         &mut self,
         _: &mut Loop<'_, Self::Data>,
         _: &mut Clients,
-        _: ClientId,
+        _: Owner,
         _: &DialError,
     ) {
     }
@@ -115,6 +117,19 @@ pub trait ClientHandler {
         _: StopReason,
     ) {
     }
+
+    /// The waiting of a ticket is over, with a lease or without.
+    fn on_lease(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _: LeaseTicket,
+        _: Result<Lease, PoolError>,
+    ) {
+    }
+
+    /// A lease is held for long, or was and has been revoked.
+    fn on_leak(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: &LeakReport) {}
 
     /// The loop turns for the first time. Clients that were added before are on their way.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}

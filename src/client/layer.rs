@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clients::Clients;
+use super::clients::{Clients, Hearing};
 use super::event::Event;
 use super::handler::ClientHandler;
 use super::names::{Answer, Names};
@@ -109,6 +109,8 @@ impl<H: ClientHandler> ClientLayer<H> {
                 Event::DialFailed(id, error) => handler.on_dial_failed(at, clients, id, &error),
                 Event::Unsent(id, unsent) => handler.on_unsent(at, clients, id, unsent),
                 Event::Stop(id, reason) => handler.on_stop(at, clients, id, reason),
+                Event::Lease(ticket, lease) => handler.on_lease(at, clients, ticket, lease),
+                Event::Leak(report) => handler.on_leak(at, clients, &report),
             }
         }
         // The rest comes in the next turn.
@@ -124,15 +126,18 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_open(&mut self, ctx: &mut Context<'_, H::Data>) {
-        self.clients.handle_open(ctx, ctx.id());
-        self.handler.on_open(ctx, &mut self.clients);
+        let id = ctx.id();
+        if self.clients.handle_open(ctx, id) == Hearing::Public {
+            self.handler.on_open(ctx, &mut self.clients);
+        }
         self.visit(ctx);
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
         let Self { clients, handler } = self;
         if let Err(error) = handler.on_message(ctx, clients, message) {
-            clients.handle_undecodable(ctx.id());
+            let id = ctx.id();
+            clients.handle_undecodable(ctx, id);
             handler.on_undecodable(ctx, clients, message, &error);
         }
         self.visit(ctx);
@@ -154,7 +159,8 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         payload: &[u8],
         round_trip: Option<Duration>,
     ) {
-        self.clients.handle_pong(ctx.id(), round_trip);
+        let id = ctx.id();
+        self.clients.handle_pong(ctx, id, payload, round_trip);
         self.handler.on_pong(ctx, &mut self.clients, payload, round_trip);
         self.visit(ctx);
     }
@@ -166,8 +172,10 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, H::Data>, summary: &CloseSummary) {
-        self.handler.on_close(ctx, &mut self.clients, summary);
         let id = ctx.id();
+        if self.clients.hearing(id) == Hearing::Public {
+            self.handler.on_close(ctx, &mut self.clients, summary);
+        }
         self.clients.handle_closed(ctx, id, summary);
         self.visit(ctx);
     }
@@ -179,7 +187,7 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         data: H::Data,
         error: DialError,
     ) {
-        if let Some(error) = self.clients.connector.handle_dial_failed(at, id, error) {
+        if let Some(error) = self.clients.handle_dial_failed(at, id, error) {
             self.handler.on_own_dial_failed(at, &mut self.clients, id, data, error);
         }
         self.visit(at);
@@ -199,7 +207,7 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
 
     fn on_notice(&mut self, at: &mut Loop<'_, H::Data>, notice: Box<dyn Any + Send>) {
         match notice.downcast::<Answer>() {
-            Ok(answer) => self.clients.connector.handle_answer(at, *answer),
+            Ok(answer) => self.clients.handle_answer(at, *answer),
             Err(notice) => self.handler.on_notice(at, &mut self.clients, notice),
         }
         self.visit(at);

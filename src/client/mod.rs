@@ -1,7 +1,6 @@
 //! The client role: policies that a loop consults about the connections it dials.
 
 mod backoff;
-#[allow(dead_code, reason = "the driver uses it")]
 mod balance;
 mod calling;
 mod cause;
@@ -11,22 +10,33 @@ mod deadline;
 mod event;
 mod handler;
 mod layer;
-#[allow(dead_code, reason = "the driver uses it")]
 mod load;
 mod names;
 mod outage;
 mod pool;
+mod pooling;
+mod pools;
 mod reconnect;
 mod resolver;
 mod retry_after;
 mod settings;
 
 pub use backoff::{Jitter, Reconnect};
+pub use balance::{
+    Balance, Ejection, EndpointId, EndpointState, EndpointStats, HealthCheck, TooManyEndpoints,
+};
 pub use calling::{ClientStats, Submitted};
 pub use clients::{ClientId, Clients, Owner};
 pub use handler::{ClientHandler, Undecodable};
 pub use layer::ClientLayer;
+pub use load::{LoadSettings, LoadSource, SystemLoad};
 pub use outage::{Outage, OutagePolicy, Unsent, UnsentReason};
+pub use pool::{
+    Eviction, MemberState, Outcome, Pool, PoolBuilder, PoolConfigError, PoolError, PoolSettings,
+    PoolStats, Sizing,
+};
+pub use pooling::{Acquired, LeakReport, LeakVerdict, Lease, LeaseTicket};
+pub use pools::PoolId;
 pub use reconnect::{ClientChange, ClientState, StopReason};
 pub use resolver::{DnsSettings, Resolver, SystemResolver};
 pub use settings::{ClientBuilder, ClientError, ClientSettings};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
-use super::clients::{Holder, PoolId};
+use super::clients::{Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::event::Event;
@@ -16,10 +16,10 @@ use super::load::{LoadMeter, LoadSource};
 use super::pool::{
     self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Select, Wanted,
 };
+use super::pools::PoolId;
 use super::settings::ClientSettings;
-use crate::collections::Key;
 use crate::metrics::Histogram;
-use crate::reactor::{ConnectionId, DialError, Loop, TimerId};
+use crate::reactor::{ConnectionId, Loop, TimerId};
 use crate::wire::CloseCode;
 
 /// The right to use one connection of a pool alone.
@@ -114,11 +114,7 @@ impl Pooling {
     ///
     /// # Errors
     /// [`TooManyEndpoints`].
-    pub(super) fn new(
-        pool: &Pool<ClientSettings>,
-        seed: u64,
-        now: Instant,
-    ) -> Result<Self, TooManyEndpoints> {
+    pub(super) fn new(pool: &Pool, seed: u64, now: Instant) -> Result<Self, TooManyEndpoints> {
         let balancer = Balancer::new(pool.balance, pool.ejection, pool.health_check);
         let mut pooling = Self {
             core: Core::new(pool.settings.clone(), balancer, seed, now),
@@ -227,7 +223,12 @@ impl Pooling {
         stats
     }
 
-    pub(super) fn handle_open(&mut self, member: MemberKey, connection: ConnectionId, now: Instant) {
+    pub(super) fn handle_open(
+        &mut self,
+        member: MemberKey,
+        connection: ConnectionId,
+        now: Instant,
+    ) {
         if let Some(contact) = self.contact_mut(member) {
             contact.stage = Stage::Open { connection, ping: None };
         }
@@ -321,7 +322,7 @@ impl Pooling {
             self.core.balancer_mut().poll_timeout(),
             Some(self.meter.poll_timeout()),
         ];
-        self.deadline.set(at, deadlines.into_iter().flatten().min(), id.cookie());
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Pool(id).cookie());
     }
 
     fn execute<D: Default>(

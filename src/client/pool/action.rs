@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::endpoints::EndpointId;
+use crate::client::balance::EndpointId;
 use crate::collections::Key;
 
 /// Where in the program a connection was acquired.

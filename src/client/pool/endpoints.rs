@@ -3,19 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::chain::Chain;
-use crate::collections::{Key, TimerKey};
-
-/// The name of an endpoint, given by its balancer. One that has left is a miss, never another
-/// endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct EndpointId(pub(crate) Key);
-
-impl EndpointId {
-    /// The endpoint's place; places of those that have left are used again.
-    pub(crate) const fn index(self) -> usize {
-        self.0.index as usize
-    }
-}
+use crate::client::balance::EndpointId;
+use crate::collections::TimerKey;
 
 /// Chooses among endpoints: the part of a balancer that a pool needs.
 ///
@@ -139,6 +128,7 @@ pub(super) fn part(whole: Duration, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collections::Key;
 
     const S: Duration = Duration::from_secs(1);
 

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::action::{Action, Eviction, Lease, LeaseTicket, MemberKey, PoolError, Site};
-use super::endpoints::{EndpointId, Reach, Select, part};
+use super::endpoints::{Reach, Select, part};
 use super::machine::{Core, Place, Timer, Waiter, later};
 use super::member::{State, Tenancy, Watch};
+use crate::client::balance::EndpointId;
 use crate::collections::{Key, TimerKey};
 
 impl<B: Select> Core<B> {
@@ -65,6 +66,12 @@ impl<B: Select> Core<B> {
         self.forget(key);
         self.settle(now);
         state.tenancy().map(|tenancy| Lease { member, number: tenancy.number })
+    }
+
+    /// The lease that a connection is used by.
+    pub(crate) fn lease_of(&self, member: MemberKey) -> Option<Lease> {
+        let tenancy = self.members.get(member.0)?.state.tenancy()?;
+        Some(Lease { member, number: tenancy.number })
     }
 
     /// The other end has answered. Only what is checked is interested.

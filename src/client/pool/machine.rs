@@ -8,10 +8,11 @@ use super::action::{
 };
 use super::affinity::Homes;
 use super::chain::{Chain, Linked, Links};
-use super::endpoints::{Endpoint, EndpointId, Redial, Select};
+use super::endpoints::{Endpoint, Redial, Select};
 use super::member::{Member, MemberState};
 use super::settings::PoolSettings;
 use super::stats::PoolStats;
+use crate::client::balance::EndpointId;
 use crate::collections::{Key, Table, TimerKey, Wheel};
 
 /// A pool's decisions. It dials, closes and sends nothing itself, has no clock and no randomness but

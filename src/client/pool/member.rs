@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::action::{LeaseTicket, Site};
 use super::chain::{Linked, Links};
-use super::endpoints::EndpointId;
+use crate::client::balance::EndpointId;
 use crate::collections::TimerKey;
 
 /// What a connection of a pool is doing.

@@ -10,16 +10,15 @@ mod member;
 mod settings;
 mod stats;
 mod supply;
-mod waits;
 
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;
 
-pub use action::{Acquired, Eviction, Lease, LeaseTicket, Outcome, PoolError};
-pub(crate) use action::{Action, MemberKey, Site};
-pub(crate) use endpoints::{EndpointId, Select};
+pub(crate) use action::{Acquired, Action, Lease, LeaseTicket, MemberKey, Site};
+pub use action::{Eviction, Outcome, PoolError};
+pub(crate) use endpoints::Select;
 pub(crate) use machine::{Core, Wanted};
 pub use member::MemberState;
 pub use settings::{Pool, PoolBuilder, PoolConfigError, PoolSettings, Sizing};

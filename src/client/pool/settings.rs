@@ -1,9 +1,13 @@
 //! How a pool is described.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::{POOL_CONNECTIONS_MAX, POOL_USERS_MAX, POOL_WAITERS_MAX};
+use crate::client::balance::{Balance, Ejection, HealthCheck};
+use crate::client::load::{LoadSettings, LoadSource, SystemLoad};
+use crate::client::settings::ClientSettings;
+use crate::limits::{ENDPOINTS_MAX, POOL_CONNECTIONS_MAX, POOL_USERS_MAX, POOL_WAITERS_MAX};
 
 /// How many connections a pool has, how long they live and how long they may be held.
 ///
@@ -132,6 +136,8 @@ impl Default for Sizing {
 pub enum PoolConfigError {
     /// It leads nowhere.
     NoEndpoint,
+    /// It has more endpoints than [`ENDPOINTS_MAX`].
+    TooManyEndpoints,
     /// No connection may be open, or fewer than are to be kept, or more than
     /// [`POOL_CONNECTIONS_MAX`].
     Connections {
@@ -165,6 +171,9 @@ impl fmt::Display for PoolConfigError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoEndpoint => out.write_str("a pool needs an endpoint"),
+            Self::TooManyEndpoints => {
+                write!(out, "a pool has no more than {ENDPOINTS_MAX} endpoints")
+            }
             Self::Connections { min, max } => write!(
                 out,
                 "a pool cannot keep {min} connections of at most {max}; at most there may be \
@@ -223,58 +232,114 @@ impl PoolSettings {
     }
 }
 
-/// The description of a pool: where its connections lead, and what it is held to.
-///
-/// `T` describes an endpoint to whoever dials it; the pool itself knows endpoints by name only.
-#[derive(Clone, Debug)]
-pub struct Pool<T> {
+/// The description of a pool: where its connections lead, and what it is held to. Cheap to clone; each
+/// loop that is given it has a pool of its own.
+#[derive(Clone)]
+pub struct Pool {
     /// The endpoints and their weights, in the order in which they were given.
-    pub(crate) endpoints: Vec<(T, u32)>,
+    pub(crate) endpoints: Vec<(ClientSettings, u32)>,
     pub(crate) settings: PoolSettings,
+    pub(crate) balance: Balance,
+    pub(crate) ejection: Option<Ejection>,
+    pub(crate) health_check: Option<HealthCheck>,
+    pub(crate) load: LoadSettings,
+    pub(crate) load_source: MakeLoadSource,
 }
 
-impl<T> Pool<T> {
-    /// Begins to describe a pool, with [`PoolSettings::default`].
-    pub fn builder() -> PoolBuilder<T> {
-        PoolBuilder { endpoints: Vec::new(), settings: PoolSettings::default() }
-    }
-}
+/// Makes the source of one loop's load.
+pub(crate) type MakeLoadSource = Arc<dyn Fn() -> Box<dyn LoadSource> + Send + Sync>;
 
 /// Describes a [`Pool`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct PoolBuilder<T> {
-    endpoints: Vec<(T, u32)>,
-    settings: PoolSettings,
+pub struct PoolBuilder(Pool);
+
+impl Pool {
+    /// Begins to describe a pool, with the defaults of everything.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder(Self {
+            endpoints: Vec::new(),
+            settings: PoolSettings::default(),
+            balance: Balance::default(),
+            ejection: Some(Ejection::default()),
+            health_check: None,
+            load: LoadSettings::default(),
+            load_source: Arc::new(|| Box::new(SystemLoad::new())),
+        })
+    }
 }
 
-impl<T> PoolBuilder<T> {
+impl fmt::Debug for Pool {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Pool")
+            .field("endpoints", &self.endpoints)
+            .field("settings", &self.settings)
+            .field("balance", &self.balance)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PoolBuilder {
     /// Adds an endpoint of the weight 1.
-    pub fn endpoint(self, endpoint: T) -> Self {
+    pub fn endpoint(self, endpoint: ClientSettings) -> Self {
         self.endpoint_of_weight(endpoint, 1)
     }
 
     /// Adds an endpoint; what its weight is good for, the balancing policy says. 0 counts as 1.
-    pub fn endpoint_of_weight(mut self, endpoint: T, weight: u32) -> Self {
-        self.endpoints.push((endpoint, weight.max(1)));
+    pub fn endpoint_of_weight(mut self, endpoint: ClientSettings, weight: u32) -> Self {
+        self.0.endpoints.push((endpoint, weight.max(1)));
         self
     }
 
     /// Sets [`PoolSettings::min`].
     pub fn min(mut self, connections: u32) -> Self {
-        self.settings.min = connections;
+        self.0.settings.min = connections;
         self
     }
 
     /// Sets [`PoolSettings::max`].
     pub fn max(mut self, connections: u32) -> Self {
-        self.settings.max = connections;
+        self.0.settings.max = connections;
         self
     }
 
     /// Changes any of the other settings.
     pub fn settings(mut self, change: impl FnOnce(&mut PoolSettings)) -> Self {
-        change(&mut self.settings);
+        change(&mut self.0.settings);
+        self
+    }
+
+    /// How an endpoint is chosen.
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.0.balance = balance;
+        self
+    }
+
+    /// When an endpoint that fails is left alone; `None`: never. Default: as [`Ejection`] says.
+    pub fn ejection(mut self, ejection: Option<Ejection>) -> Self {
+        self.0.ejection = ejection;
+        self
+    }
+
+    /// Probes endpoints, used or not: each by a connection that is closed as soon as it is open.
+    /// Default: none is probed.
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.0.health_check = Some(check);
+        self
+    }
+
+    /// How the load is reckoned.
+    pub fn load(mut self, load: LoadSettings) -> Self {
+        self.0.load = load;
+        self
+    }
+
+    /// Where the load is read; each loop makes its own. Default: [`SystemLoad`].
+    pub fn load_source<S: LoadSource + 'static>(
+        mut self,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self {
+        self.0.load_source = Arc::new(move || Box::new(make()));
         self
     }
 
@@ -282,29 +347,40 @@ impl<T> PoolBuilder<T> {
     ///
     /// # Errors
     /// [`PoolConfigError::NoEndpoint`], or what [`PoolSettings::check`] says.
-    pub fn build(self) -> Result<Pool<T>, PoolConfigError> {
-        if self.endpoints.is_empty() {
+    pub fn build(self) -> Result<Pool, PoolConfigError> {
+        if self.0.endpoints.is_empty() {
             return Err(PoolConfigError::NoEndpoint);
         }
-        self.settings.check()?;
-        Ok(Pool { endpoints: self.endpoints, settings: self.settings })
+        if self.0.endpoints.len() > ENDPOINTS_MAX as usize {
+            return Err(PoolConfigError::TooManyEndpoints);
+        }
+        self.0.settings.check()?;
+        Ok(self.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Client;
 
     const S: Duration = Duration::from_secs(1);
 
+    fn to(host: &str) -> ClientSettings {
+        Client::builder(&format!("ws://{host}/")).build().unwrap()
+    }
+
     fn error(change: impl FnOnce(&mut PoolSettings)) -> PoolConfigError {
-        Pool::builder().endpoint("a").settings(change).build().unwrap_err()
+        Pool::builder().endpoint(to("a")).settings(change).build().unwrap_err()
     }
 
     #[test]
     fn a_pool_has_its_documented_defaults() {
-        let pool = Pool::builder().endpoint("a").endpoint_of_weight("b", 0).build().unwrap();
-        assert_eq!(pool.endpoints, [("a", 1), ("b", 1)]);
+        let pool =
+            Pool::builder().endpoint(to("a")).endpoint_of_weight(to("b"), 0).build().unwrap();
+        let endpoints = pool.endpoints.iter();
+        let endpoints: Vec<_> = endpoints.map(|(to, weight)| (to.uri().host(), *weight)).collect();
+        assert_eq!(endpoints, [("a", 1), ("b", 1)]);
         let settings = pool.settings;
         assert_eq!((settings.min, settings.max, settings.waiters_max), (10, 1000, 10_000));
         assert_eq!((settings.leak_after, settings.revoke_after), (30 * S, 300 * S));
@@ -314,7 +390,7 @@ mod tests {
 
     #[test]
     fn what_no_pool_can_be_held_to_is_refused() {
-        assert_eq!(Pool::<()>::builder().build().unwrap_err(), PoolConfigError::NoEndpoint);
+        assert_eq!(Pool::builder().build().unwrap_err(), PoolConfigError::NoEndpoint);
         let connections = |min, max| PoolConfigError::Connections { min, max };
         assert_eq!(error(|s| s.max = 9), connections(10, 9));
         assert_eq!(error(|s| (s.min, s.max) = (0, 0)), connections(0, 0));

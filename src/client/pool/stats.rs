@@ -2,7 +2,7 @@
 
 use super::action::Eviction;
 use super::member::MemberState;
-use super::waits::Histogram;
+use crate::metrics::Histogram;
 
 /// What a pool holds now, and what it has done since it was made.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,11 @@ pub struct PoolStats {
     pub dials_failed: u64,
     /// Leases reported as held for long.
     pub leaks: u64,
+    /// Messages that the application could not understand; each counts as an error of its
+    /// connection.
+    pub undecodable: u64,
+    /// Of the heartbeats' pings: from the last byte's leaving to the pong.
+    pub round_trips: Histogram,
     /// Connections that left, by reason, in the order of [`Eviction::ALL`].
     pub evictions: [u64; Eviction::ALL.len()],
 }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use super::action::{Action, Eviction, MemberKey};
 use super::chain::Links;
-use super::endpoints::{Endpoint, EndpointId, Select};
+use super::endpoints::{Endpoint, Select};
 use super::machine::{Core, Freshness, find, later};
 use super::member::{Member, MemberState, State};
+use crate::client::balance::EndpointId;
 use crate::collections::Key;
 
 impl<B: Select> Core<B> {

@@ -1,0 +1,261 @@
+//! The pools of a loop, as callbacks see them.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::Location;
+use std::time::Duration;
+
+use super::balance::{EndpointId, EndpointStats, TooManyEndpoints};
+use super::clients::{Clients, Holder, Owner};
+use super::pool::{self, Outcome, Pool, PoolError, PoolStats, Wanted};
+use super::pooling::{Acquired, Lease, LeaseTicket, Pooling};
+use super::settings::ClientSettings;
+use crate::collections::Key;
+use crate::reactor::{ConnectionId, Loop, Peer};
+
+/// The name of a pool of a loop. A stale one is a miss, never another pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolId(pub(super) Key);
+
+/// A pool of a loop.
+pub(super) enum PoolSlot {
+    /// The loop has not come to it.
+    Fresh(Box<Pool>),
+    Running(Box<Pooling>),
+}
+
+impl Clients {
+    /// Adds a pool, which begins to connect: before this turn ends, or in the first one of a loop
+    /// that has not turned yet.
+    ///
+    /// # Panics
+    /// With four billion pools.
+    pub fn add_pool(&mut self, pool: Pool) -> PoolId {
+        let inserted = self.pools.insert(PoolSlot::Fresh(Box::new(pool)));
+        let id = PoolId(inserted.unwrap_or_else(|_| panic!("four billion pools")));
+        self.busy.push_back(Owner::Pool(id));
+        id
+    }
+
+    /// Takes a connection of a pool: at once if one is free, else as soon as one is, told by
+    /// [`on_lease`](super::ClientHandler::on_lease) in the order of those who wait.
+    ///
+    /// ```no_run
+    /// # use corewire::{Acquired, Clients, Context, Message, PoolError, PoolId};
+    /// # use std::time::Duration;
+    /// # fn ask(ctx: &mut Context<'_, ()>, clients: &mut Clients, pool: PoolId) -> Result<(), PoolError> {
+    /// match clients.acquire(ctx, pool, Duration::from_secs(1))? {
+    ///     Acquired::Now(lease) => {
+    ///         let _ = clients.peer(ctx, lease)?.send(Message::Text("question"));
+    ///         // When the answer has come: clients.release(ctx, lease, Outcome::Good)
+    ///     }
+    ///     Acquired::Later(_ticket) => {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`PoolError::TooManyWaiting`]; [`PoolError::ShutDown`], also if there is no such pool.
+    /// [`PoolError::Exhausted`] comes by `on_lease`.
+    #[track_caller]
+    pub fn acquire<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+        timeout: Duration,
+    ) -> Result<Acquired, PoolError> {
+        let wanted = Wanted { user: None, timeout, site: Location::caller() };
+        self.acquire_wanted(at, pool, wanted)
+    }
+
+    /// The same for a user who is to have the connection that he had before: as long as it lives,
+    /// and unless somebody else has it now.
+    ///
+    /// # Errors
+    /// As [`Clients::acquire`].
+    #[track_caller]
+    pub fn acquire_for<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+        user: impl Hash,
+        timeout: Duration,
+    ) -> Result<Acquired, PoolError> {
+        let wanted = Wanted { user: Some(hash(user)), timeout, site: Location::caller() };
+        self.acquire_wanted(at, pool, wanted)
+    }
+
+    /// Takes a connection of a pool if one is free. If not, one is made ready.
+    ///
+    /// # Errors
+    /// [`PoolError::Exhausted`] if none is free, [`PoolError::ShutDown`].
+    #[track_caller]
+    pub fn try_acquire<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+    ) -> Result<Lease, PoolError> {
+        let (site, now) = (Location::caller(), at.now());
+        let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
+        let acquired = pooling.try_acquire(None, site, now);
+        self.busy.push_back(Owner::Pool(pool));
+        acquired.map(|inner| Lease { pool, inner })
+    }
+
+    fn acquire_wanted<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+        wanted: Wanted,
+    ) -> Result<Acquired, PoolError> {
+        let now = at.now();
+        let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
+        let acquired = pooling.acquire(wanted, now);
+        self.busy.push_back(Owner::Pool(pool));
+        Ok(match acquired? {
+            pool::Acquired::Now(inner) => Acquired::Now(Lease { pool, inner }),
+            pool::Acquired::Later(inner) => Acquired::Later(LeaseTicket { pool, inner }),
+        })
+    }
+
+    /// Gives a connection back.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over already.
+    pub fn release<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+        outcome: Outcome,
+    ) -> Result<(), PoolError> {
+        let now = at.now();
+        let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
+        let released = pooling.release(lease.inner, outcome, now);
+        self.busy.push_back(Owner::Pool(lease.pool));
+        released
+    }
+
+    /// Gives a place in the line up. Says whether it was still one; if not, its lease has come by
+    /// [`on_lease`](super::ClientHandler::on_lease), or is about to.
+    pub fn cancel<D>(&mut self, at: &mut Loop<'_, D>, ticket: LeaseTicket) -> bool {
+        let now = at.now();
+        let Some(pooling) = self.running(at, ticket.pool) else { return false };
+        let cancelled = pooling.cancel(ticket.inner, now);
+        self.busy.push_back(Owner::Pool(ticket.pool));
+        cancelled.is_some()
+    }
+
+    /// The connection of a lease, to be sent to.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn peer<'a, D>(
+        &self,
+        at: &'a mut Loop<'_, D>,
+        lease: Lease,
+    ) -> Result<Peer<'a, D>, PoolError> {
+        Ok(at.peer(self.leased(lease)?))
+    }
+
+    /// The name of a lease's connection.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn leased(&self, lease: Lease) -> Result<ConnectionId, PoolError> {
+        match self.pools.get(lease.pool.0) {
+            Some(PoolSlot::Running(pooling)) => pooling.connection(lease.inner),
+            Some(PoolSlot::Fresh(_)) | None => Err(PoolError::Revoked),
+        }
+    }
+
+    /// The lease that a pool's connection is used by; `None` if it is free, or none of a pool.
+    pub fn lease_of(&self, id: ConnectionId) -> Option<Lease> {
+        let Some(Holder::Member(pool, member)) = self.holder(id) else { return None };
+        let Some(PoolSlot::Running(pooling)) = self.pools.get(pool.0) else { return None };
+        pooling.lease_of(member).map(|inner| Lease { pool, inner })
+    }
+
+    /// Adds an endpoint to a pool, or changes the weight of the one with this URL.
+    ///
+    /// # Errors
+    /// [`TooManyEndpoints`].
+    pub fn add_endpoint<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+        settings: &ClientSettings,
+        weight: u32,
+    ) -> Result<Option<EndpointId>, TooManyEndpoints> {
+        let now = at.now();
+        self.busy.push_back(Owner::Pool(pool));
+        let Some(pooling) = self.running(at, pool) else { return Ok(None) };
+        pooling.add_endpoint(settings, weight, now).map(Some)
+    }
+
+    /// Gives an endpoint of a pool no new connections; what is leased there runs out.
+    pub fn drain_endpoint<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId, id: EndpointId) {
+        let now = at.now();
+        self.busy.push_back(Owner::Pool(pool));
+        if let Some(pooling) = self.running(at, pool) {
+            pooling.drain_endpoint(id, now);
+        }
+    }
+
+    /// Takes an endpoint out of a pool; what is leased there is revoked.
+    pub fn remove_endpoint<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId, id: EndpointId) {
+        let now = at.now();
+        self.busy.push_back(Owner::Pool(pool));
+        if let Some(pooling) = self.running(at, pool) {
+            pooling.remove_endpoint(id, now);
+        }
+    }
+
+    /// The endpoints of a pool, and what is known of them; those that leave included, until the
+    /// last lease has run out.
+    pub fn endpoints<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+    ) -> Vec<(EndpointId, EndpointStats)> {
+        self.running(at, pool).map(Pooling::endpoints).unwrap_or_default()
+    }
+
+    /// What a pool holds and has done; `None` if there is no such pool any more, or it has not begun.
+    pub fn pool_stats(&self, pool: PoolId) -> Option<PoolStats> {
+        match self.pools.get(pool.0)? {
+            PoolSlot::Running(pooling) => Some(pooling.stats()),
+            PoolSlot::Fresh(_) => None,
+        }
+    }
+
+    /// Ends a pool: who waits is told, free connections are closed, leased ones when they come back.
+    pub fn shut_down_pool<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId) {
+        let now = at.now();
+        self.busy.push_back(Owner::Pool(pool));
+        if let Some(pooling) = self.running(at, pool) {
+            pooling.shut_down(now);
+        }
+    }
+
+    /// A pool that has begun.
+    pub(super) fn running<D>(&mut self, at: &mut Loop<'_, D>, id: PoolId) -> Option<&mut Pooling> {
+        let slot = self.pools.get_mut(id.0)?;
+        if let PoolSlot::Fresh(pool) = slot {
+            let pooling = Pooling::new(pool, at.random(), at.now());
+            let pooling =
+                pooling.expect("a pool was not built with more endpoints than there may be");
+            *slot = PoolSlot::Running(Box::new(pooling));
+        }
+        match slot {
+            PoolSlot::Running(pooling) => Some(pooling),
+            PoolSlot::Fresh(_) => None,
+        }
+    }
+}
+
+/// What a pool knows a user by. Two of one hash share a connection, in turn.
+fn hash(user: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    user.hash(&mut hasher);
+    hasher.finish()
+}
