@@ -72,6 +72,14 @@ impl<H: ClientHandler> ClientLayer<H> {
         Self::with_resolver(handler, Arc::new(SystemResolver), &DnsSettings::default())
     }
 
+    /// A layer around an application that is made with its clients and pools at hand.
+    pub fn build(make: impl FnOnce(&mut Clients) -> H) -> Self {
+        let mut clients =
+            Clients::new(Names::new(Arc::new(SystemResolver), &DnsSettings::default()));
+        let handler = make(&mut clients);
+        Self { clients, handler }
+    }
+
     /// The same with a resolver of the application's own, or other bounds.
     pub fn with_resolver(handler: H, resolver: Arc<dyn Resolver>, settings: &DnsSettings) -> Self {
         Self { clients: Clients::new(Names::new(resolver, settings)), handler }
