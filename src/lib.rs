@@ -143,7 +143,7 @@ pub use reactor::{
     Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
-pub use reactor::{Tls, TlsBuilder, TlsError, TlsFacts, TlsVersion};
+pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};
 #[cfg(feature = "net")]
 pub use server::{Server, ServerBuilder, ServerError, ServerHandle};
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};

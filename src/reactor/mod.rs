@@ -59,6 +59,6 @@ pub use net::{
 pub use remote::RemoteAddress;
 pub use tls::Tls;
 #[cfg(feature = "tls")]
-pub use tls::{TlsBuilder, TlsError, TlsFacts, TlsVersion};
+pub use tls::{TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};
 pub use turn::{PanicPolicy, Reactor, ReactorConfig};
 pub use usage::Usage;

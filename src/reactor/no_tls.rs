@@ -6,13 +6,20 @@ use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 
 use super::net::{Buffer, Net, NetKey};
-use super::transport::Reading;
+use super::transport::{Begun, Reading};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 
 /// What no listener has.
 #[derive(Clone, Debug)]
 pub enum Tls {}
+
+/// What no dialler has.
+#[derive(Clone, Debug)]
+pub enum TlsClient {}
+
+/// Why nothing has failed.
+pub(super) type TlsFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What nobody knows.
 pub type TlsFacts<'a> = PhantomData<&'a Infallible>;
@@ -45,6 +52,10 @@ impl Links {
     }
 
     pub(super) fn insert(&mut self, _: NetKey, tls: &Tls, _: &[u8]) -> io::Result<()> {
+        match *tls {}
+    }
+
+    pub(super) fn insert_client(&mut self, _: NetKey, tls: &TlsClient, _: &str) -> io::Result<()> {
         match *tls {}
     }
 
@@ -83,6 +94,19 @@ impl Workshop {
 }
 
 impl Link {
+    pub(super) fn begin<N: Net>(
+        &mut self,
+        _: &mut N,
+        _: NetKey,
+        _: &mut Workshop,
+    ) -> io::Result<Begun> {
+        match *self {}
+    }
+
+    pub(super) fn take_failure(&mut self) -> Option<TlsFailure> {
+        match *self {}
+    }
+
     pub(super) fn receive<N: Net>(
         &mut self,
         _: &mut N,

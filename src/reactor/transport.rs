@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::context::Writer;
 use super::net::{Buffer, Net, NetKey, Received};
-use super::tls::{Links, Tls, TlsFacts};
+use super::tls::{Links, Tls, TlsClient, TlsFacts, TlsFailure};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 
@@ -28,6 +28,16 @@ pub(super) enum Urgency {
     /// It has cost us something already, which would be lost with its deadline.
     Begun,
     Fresh,
+}
+
+/// Whether a client has said its first word.
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has clients that begin"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Begun {
+    Now,
+    /// This turn has no more time for handshakes: the next read in a turn that has says it.
+    Later,
 }
 
 /// Whether something has left that was taken before.
@@ -86,6 +96,32 @@ impl<N: Net> Transport<N> {
     /// There is no memory for that, or the configuration cannot be.
     pub(super) fn secure(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> io::Result<()> {
         self.links.insert(key, tls, early)
+    }
+
+    /// Has `key` speak TLS from here on, as a client of `host`: a name, or an address as it is
+    /// written. Its first word leaves, or waits with what else the kernel has refused.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if there is no memory for that; `InvalidInput` if the configuration cannot be,
+    /// or no certificate can name this host; what the network says.
+    #[allow(dead_code, reason = "the dialler uses it")]
+    pub(super) fn secure_client(
+        &mut self,
+        key: NetKey,
+        tls: &TlsClient,
+        host: &str,
+    ) -> io::Result<Begun> {
+        self.links.insert_client(key, tls, host)?;
+        let Some((link, workshop)) = self.links.get(key) else { return Ok(Begun::Later) };
+        workshop.watch(link, |link, workshop| link.begin(&mut self.net, key, workshop))
+    }
+
+    /// Why TLS has failed where a read or a write said `InvalidData`: what is wrong with the peer's
+    /// certificate or its records, or the alert that it has sent; told once. A server refuses a
+    /// client's certificate after the client's handshake, so there may be one behind it too.
+    #[allow(dead_code, reason = "the dialler uses it")]
+    pub(super) fn tls_failure(&mut self, key: NetKey) -> Option<TlsFailure> {
+        self.links.get(key)?.0.take_failure()
     }
 
     /// As [`Net::receive`].

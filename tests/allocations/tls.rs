@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewire::{
-    Config, ListenOptions, ListenerSettings, MioNet, Reactor, ReactorConfig, Role, Tls,
+    Config, ListenOptions, ListenerSettings, MioNet, Reactor, ReactorConfig, Role, Tls, limits,
 };
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
 };
 
 use crate::{ALLOCATIONS, Answer, BINARY, Echo, HELD_BYTES, counted, echo_bytes, frame};
@@ -110,13 +113,21 @@ fn echo_over_tls_allocates_a_bounded_number_of_times_and_no_more_as_time_goes_on
     }
 }
 
-/// A server that wants certificates from its clients, and a client that has a chain of so many.
+/// How many certificates either end has. A server asks for those of a client that has some.
+#[derive(Clone, Copy, Debug)]
+struct Chains {
+    server: usize,
+    client: usize,
+}
+
+/// A server and a client with chains of so many.
 fn certified_parties(
     version: &'static SupportedProtocolVersion,
-    certificates: usize,
-) -> (Tls, Arc<ClientConfig>) {
+    chains: Chains,
+) -> (ServerConfig, ClientConfig) {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = || PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let chain = |count| vec![own.cert.der().clone(); count];
     let mut roots = RootCertStore::empty();
     roots.add(own.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -125,23 +136,22 @@ fn certified_parties(
         .unwrap();
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone());
-    let server = match certificates {
+    let server = match chains.client {
         0 => server.with_no_client_auth(),
         _ => server.with_client_cert_verifier(verifier.build().unwrap()),
     };
-    let mut server = server.with_single_cert(vec![own.cert.der().clone()], key()).unwrap();
+    let mut server = server.with_single_cert(chain(chains.server), key()).unwrap();
     // Neither is the connection's own: what is kept for tickets.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     let client = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots);
-    let chain = vec![own.cert.der().clone(); certificates];
-    let client = match certificates {
+    let client = match chains.client {
         0 => client.with_no_client_auth(),
-        _ => client.with_client_auth_cert(chain, key()).unwrap(),
+        count => client.with_client_auth_cert(chain(count), key()).unwrap(),
     };
-    (Tls::from_config(Arc::new(server)).unwrap(), Arc::new(client))
+    (server, client)
 }
 
 /// So many are measured together, so that what they share counts for little.
@@ -180,7 +190,9 @@ impl Steps {
 fn connections_are_charged_for_no_less_than_their_tls_takes_at_every_step() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for certificates in [0, 1, 4, 100] {
-            let (tls, config) = certified_parties(version, certificates);
+            let chains = Chains { server: 1, client: certificates };
+            let (server, client) = certified_parties(version, chains);
+            let (tls, config) = (Tls::from_config(Arc::new(server)).unwrap(), Arc::new(client));
             let mut settings = ListenerSettings::new(Config::new(Role::Server));
             settings.tls = Some(tls);
             let net = MioNet::new(256 << 10).unwrap();
@@ -208,6 +220,97 @@ fn connections_are_charged_for_no_less_than_their_tls_takes_at_every_step() {
                 crowd.iter_mut().for_each(|steps| steps.step(&mut reactor));
             }
             assert!(!crowd.iter().any(|steps| steps.client.is_handshaking()));
+        }
+    }
+}
+
+/// A client's session as the loop has it, and what has come for it.
+struct Dialled {
+    client: Box<UnbufferedClientConnection>,
+    records: Vec<u8>,
+    server: ServerConnection,
+}
+
+impl Dialled {
+    fn new(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Self {
+        let (client, name) = (client.clone(), "localhost".try_into().unwrap());
+        let client = counted(|| UnbufferedClientConnection::new(client, name).map(Box::new));
+        let server = ServerConnection::new(server.clone()).unwrap();
+        Self { client: client.unwrap(), records: Vec::new(), server }
+    }
+
+    /// The client reads and speaks, the server answers.
+    fn step(&mut self) {
+        let mut output = Vec::new();
+        loop {
+            let UnbufferedStatus { discard, state, .. } =
+                counted(|| self.client.process_tls_records(&mut self.records));
+            let is_done = match state.unwrap() {
+                ConnectionState::EncodeTlsData(mut data) => {
+                    let begin = output.len();
+                    output.resize(begin + (20 << 10), 0);
+                    let bytes = counted(|| data.encode(&mut output[begin..]).unwrap());
+                    output.truncate(begin + bytes);
+                    false
+                }
+                ConnectionState::TransmitTlsData(data) => {
+                    data.done();
+                    false
+                }
+                ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => true,
+                state => panic!("{state:?}"),
+            };
+            self.records.drain(..discard);
+            if is_done {
+                break;
+            }
+        }
+        let mut output = &output[..];
+        while !output.is_empty() {
+            self.server.read_tls(&mut output).unwrap();
+            self.server.process_new_packets().unwrap();
+        }
+        while self.server.wants_write() {
+            self.server.write_tls(&mut self.records).unwrap();
+        }
+    }
+
+    /// What a loop charges for it.
+    fn charged_bytes(&self) -> usize {
+        let session_bytes = if self.client.is_handshaking() {
+            limits::TLS_HANDSHAKE_BYTES
+        } else {
+            limits::TLS_SESSION_BYTES
+        };
+        let shown = self.client.peer_certificates().unwrap_or_default().iter();
+        session_bytes + shown.map(|certificate| 64 + certificate.len()).sum::<usize>()
+    }
+}
+
+#[test]
+fn client_sessions_take_no_more_than_they_are_charged_for_at_every_step() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (server, client) in [(1, 0), (1, 1), (1, 100), (4, 0), (100, 4)] {
+            let chains = Chains { server, client };
+            let (server, mut client) = certified_parties(version, chains);
+            // What is kept to be resumed is not the connection's own.
+            client.resumption = Resumption::disabled();
+            let (server, client) = (Arc::new(server), Arc::new(client));
+            let crowd = || (0..CROWD).map(|_| Dialled::new(&client, &server)).collect::<Vec<_>>();
+            // The first ones grow what all share.
+            let mut early = crowd();
+            (0..4).for_each(|_| early.iter_mut().for_each(Dialled::step));
+            drop(early);
+            HELD_BYTES.set(0);
+            let mut crowd = crowd();
+            for step in 0..5 {
+                let held = HELD_BYTES.get() / CROWD as isize;
+                let charged = crowd[0].charged_bytes() as isize;
+                assert!(held <= charged, "{held} of {charged} at step {step}, {chains:?}");
+                assert!(step < 4 || charged < held + held / 4, "{held} of {charged} in the end");
+                crowd.iter_mut().for_each(Dialled::step);
+            }
+            assert!(!crowd.iter().any(|it| it.client.is_handshaking()));
         }
     }
 }

@@ -21,7 +21,7 @@ type Told = Rc<RefCell<Vec<Option<(TlsVersion, Vec<CertificateDer<'static>>)>>>>
 fn bed_of(tls: Option<Tls>) -> (Bed, Told) {
     let told = Told::default();
     let seen = told.clone();
-    let keep = |facts: TlsFacts<'_>| (facts.version, facts.client_certificates.to_vec());
+    let keep = |facts: TlsFacts<'_>| (facts.version, facts.peer_certificates.to_vec());
     let bed = Bed::new(
         |settings| {
             settings.tls = tls;

@@ -67,6 +67,13 @@ pub enum TlsError {
     Provider(rustls::Error),
     /// A configuration of the caller's own lets clients send early data, which could be replayed.
     EarlyData,
+    /// There is no certificate authority that a client could trust.
+    NoRoots {
+        /// Why the system's are not among them, if they were asked for and it has said why.
+        error: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// It is neither the name of a host nor an address.
+    ServerName(String),
     /// Certificates cannot be read again that a configuration of the caller's own has brought.
     NothingToReload,
 }
@@ -88,9 +95,16 @@ impl fmt::Display for TlsError {
                 write!(out, "{}: {error}", of(path))
             }
             Self::Provider(error) => error.fmt(out),
-            Self::EarlyData => {
-                out.write_str("TLS takes no early data: max_early_data_size is not 0")
+            Self::EarlyData => out.write_str(
+                "TLS has no early data: neither max_early_data_size nor enable_early_data",
+            ),
+            Self::NoRoots { error: None } => {
+                out.write_str("there is no certificate authority to trust")
             }
+            Self::NoRoots { error: Some(error) } => {
+                write!(out, "there is no certificate authority to trust: {error}")
+            }
+            Self::ServerName(name) => write!(out, "`{name}` is no name of a server"),
             Self::NothingToReload => {
                 out.write_str("the certificates are those of the caller's own configuration")
             }
@@ -101,7 +115,10 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoCertificate | Self::EarlyData | Self::NothingToReload => None,
+            Self::NoCertificate | Self::EarlyData | Self::NothingToReload | Self::ServerName(_) => {
+                None
+            }
+            Self::NoRoots { error } => error.as_ref().map(|error| &**error as _),
             Self::File { error, .. } => Some(error),
             Self::Pem { error, .. } => Some(error),
             Self::Key { error, .. } | Self::Certificate { error, .. } | Self::Provider(error) => {
@@ -167,7 +184,7 @@ fn load(
 }
 
 impl Source {
-    fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    pub fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         match self {
             Self::Files { chain, key } => {
                 certified(&read(chain)?, Some(chain), &read(key)?, Some(key), provider)
@@ -177,8 +194,22 @@ impl Source {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::File { path: path.to_owned(), error })
+}
+
+/// The certificates in `pem`, of which there is one at least.
+pub fn parse_certificates(
+    pem: &[u8],
+    path: Option<&PathBuf>,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let malformed = |error| TlsError::Pem { path: path.cloned(), error };
+    let certificates =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(malformed)?;
+    if certificates.is_empty() {
+        return Err(malformed(pem::Error::NoItemsFound));
+    }
+    Ok(certificates)
 }
 
 fn certified(
@@ -188,14 +219,9 @@ fn certified(
     key_path: Option<&PathBuf>,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let malformed = |path: Option<&PathBuf>, error| TlsError::Pem { path: path.cloned(), error };
-    let certificates = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| malformed(chain_path, error))?;
-    if certificates.is_empty() {
-        return Err(malformed(chain_path, pem::Error::NoItemsFound));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| malformed(key_path, error))?;
+    let certificates = parse_certificates(chain, chain_path)?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| TlsError::Pem { path: key_path.cloned(), error })?;
     let key = provider
         .key_provider
         .load_private_key(key)

@@ -4,10 +4,13 @@ use std::io::{self, IoSlice};
 
 use super::incoming::{Incoming, Progress};
 use super::links::{BATCH_BYTES_MAX, Gathering, Workshop};
-use super::session::{Handshake, RECORD_PAYLOAD_BYTES_MAX, Session, Stage, TlsFacts};
+use super::payload::Payload;
+use super::session::{
+    Handshake, RECORD_PAYLOAD_BYTES_MAX, Session, Stage, TlsFacts, TlsFailure, Verdict,
+};
 use crate::limits::{TLS_HANDSHAKE_BYTES, TLS_SESSION_BYTES};
 use crate::reactor::net::{Net, NetKey, Received};
-use crate::reactor::transport::{Reading, Urgency};
+use crate::reactor::transport::{Begun, Reading, Urgency};
 
 /// One connection's TLS between the loop and the network. While nothing is under way it holds no
 /// buffers: torn records come and go with the reads, refused ones with the writes.
@@ -19,14 +22,13 @@ use crate::reactor::transport::{Reading, Urgency};
 /// ```
 pub struct Link {
     session: Box<dyn Session>,
-    /// What it takes, certificates of the client included.
+    /// What it takes, certificates of the peer included.
     session_bytes: usize,
     input: Input,
     incoming: Incoming,
     /// Read by somebody else, before the link was there.
     early: Vec<u8>,
-    /// Whether the handshake has cost us something already.
-    has_begun: bool,
+    opening: Opening,
     /// Records that the kernel has refused, from `outgoing_at` on.
     outgoing: Vec<u8>,
     outgoing_at: usize,
@@ -35,6 +37,17 @@ pub struct Link {
     /// The first byte that is offered next was encrypted already, as the last of what was refused.
     repeats_byte: bool,
     output: Output,
+}
+
+/// How the handshake begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// By the peer: this end is the server.
+    Awaited,
+    /// By us, and there was no time for it yet.
+    Owed,
+    /// It has, and has cost us something already.
+    Begun,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,48 +76,57 @@ struct Read {
     is_drained: bool,
 }
 
-/// Where the payload of one read goes: into its final place first, the rest into a buffer.
-struct Payload<'a> {
-    place: &'a mut [u8],
-    placed_bytes: usize,
-    rest: &'a mut [u8],
-    rest_bytes: usize,
-    /// There was no place for; the buffer is so large that there are none.
-    lost_bytes: usize,
-}
-
-impl Payload<'_> {
-    fn push(&mut self, bytes: &[u8]) {
-        let placed = bytes.len().min(self.place.len() - self.placed_bytes);
-        let (head, tail) = bytes.split_at(placed);
-        self.place[self.placed_bytes..][..placed].copy_from_slice(head);
-        self.placed_bytes += placed;
-        let kept = tail.len().min(self.rest.len() - self.rest_bytes);
-        self.rest[self.rest_bytes..][..kept].copy_from_slice(&tail[..kept]);
-        self.rest_bytes += kept;
-        self.lost_bytes += tail.len() - kept;
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.placed_bytes + self.rest_bytes == 0
-    }
-}
-
 impl Link {
-    /// A link whose handshake is yet to come, perhaps with bytes that were read already.
-    pub fn new(session: Box<dyn Session>, early: &[u8]) -> Self {
+    /// A server's link whose handshake is yet to come, perhaps with bytes that were read already.
+    pub fn server(session: Box<dyn Session>, early: &[u8]) -> Self {
+        Self { early: early.to_vec(), ..Self::new(session, Opening::Awaited) }
+    }
+
+    /// A client's link. It has to speak first: see [`begin`](Self::begin).
+    pub fn client(session: Box<dyn Session>) -> Self {
+        Self::new(session, Opening::Owed)
+    }
+
+    fn new(session: Box<dyn Session>, opening: Opening) -> Self {
         Self {
             session,
             session_bytes: TLS_HANDSHAKE_BYTES,
             input: Input::Open,
             incoming: Incoming::default(),
-            early: early.to_vec(),
-            has_begun: false,
+            early: Vec::new(),
+            opening,
             outgoing: Vec::new(),
             outgoing_at: 0,
             refused_bytes: 0,
             repeats_byte: false,
             output: Output::Open,
+        }
+    }
+
+    /// Says a client's first word, if it is owed and this turn has time for it; what the kernel
+    /// refuses of it waits. It is a step of the handshake: a key is made for it.
+    ///
+    /// # Errors
+    /// What the network says, but for `WouldBlock`.
+    pub fn begin<N: Net>(
+        &mut self,
+        net: &mut N,
+        key: NetKey,
+        workshop: &mut Workshop,
+    ) -> io::Result<Begun> {
+        if self.opening != Opening::Owed {
+            return Ok(Begun::Now);
+        }
+        if !workshop.may_shake_hands() {
+            return Ok(Begun::Later);
+        }
+        self.opening = Opening::Begun;
+        workshop.count_step();
+        let handled = self.session.handle_records(&mut [], &mut |_| {}, &mut self.outgoing);
+        debug_assert_eq!(handled.verdict, Verdict::Fine, "there was nothing to be bad");
+        match self.flush(net, key) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(Begun::Now),
         }
     }
 
@@ -131,12 +153,15 @@ impl Link {
             Input::Broken => return Err(self.tell_broken()),
             Input::Deaf => return Reading::of_plain(net, key, &mut [], surplus_bytes_max.max(1)),
         }
-        if self.is_handshaking() && !workshop.may_shake_hands() {
-            return Ok(Reading::Later(if self.has_begun {
-                Urgency::Begun
-            } else {
-                Urgency::Fresh
-            }));
+        if self.is_handshaking() {
+            if !workshop.may_shake_hands() {
+                return Ok(Reading::Later(match self.opening {
+                    Opening::Begun => Urgency::Begun,
+                    Opening::Awaited | Opening::Owed => Urgency::Fresh,
+                }));
+            }
+            // There is time, so it is said now.
+            let _ = self.begin(net, key, workshop)?;
         }
         // At least a record: of its parts nothing can be had.
         let payload_bytes_max = place.len().saturating_add(surplus_bytes_max);
@@ -318,6 +343,11 @@ impl Link {
         }
     }
 
+    /// Why the peer has broken the rules, or says that we have; told once.
+    pub fn take_failure(&mut self) -> Option<TlsFailure> {
+        self.session.take_failure()
+    }
+
     pub fn is_handshaking(&self) -> bool {
         self.session.stage() == Stage::Handshaking
     }
@@ -330,6 +360,12 @@ impl Link {
     /// Whether a torn record waits for its rest.
     pub fn holds_records(&self) -> bool {
         self.incoming.buffered_bytes() > 0
+    }
+
+    /// What the certificates take that the peer has shown.
+    fn shown_bytes(&self) -> usize {
+        let shown = self.session.facts().peer_certificates.iter();
+        shown.map(|certificate| CERTIFICATE_BYTES + certificate.len()).sum()
     }
 
     /// What the link owns.
@@ -368,17 +404,15 @@ impl Link {
         };
         self.outgoing.extend_from_slice(&workshop.output);
         if was_handshaking && progress != Progress::None {
-            self.has_begun = true;
+            self.opening = Opening::Begun;
             workshop.count_step();
         }
         match self.session.stage() {
-            Stage::Handshaking => {}
+            Stage::Handshaking => self.session_bytes = TLS_HANDSHAKE_BYTES + self.shown_bytes(),
             Stage::Established(handshake) if was_handshaking => {
                 workshop.counters.tls_handshakes += 1;
                 workshop.counters.tls_resumptions += u64::from(handshake == Handshake::Resumed);
-                let shown = self.session.facts().client_certificates.iter();
-                self.session_bytes =
-                    TLS_SESSION_BYTES + shown.map(|it| CERTIFICATE_BYTES + it.len()).sum::<usize>();
+                self.session_bytes = TLS_SESSION_BYTES + self.shown_bytes();
             }
             Stage::Established(_) => {}
             Stage::PeerClosed => {
@@ -441,7 +475,7 @@ fn write<N: Net>(net: &mut N, key: NetKey, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// What a client's certificate takes besides its own bytes.
+/// What the peer's certificate takes besides its own bytes.
 const CERTIFICATE_BYTES: usize = 64;
 
 const _: () = assert!(BATCH_BYTES_MAX >= RECORD_PAYLOAD_BYTES_MAX);

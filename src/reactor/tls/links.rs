@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 
+use super::client::TlsClient;
 use super::link::Link;
 use super::session::{RECORD_PAYLOAD_BYTES_MAX, TlsFacts};
 use super::settings::Tls;
@@ -95,20 +96,31 @@ impl Links {
         self.links.get(key.0 as usize)?.as_ref()?.facts()
     }
 
-    /// Has `key` speak TLS from here on.
+    /// Has `key` speak TLS from here on, as the server.
     ///
     /// # Errors
     /// `OutOfMemory` at the bound; `InvalidInput` if the configuration cannot be.
     pub fn insert(&mut self, key: NetKey, tls: &Tls, early: &[u8]) -> io::Result<()> {
+        self.admit(key, || Ok(Link::server(tls.session()?, early)))
+    }
+
+    /// Has `key` speak TLS from here on, as a client of `host`.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert); `InvalidInput` also for a host that no certificate can name.
+    pub fn insert_client(&mut self, key: NetKey, tls: &TlsClient, host: &str) -> io::Result<()> {
+        self.admit(key, || Ok(Link::client(tls.session(host)?)))
+    }
+
+    fn admit(&mut self, key: NetKey, link: impl FnOnce() -> io::Result<Link>) -> io::Result<()> {
         if self.workshop.held_bytes + TLS_HANDSHAKE_BYTES > self.workshop.bytes_max {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let session = tls.session()?;
+        let link = link()?;
         let index = key.0 as usize;
         if index >= self.links.len() {
             self.links.resize_with(index + 1, || None);
         }
-        let link = Link::new(session, early);
         self.workshop.held_bytes += link.held_bytes();
         self.links[index] = Some(Box::new(link));
         self.count += 1;

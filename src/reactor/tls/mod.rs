@@ -2,13 +2,20 @@
 //! directory names rustls.
 
 mod certificates;
+mod client;
 mod incoming;
 mod link;
 mod links;
+mod payload;
+mod roots;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use certificates::TlsError;
+pub use client::{TlsClient, TlsClientBuilder};
 pub(in crate::reactor) use links::Links;
+pub(in crate::reactor) use session::TlsFailure;
 pub use session::{TlsFacts, TlsVersion};
 pub use settings::{Tls, TlsBuilder};

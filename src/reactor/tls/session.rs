@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
 };
-use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
-/// One TLS connection of a server: records go in and payload comes out, and the other way round.
-/// Where the bytes come from and go to is the caller's affair.
+/// One TLS connection, of a server or of a client: records go in and payload comes out, and the
+/// other way round. Where the bytes come from and go to is the caller's affair.
 pub trait Session {
     /// Works through the records at the front of `records`, of which the last may be torn. Their
     /// payload goes to `payload` in its order; what is to be sent is appended to `output`, after a
-    /// failure the alert that tells of it.
+    /// failure the alert that tells of it. A client's handshake begins with no records.
     ///
     /// What is not done with has to stand at the front of the next call's records, unchanged.
     fn handle_records(
@@ -44,7 +45,13 @@ pub trait Session {
 
     /// What the handshake has brought to light.
     fn facts(&self) -> TlsFacts<'_>;
+
+    /// Why the verdict was [`Verdict::Broken`]; told once.
+    fn take_failure(&mut self) -> Option<TlsFailure>;
 }
+
+/// Why TLS has failed: the peer's records, its certificate, or the alert that it has sent.
+pub type TlsFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a TLS handshake has brought to light.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +59,12 @@ pub trait Session {
 pub struct TlsFacts<'a> {
     /// The version that both speak.
     pub version: TlsVersion,
-    /// The client's certificate and those that go with it, its own first. Empty unless
-    /// [`Tls::from_config`](super::Tls::from_config) was told to ask for one; it was verified then.
-    pub client_certificates: &'a [CertificateDer<'static>],
+    /// The other end's certificate and those that go with it, its own first.
+    ///
+    /// A client's: empty unless [`Tls::from_config`](super::Tls::from_config) was told to ask for
+    /// one; it was verified then. A server's: never empty, and verified unless
+    /// [the client was told not to](super::TlsClientBuilder::dangerously_accept_any_certificate).
+    pub peer_certificates: &'a [CertificateDer<'static>],
 }
 
 /// A version of TLS.
@@ -105,31 +115,88 @@ pub struct Refused;
 
 /// A session of rustls 0.23, over its unbuffered connection: the buffered one keeps 4 KiB for each
 /// idle connection, and 16 KiB behind a large record.
-pub struct RustlsSession {
-    connection: UnbufferedServerConnection,
+pub struct RustlsSession<C> {
+    connection: C,
     is_closed_by_peer: bool,
+    /// Boxed: most sessions have none.
+    failure: Option<Box<rustls::Error>>,
 }
 
-impl RustlsSession {
+/// A connection of either end. They are driven alike, but the library has no trait that says so.
+pub trait Unbuffered {
+    type Data;
+
+    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8])
+    -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    fn common(&self) -> &CommonState;
+}
+
+impl Unbuffered for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(
+        &'c mut self,
+        records: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(records)
+    }
+
+    fn common(&self) -> &CommonState {
+        self
+    }
+}
+
+impl Unbuffered for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(
+        &'c mut self,
+        records: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(records)
+    }
+
+    fn common(&self) -> &CommonState {
+        self
+    }
+}
+
+impl RustlsSession<UnbufferedServerConnection> {
     /// # Errors
     /// The configuration cannot be.
-    pub fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Self { connection, is_closed_by_peer: false })
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        UnbufferedServerConnection::new(config).map(Self::over)
+    }
+}
+
+impl RustlsSession<UnbufferedClientConnection> {
+    /// # Errors
+    /// The configuration cannot be.
+    pub fn client(
+        config: Arc<ClientConfig>,
+        server: ServerName<'static>,
+    ) -> Result<Self, rustls::Error> {
+        UnbufferedClientConnection::new(config, server).map(Self::over)
+    }
+}
+
+impl<C: Unbuffered> RustlsSession<C> {
+    fn over(connection: C) -> Self {
+        Self { connection, is_closed_by_peer: false, failure: None }
     }
 
     /// What was still to be said when the peer broke the rules, at last the alert. The records that
     /// led there are not shown again: the library would find them bad once more.
     fn encode_last_words(&mut self, output: &mut Vec<u8>) {
-        while self.connection.wants_write()
-            && let Ok(ConnectionState::EncodeTlsData(data)) =
-                self.connection.process_tls_records(&mut []).state
+        while self.connection.common().wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process(&mut []).state
             && encode(data, output).is_ok()
         {}
     }
 }
 
-impl Session for RustlsSession {
+impl<C: Unbuffered> Session for RustlsSession<C> {
     fn handle_records(
         &mut self,
         records: &mut [u8],
@@ -139,12 +206,12 @@ impl Session for RustlsSession {
         let mut done_bytes = 0;
         loop {
             let records = &mut records[done_bytes..];
-            let UnbufferedStatus { discard, state, .. } =
-                self.connection.process_tls_records(records);
+            let UnbufferedStatus { discard, state, .. } = self.connection.process(records);
             let mut discard_bytes = discard;
             match state {
-                Err(_) => {
+                Err(error) => {
                     self.encode_last_words(output);
+                    self.failure = Some(Box::new(error));
                     return Handled { done_bytes, verdict: Verdict::Broken };
                 }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -178,7 +245,7 @@ impl Session for RustlsSession {
         let overhead_bytes = payload.len().div_ceil(RECORD_PAYLOAD_BYTES_MAX) * OVERHEAD_BYTES;
         let room_bytes = payload.len() + overhead_bytes;
         loop {
-            match self.connection.process_tls_records(records).state {
+            match self.connection.process(records).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     return append(output, room_bytes, |place| {
                         traffic.encrypt(payload, place).map_err(required_size)
@@ -196,7 +263,7 @@ impl Session for RustlsSession {
         // An empty payload makes no record, but what is to go before it goes.
         if self.encrypt(records, &[], output).is_ok()
             && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
-                self.connection.process_tls_records(records).state
+                self.connection.process(records).state
         {
             let appended = append(output, OVERHEAD_BYTES, |place| {
                 traffic.queue_close_notify(place).map_err(required_size)
@@ -208,9 +275,9 @@ impl Session for RustlsSession {
     fn stage(&self) -> Stage {
         if self.is_closed_by_peer {
             Stage::PeerClosed
-        } else if self.connection.is_handshaking() {
+        } else if self.connection.common().is_handshaking() {
             Stage::Handshaking
-        } else if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+        } else if self.connection.common().handshake_kind() == Some(HandshakeKind::Resumed) {
             Stage::Established(Handshake::Resumed)
         } else {
             Stage::Established(Handshake::Full)
@@ -218,19 +285,20 @@ impl Session for RustlsSession {
     }
 
     fn facts(&self) -> TlsFacts<'_> {
-        let version = match self.connection.protocol_version() {
+        let common = self.connection.common();
+        let version = match common.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
             _ => TlsVersion::Tls12,
         };
-        let client_certificates = self.connection.peer_certificates().unwrap_or_default();
-        TlsFacts { version, client_certificates }
+        TlsFacts { version, peer_certificates: common.peer_certificates().unwrap_or_default() }
+    }
+
+    fn take_failure(&mut self) -> Option<TlsFailure> {
+        self.failure.take().map(|error| error as TlsFailure)
     }
 }
 
-fn encode(
-    mut data: EncodeTlsData<'_, ServerConnectionData>,
-    output: &mut Vec<u8>,
-) -> Result<(), Refused> {
+fn encode<D>(mut data: EncodeTlsData<'_, D>, output: &mut Vec<u8>) -> Result<(), Refused> {
     append(output, 0, |place| match data.encode(place) {
         Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
         other => other.map_err(|_| None),

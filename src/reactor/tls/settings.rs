@@ -51,8 +51,8 @@ pub struct TlsBuilder {
     versions: &'static [&'static SupportedProtocolVersion],
 }
 
-const ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
-const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
+pub(super) const ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+pub(super) const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
 
 impl Tls {
     /// TLS to be described.
@@ -88,7 +88,7 @@ impl Tls {
     /// # Errors
     /// The configuration cannot be.
     pub(in crate::reactor) fn session(&self) -> io::Result<Box<dyn Session>> {
-        match RustlsSession::new(self.config.clone()) {
+        match RustlsSession::server(self.config.clone()) {
             Ok(session) => Ok(Box::new(session)),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
         }
