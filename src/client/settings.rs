@@ -9,10 +9,12 @@ use super::outage::Outage;
 #[cfg(feature = "deflate")]
 use crate::deflate::Compression;
 use crate::handshake::{ClientRequest, InvalidHeader, Proxy};
-use crate::http::{UriError, WebSocketUri};
+use crate::http::{Scheme, UriError, WebSocketUri};
 use crate::limits::HandshakeLimits;
 use crate::protocol::{Config, ConfigError};
 use crate::reactor::{DialSettings, DialTimeouts, SocketOptions};
+#[cfg(feature = "tls")]
+use crate::reactor::{TlsClient, TlsError};
 use crate::wire::Role;
 
 /// A server to be called and how. Cheap to clone; it serves a client, all connections of a pool and
@@ -38,13 +40,15 @@ pub struct ClientBuilder {
     handshake: HandshakeLimits,
     sockets: SocketOptions,
     proxy: Option<Proxy>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsClient>,
     redirects_max: u8,
     reconnect: Reconnect,
     outage: Outage,
 }
 
 /// Why there is no client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ClientError {
     /// The URL cannot be.
@@ -53,6 +57,12 @@ pub enum ClientError {
     Header(InvalidHeader),
     /// The configuration of the connections cannot be.
     Config(ConfigError),
+    /// There are no settings for TLS: no trusted roots, most often.
+    #[cfg(feature = "tls")]
+    Tls(Arc<TlsError>),
+    /// The URL is `wss`, and the crate was built without the feature `tls`.
+    #[cfg(not(feature = "tls"))]
+    NoTls,
 }
 
 impl ClientSettings {
@@ -89,6 +99,8 @@ impl ClientBuilder {
             handshake: HandshakeLimits::default(),
             sockets: SocketOptions::default(),
             proxy: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             redirects_max: 0,
             reconnect: Reconnect::default(),
             outage: Outage::default(),
@@ -185,6 +197,15 @@ impl ClientBuilder {
         self
     }
 
+    /// What connections to a `wss` URL are secured with. Default: the system's trusted roots, TLS 1.2
+    /// and 1.3.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: TlsClient) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// When a connection that is lost is dialled again.
     #[must_use]
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
@@ -204,7 +225,24 @@ impl ClientBuilder {
     /// # Errors
     /// The first thing that cannot be, in the order in which they were given.
     pub fn build(self) -> Result<ClientSettings, ClientError> {
-        let mut dial = DialSettings::new(self.request?, self.config);
+        let request = self.request?;
+        let may_need_tls = request.uri().scheme() == Scheme::Wss || self.redirects_max > 0;
+        let mut dial = DialSettings::new(request, self.config);
+        #[cfg(feature = "tls")]
+        {
+            dial.tls = match self.tls {
+                None if may_need_tls => Some(
+                    TlsClient::builder()
+                        .build()
+                        .map_err(|error| ClientError::Tls(Arc::new(error)))?,
+                ),
+                tls => tls,
+            };
+        }
+        #[cfg(not(feature = "tls"))]
+        if may_need_tls && dial.request.uri().scheme() == Scheme::Wss {
+            return Err(ClientError::NoTls);
+        }
         dial.timeouts = self.timeouts;
         dial.attempt_delay = self.attempt_delay;
         dial.handshake = self.handshake;
@@ -235,6 +273,10 @@ impl fmt::Display for ClientError {
             Self::Uri(error) => error.fmt(out),
             Self::Header(error) => error.fmt(out),
             Self::Config(error) => error.fmt(out),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.fmt(out),
+            #[cfg(not(feature = "tls"))]
+            Self::NoTls => out.write_str("a wss URL needs the feature tls"),
         }
     }
 }
@@ -245,6 +287,10 @@ impl std::error::Error for ClientError {
             Self::Uri(error) => error,
             Self::Header(error) => error,
             Self::Config(error) => error,
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => &**error,
+            #[cfg(not(feature = "tls"))]
+            Self::NoTls => return None,
         })
     }
 }

@@ -46,6 +46,7 @@ pub(super) enum Stage {
     Noted(Vec<RemoteAddress>),
     Connecting(Race),
     Tunnel(Tunnel),
+    Tls,
     Upgrade(Box<Upgrade>),
     Refused(Refusing),
 }
@@ -65,9 +66,11 @@ impl<D> Dialling<D> {
             Stage::Connecting(race) => {
                 race.next_start().map_or(self.deadline, |start| start.min(self.deadline))
             }
-            Stage::Noted(_) | Stage::Tunnel(_) | Stage::Upgrade(_) | Stage::Refused(_) => {
-                self.deadline
-            }
+            Stage::Noted(_)
+            | Stage::Tunnel(_)
+            | Stage::Tls
+            | Stage::Upgrade(_)
+            | Stage::Refused(_) => self.deadline,
         }
     }
 
@@ -80,6 +83,7 @@ impl<D> Dialling<D> {
         match self.stage {
             Stage::Noted(_) | Stage::Connecting(_) => DialPhase::Connect,
             Stage::Tunnel(_) => DialPhase::Tunnel,
+            Stage::Tls => DialPhase::Tls,
             Stage::Upgrade(_) | Stage::Refused(_) => DialPhase::Upgrade,
         }
     }

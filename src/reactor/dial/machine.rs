@@ -11,6 +11,7 @@ use super::race::{Race, Runner, Standing};
 use super::settings::DialSettings;
 use crate::collections::Key;
 use crate::handshake::{Tunnel, TunnelError, TunnelProgress};
+use crate::http::Scheme;
 use crate::reactor::endpoint::PeerAddress;
 use crate::reactor::handler::Handler;
 use crate::reactor::id::{ConnectionId, Target};
@@ -18,6 +19,7 @@ use crate::reactor::net::Net;
 use crate::reactor::remote::RemoteAddress;
 use crate::reactor::shared::after;
 use crate::reactor::slot::{Inbound, Phase, ReceiveSlot};
+use crate::reactor::transport::{Begun, Urgency};
 use crate::reactor::turn::{Drain, Reactor};
 
 impl<N: Net, H: Handler> Reactor<N, H> {
@@ -92,7 +94,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn begin_tunnel(&mut self, key: Key) {
         let Some(dialling) = self.shared.dialling(key) else { return };
         let settings = &dialling.settings;
-        let Some(proxy) = settings.way() else { return self.begin_upgrade(key) };
+        let Some(proxy) = settings.way() else { return self.begin_tls(key) };
         let (uri, timeout) = (settings.request.uri(), settings.timeouts.tunnel);
         self.scratch.clear();
         match Tunnel::new(proxy, uri.host(), uri.port(), &mut self.scratch) {
@@ -131,7 +133,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.tell_refused(key);
                 }
             }
-            Stage::Noted(_) | Stage::Connecting(_) => {}
+            // In front of the end of a handshake there is no payload.
+            Stage::Noted(_) | Stage::Connecting(_) | Stage::Tls => {}
         }
         Some(bytes.len())
     }
@@ -148,13 +151,45 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 bytes
             }
             Ok(TunnelProgress::Open { consumed_bytes }) => {
-                self.begin_upgrade(key);
+                self.begin_tls(key);
                 consumed_bytes
             }
             Err(error) => {
                 self.fail_dial(key, DialError::Tunnel(error));
                 bytes
             }
+        }
+    }
+
+    /// The way to the server is open: in `wss` it begins with a handshake of TLS.
+    fn begin_tls(&mut self, key: Key) {
+        let Some(slot) = self.shared.slots.get_mut(key) else { return };
+        let socket = slot.socket;
+        let Some(dialling) = self.shared.dialling(key) else { return };
+        let settings = dialling.settings.clone();
+        if settings.request.uri().scheme() == Scheme::Ws {
+            return self.begin_upgrade(key);
+        }
+        let Some(tls) = &settings.tls else {
+            return self.fail_dial(key, DialError::Tls("there are no settings for it".into()));
+        };
+        match self.net.secure_client(socket, tls, settings.request.uri().host()) {
+            Ok(begun) => {
+                self.enter_stage(key, Stage::Tls, settings.timeouts.tls);
+                if begun == Begun::Later
+                    && let Some(slot) = self.shared.slots.get_mut(key)
+                {
+                    // The next read says the first word.
+                    slot.notes.readable = true;
+                    slot.notes.awaits_handshake = true;
+                    self.handshakes.push(key, Urgency::Fresh);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                self.shared.counters.pool_exhausted += 1;
+                self.fail_dial(key, DialError::NoRoom);
+            }
+            Err(error) => self.fail_dial(key, DialError::Tls(Box::new(error))),
         }
     }
 
@@ -194,7 +229,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return self.tell_refused(key);
         }
         let phase = dialling.phase();
-        self.fail_dial(key, DialError::Io { phase, error });
+        let socket = self.shared.slots.get(key).map(|slot| slot.socket);
+        let error = match socket.and_then(|socket| self.net.tls_failure(socket)) {
+            Some(failure) => DialError::Tls(failure),
+            None => DialError::Io { phase, error },
+        };
+        self.fail_dial(key, error);
     }
 
     /// A phase has taken too long, or the next address is to be tried.
@@ -208,7 +248,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if dialling.deadline <= now {
             match dialling.stage {
                 Stage::Refused(_) => self.tell_refused(key),
-                Stage::Noted(_) | Stage::Connecting(_) | Stage::Tunnel(_) | Stage::Upgrade(_) => {
+                Stage::Noted(_)
+                | Stage::Connecting(_)
+                | Stage::Tunnel(_)
+                | Stage::Tls
+                | Stage::Upgrade(_) => {
                     let phase = dialling.phase();
                     self.fail_dial(key, DialError::TimedOut(phase));
                 }
@@ -225,6 +269,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             // The answer may have come in front of a reset: it says more.
             self.hear_dial_out(key);
             self.fail_dial_with(key, error.into());
+        } else if let Stage::Tls = dialling.stage
+            && let Some(slot) = self.shared.slots.get(key)
+            && !self.net.is_handshaking(slot.socket)
+        {
+            self.begin_upgrade(key);
+            self.flush(key);
         }
     }
 

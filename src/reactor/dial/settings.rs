@@ -7,6 +7,7 @@ use crate::handshake::{ClientRequest, Proxy};
 use crate::limits::HandshakeLimits;
 use crate::protocol::{Config, ConfigError};
 use crate::reactor::net::SocketOptions;
+use crate::reactor::tls::TlsClient;
 use crate::wire::Role;
 
 /// How connections to one server are dialled, and what they are held to. Share one value between
@@ -28,6 +29,11 @@ pub struct DialSettings {
     /// What leads to the server, where the way is not direct; a Unix socket is always reached
     /// directly. Default `None`. The addresses that are dialled are the proxy's then.
     pub proxy: Option<Proxy>,
+    /// What a connection to a `wss` URL is secured with. Default `None`: there are no such connections.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsClient>,
+    #[cfg(not(feature = "tls"))]
+    pub(crate) tls: Option<TlsClient>,
     /// How the sockets are set up.
     pub sockets: SocketOptions,
 }
@@ -77,6 +83,7 @@ impl DialSettings {
             attempt_delay: Self::ATTEMPT_DELAY,
             handshake: HandshakeLimits::default(),
             proxy: None,
+            tls: None,
             sockets: SocketOptions::default(),
         }
     }
