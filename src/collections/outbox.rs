@@ -11,6 +11,7 @@
 //! idle connection owns nothing but that.
 
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
@@ -40,7 +41,7 @@ pub struct Outbox {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct SegmentKey {
     index: u32,
-    sequence: u64,
+    sequence: NonZeroU64,
 }
 
 impl Outbox {
@@ -79,10 +80,23 @@ impl Outbox {
     /// yet; says whether.
     #[inline]
     pub fn push_short(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
+        self.push_short_mapped(pool, header, payload, |from, to| to.copy_from_slice(from))
+    }
+
+    /// As [`Outbox::push_short`], with `copy` to bring the payload into its place. This is how a
+    /// client masks short messages, on their way.
+    #[inline]
+    pub fn push_short_mapped<const N: usize>(
+        &mut self,
+        pool: &mut OutboxPool,
+        header: [u8; N],
+        payload: &[u8],
+        copy: impl FnOnce(&[u8], &mut [u8]),
+    ) -> bool {
         let Ok(grown) = self.grown(header.len() + payload.len()) else { return false };
         let pushed = match pool.ring_mut(self.tail) {
-            Some(ring) => ring.push_contiguous(header, payload),
-            None => self.push_first(pool, header, payload),
+            Some(ring) => ring.push_contiguous(header, payload, copy),
+            None => self.push_first(pool, header, payload, copy),
         };
         if pushed {
             self.queued_bytes = grown;
@@ -98,12 +112,18 @@ impl Outbox {
 
     /// Begins with a ring; says whether there is one, and room in it.
     #[inline(never)]
-    fn push_first(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
+    fn push_first<const N: usize>(
+        &mut self,
+        pool: &mut OutboxPool,
+        header: [u8; N],
+        payload: &[u8],
+        copy: impl FnOnce(&[u8], &mut [u8]),
+    ) -> bool {
         if self.head != NONE || pool.reserve(1, 1).is_err() {
             return false;
         }
         let mut ring = pool.rings.take().expect("a ring was reserved");
-        if !ring.push_contiguous(header, payload) {
+        if !ring.push_contiguous(header, payload, copy) {
             pool.rings.put_back(ring);
             return false;
         }
@@ -197,8 +217,8 @@ impl Outbox {
         self.grown(bytes.len())?;
         pool.reserve(0, 1)?;
         pool.sequence += 1;
-        let sequence = pool.sequence;
-        self.append_shared(pool, bytes, sequence);
+        let sequence = NonZeroU64::new(pool.sequence).expect("counted up from 0 just now");
+        self.append_shared(pool, bytes, sequence.get());
         Ok(SegmentKey { index: self.tail, sequence })
     }
 
@@ -215,7 +235,7 @@ impl Outbox {
         else {
             return false;
         };
-        if *sequence != key.sequence {
+        if *sequence != key.sequence.get() {
             return false;
         }
         let (old, new) = (queued.len() as u64, bytes.len() as u64);

@@ -11,6 +11,7 @@
 //! who bring their own I/O; the reactor keeps them in two tables.
 
 mod assembler;
+mod batch;
 #[cfg(feature = "deflate")]
 mod compression;
 #[cfg(not(feature = "deflate"))]
@@ -23,6 +24,7 @@ mod input;
 mod masking_keys;
 mod message;
 mod pools;
+mod proof;
 mod queueing;
 mod ready;
 mod receiver;
@@ -33,6 +35,7 @@ mod timer;
 mod transmit;
 
 pub use assembler::ReceivePools;
+pub use batch::BatchOutcome;
 #[cfg(feature = "net")]
 pub(crate) use compression::{Agreement, keys as compression_keys};
 pub use config::{Config, ConfigError, Delivery, Heartbeat, OverflowPolicy};
@@ -40,6 +43,7 @@ pub use connection::{Connection, Events};
 pub use event::{Chunk, Event, Failure};
 pub use input::Input;
 pub use message::{DropReason, Part, PreparedMessage, SendOutcome};
+pub use proof::Proof;
 pub use pools::{Pools, PoolsInUse, SendPools};
 pub use receiver::Receiver;
 pub use sender::Sender;

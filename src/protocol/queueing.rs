@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 use super::event::Failure;
+use super::pools::SendPools;
 use super::sender::{Flow, Sender};
 use super::transmit::{SLICES_MAX, Transmit};
 use crate::collections::PoolExhausted;
@@ -58,7 +59,11 @@ impl Transmit<'_> {
                 let head_bytes = header.encode(&mut head);
                 outbox.push_mapped(&mut self.pools.outbox, &head[..head_bytes], payload, |piece| {
                     mask_piece(piece, &mut key);
-                })
+                })?;
+                if header.fin && !header.opcode.is_control() {
+                    self.sender.handle_message_queued();
+                }
+                Ok(())
             }
         }
     }
@@ -101,6 +106,27 @@ impl Transmit<'_> {
         match pushed {
             Ok(()) => self.sender.handle_torn_message(left),
             Err(PoolExhausted) => self.sender.end_torn(Failure::PoolExhausted),
+        }
+        pushed
+    }
+}
+
+impl Sender {
+    /// Queues a short message of a client, masked on its way into the ring (RFC 6455 §5.3); says
+    /// whether there was room.
+    #[inline(never)]
+    pub(super) fn cork_masked(
+        &mut self,
+        pools: &mut SendPools,
+        header: [u8; 2],
+        payload: &[u8],
+    ) -> bool {
+        let key = pools.masking_keys.next_key();
+        let header = Header::mask_short(header, key);
+        let copy = |from: &[u8], to: &mut [u8]| mask::copy(from, to, key);
+        let pushed = self.outbox.push_short_mapped(&mut pools.outbox, header, payload, copy);
+        if pushed {
+            self.handle_message_queued();
         }
         pushed
     }

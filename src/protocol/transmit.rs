@@ -150,7 +150,10 @@ impl<'a> Transmit<'a> {
         match self.admit(0) {
             Err(reason) => SendOutcome::Dropped(reason),
             Ok(outcome) => match self.push_control(Opcode::Ping, payload.as_slice()) {
-                Ok(()) => outcome,
+                Ok(()) => {
+                    self.sender.prove_by_ping(payload.as_slice());
+                    outcome
+                }
                 Err(PoolExhausted) => self.exhausted(),
             },
         }
@@ -320,7 +323,7 @@ impl<'a> Transmit<'a> {
     }
 
     #[inline]
-    fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
+    pub(super) fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
         if self.sender.cork_short(self.pools, self.config, opcode, payload) {
             return SendOutcome::Sent;
         }
@@ -367,20 +370,14 @@ impl<'a> Transmit<'a> {
         if !self.sender.is_open() {
             return Err(DropReason::Closing);
         }
+        self.make_room();
         let queued = self.sender.queued_bytes();
         if queued >= self.config.limits.backpressure_bytes_max {
-            // A batch that is merely corked is not a slow reader: offer it before judging.
-            if self.sender.flow == Flow::Free {
-                self.flush();
+            if self.config.on_overflow == OverflowPolicy::Fail {
+                self.fail(Failure::Backpressure);
             }
-            if self.sender.queued_bytes() >= self.config.limits.backpressure_bytes_max {
-                if self.config.on_overflow == OverflowPolicy::Fail {
-                    self.fail(Failure::Backpressure);
-                }
-                return Err(DropReason::Backpressure);
-            }
+            return Err(DropReason::Backpressure);
         }
-        let queued = self.sender.queued_bytes();
         if payload_bytes > QUEUE_BYTES_MAX - queued.min(QUEUE_BYTES_MAX) {
             return Err(DropReason::TooLarge);
         }
@@ -388,6 +385,16 @@ impl<'a> Transmit<'a> {
             Flow::Free => SendOutcome::Sent,
             Flow::Refused => SendOutcome::Queued { bytes: queued },
         })
+    }
+
+    /// A batch that is merely corked is not a slow reader: a full one is offered before that is
+    /// judged.
+    #[inline]
+    pub(super) fn make_room(&mut self) {
+        let is_full = self.sender.queued_bytes() >= self.config.limits.backpressure_bytes_max;
+        if is_full && self.sender.flow == Flow::Free {
+            self.flush();
+        }
     }
 
     fn exhausted(&mut self) -> SendOutcome {
