@@ -403,6 +403,8 @@ mod tests {
     enum Operation {
         Push { header: Vec<u8>, payload: Vec<u8> },
         PushMapped { header: Vec<u8>, payload: Vec<u8> },
+        PushShort { header: [u8; 2], payload: Vec<u8> },
+        PushShortMapped { header: [u8; 6], payload: Vec<u8> },
         PushShared { header: Vec<u8>, payload: Vec<u8> },
         PushReplaceable(Vec<u8>),
         Replace { which: Index, bytes: Vec<u8> },
@@ -416,6 +418,10 @@ mod tests {
         prop_oneof![
             1 => frame().prop_map(|(header, payload)| Operation::Push { header, payload }),
             1 => frame().prop_map(|(header, payload)| Operation::PushMapped { header, payload }),
+            1 => (any::<[u8; 2]>(), bytes(0..12))
+                .prop_map(|(header, payload)| Operation::PushShort { header, payload }),
+            1 => (any::<[u8; 6]>(), bytes(0..8))
+                .prop_map(|(header, payload)| Operation::PushShortMapped { header, payload }),
             1 => frame().prop_map(|(header, payload)| Operation::PushShared { header, payload }),
             1 => bytes(1..20).prop_map(Operation::PushReplaceable),
             1 => (any::<Index>(), bytes(1..20))
@@ -487,6 +493,21 @@ mod tests {
                 })?;
                 let mapped = payload.iter().map(|byte| !byte).collect();
                 model.push(None, [header, mapped].concat());
+            }
+            Operation::PushShort { header, payload } => {
+                if outbox.push_short(pool, header, &payload) {
+                    model.push(None, [&header, &*payload].concat());
+                }
+            }
+            Operation::PushShortMapped { header, payload } => {
+                let invert = |byte: &u8| !byte;
+                let copy = |from: &[u8], to: &mut [u8]| {
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to = invert(from));
+                };
+                if outbox.push_short_mapped(pool, header, &payload, copy) {
+                    let mapped: Vec<u8> = payload.iter().map(invert).collect();
+                    model.push(None, [&header, &*mapped].concat());
+                }
             }
             Operation::PushShared { header, payload } => {
                 let shared = Bytes::from(payload.clone());

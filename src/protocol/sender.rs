@@ -157,31 +157,6 @@ impl Sender {
         self.last_life = now;
     }
 
-    /// Queues a message as nearly all are: short, on an open connection that takes output, behind
-    /// what is corked already. Says whether it was one; if not, nothing has
-    /// happened.
-    #[inline]
-    pub(crate) fn cork_short(
-        &mut self,
-        pools: &mut SendPools,
-        config: &Config,
-        opcode: Opcode,
-        payload: &[u8],
-    ) -> bool {
-        let is_plain = self.state.is_open()
-            && self.flow == Flow::Free
-            && self.in_parts == Parts::None
-            && !self.compresses(config, payload.len());
-        let queued_max = config.limits.backpressure_bytes_max.min(CORK_BYTES_MAX);
-        match Header::encode_short(opcode, payload.len()) {
-            Some(header) if is_plain && self.queued_bytes() < queued_max => match config.role {
-                Role::Server => self.outbox.push_short(&mut pools.outbox, header, payload),
-                Role::Client => self.cork_masked(pools, header, payload),
-            },
-            _ => false,
-        }
-    }
-
     /// Whether a message of so many bytes is to be compressed.
     #[inline(always)]
     pub(super) fn compresses(&self, config: &Config, payload_bytes: usize) -> bool {
@@ -446,9 +421,6 @@ impl Sender {
         }
     }
 }
-
-/// Above so much in the queue nothing is simple any more.
-const CORK_BYTES_MAX: usize = 1 << 20;
 
 /// Whether a heartbeat ping is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

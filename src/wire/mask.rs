@@ -270,6 +270,29 @@ mod tests {
     }
 
     #[test]
+    fn a_masked_copy_agrees_with_the_naive_loop_at_every_length_and_alignment() {
+        let noise = noise(1000);
+        for alignment in 0..CACHE_LINE_BYTES {
+            for len in 0..=600 {
+                let payload = &noise[alignment..alignment + len];
+                let mut expected = noise.clone();
+                let place = 2 * alignment..2 * alignment + len;
+                expected[place.clone()].copy_from_slice(payload);
+                apply_naively(&mut expected[place.clone()], KEY);
+                let mut target = noise.clone();
+                copy(payload, &mut target[place], KEY);
+                assert!(target == expected, "len {len} alignment {alignment}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "as long as")]
+    fn a_masked_copy_into_another_length_panics() {
+        copy(&[0; 5], &mut [0; 4], KEY);
+    }
+
+    #[test]
     fn example_of_5_7_is_unmasked() {
         let mut payload = [0x7F, 0x9F, 0x4D, 0x51, 0x58];
         apply(&mut payload, KEY);
