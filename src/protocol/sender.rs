@@ -461,4 +461,20 @@ mod tests {
     fn an_idle_sender_is_small() {
         assert!(size_of::<Sender>() <= 64, "{} bytes", size_of::<Sender>());
     }
+
+    /// A server that compresses with context takeover has one for each connection.
+    #[test]
+    fn what_few_connections_have_is_small() {
+        let besides_takeover = size_of::<Rare>() - size_of::<Option<Takeover>>();
+        assert_eq!(besides_takeover, 24);
+    }
+
+    #[test]
+    fn a_server_owns_nothing_that_proves_delivery() {
+        let is_proving = |role| {
+            let sender = Sender::new(Outbox::new(), &Config::new(role), Moment::ORIGIN);
+            sender.rare.is_some()
+        };
+        assert_eq!([Role::Server, Role::Client].map(is_proving), [false, true]);
+    }
 }

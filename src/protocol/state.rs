@@ -225,3 +225,34 @@ impl CloseSummary {
         self.cause == CloseCause::ClosingHandshake
     }
 }
+
+#[cfg(all(test, feature = "net"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_was_withheld_is_in_one_count() {
+        for (role, unsent, unconfirmed, expected) in [
+            (Role::Server, 0, 0, (1, 0)),
+            (Role::Server, 3, 0, (3, 0)),
+            (Role::Client, 0, 2, (1, 1)),
+            (Role::Client, 3, 2, (3, 2)),
+            // Every message has arrived, so what was withheld is none.
+            (Role::Client, 0, 0, (0, 0)),
+        ] {
+            let mut summary = CloseSummary {
+                code: CloseCode::ABNORMAL,
+                reason: Box::default(),
+                initiator: Initiator::Peer,
+                cause: CloseCause::EndOfStream,
+                unsent_messages: unsent,
+                unconfirmed_messages: unconfirmed,
+                unsent_bytes: 0,
+                incomplete_bytes: 0,
+            };
+            summary.tell_message_withheld(role);
+            let told = (summary.unsent_messages, summary.unconfirmed_messages);
+            assert_eq!(told, expected, "{role:?}");
+        }
+    }
+}

@@ -465,7 +465,9 @@ mod tests {
     use super::*;
     use crate::collections::Outbox;
     use crate::limits::LoopLimits;
+    use crate::protocol::masking_keys::MaskingKeys;
     use crate::protocol::{CloseSummary, Pools, PoolsInUse};
+    use crate::wire::{HeaderRules, Rsv1};
 
     /// A kernel that takes so many bytes of each offer in turn, and none when the list is at its
     /// end.
@@ -641,6 +643,31 @@ mod tests {
         bench.transmit().flush();
         assert_eq!(bench.kernel.taken.len(), 9004);
         assert!(!bench.sender.is_held_up());
+        bench.finish();
+    }
+
+    /// RFC 6455 §5.3: "a fresh masking key" for each frame, short, long or in parts.
+    #[test]
+    fn a_clients_frames_have_the_keys_of_the_generator_in_order() {
+        let mut bench = Bench::new(&[]);
+        bench.config = Config::new(Role::Client);
+        bench.sender = Sender::new(Outbox::new(), &bench.config, Moment::ORIGIN);
+        let mut transmit = bench.transmit();
+        for length in [0, 5, 125, 126, 20_000, 7] {
+            assert!(transmit.send_binary(&vec![0; length]).is_taken());
+        }
+        assert!(transmit.send_part(Opcode::Text, b"a", Part::First).is_taken());
+        assert!(transmit.send_ping(b"b").is_taken());
+        let queued = bench.queued();
+        let mut rest = queued.as_slice();
+        let mut keys = MaskingKeys::new([0; 32]);
+        for frame in 0..8 {
+            let rules = HeaderRules { role: Role::Server, rsv1: Rsv1::Forbidden };
+            let parsed = Header::parse(rest, rules).expect("a valid header").expect("a whole one");
+            assert_eq!(parsed.header.masking_key, Some(keys.next_key()), "frame {frame}");
+            rest = &rest[parsed.header_bytes + parsed.header.payload_bytes as usize..];
+        }
+        assert!(rest.is_empty());
         bench.finish();
     }
 
