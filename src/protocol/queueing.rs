@@ -128,26 +128,19 @@ impl Sender {
         opcode: Opcode,
         payload: &[u8],
     ) -> bool {
-        match config.role {
-            Role::Server => match self.short_header(config, opcode, payload) {
-                Some(header) => self.outbox.push_short(&mut pools.outbox, header, payload),
-                None => false,
+        match self.short_header(config, opcode, payload) {
+            Some(header) => match config.role {
+                Role::Server => self.outbox.push_short(&mut pools.outbox, header, payload),
+                Role::Client => self.cork_masked(pools, header, payload),
             },
-            Role::Client => self.cork_masked(pools, config, opcode, payload),
+            None => false,
         }
     }
 
     /// The same for a client, whose payload is masked on its way into the ring (RFC 6455 §5.3).
     /// Called cold to be out of a server's way; a jump is all that it costs a client.
     #[cold]
-    fn cork_masked(
-        &mut self,
-        pools: &mut SendPools,
-        config: &Config,
-        opcode: Opcode,
-        payload: &[u8],
-    ) -> bool {
-        let Some(header) = self.short_header(config, opcode, payload) else { return false };
+    fn cork_masked(&mut self, pools: &mut SendPools, header: [u8; 2], payload: &[u8]) -> bool {
         let key = pools.masking_keys.next_key();
         let header = Header::mask_short(header, key);
         let copy = |from: &[u8], to: &mut [u8]| mask::copy(from, to, key);

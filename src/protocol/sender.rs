@@ -222,8 +222,8 @@ impl Sender {
         }
     }
 
-    /// What waited in the outbox was written.
-    #[inline(never)]
+    /// What waited in the outbox was written. Cold, as it is for nearly all servers.
+    #[cold]
     fn handle_rare_drained(&mut self) {
         self.forget_waiting_pong();
         if let Some(proving) = self.proving_mut() {

@@ -267,3 +267,24 @@ fn a_server_counts_what_is_unsent_and_nothing_else() {
     let summary = server.finish();
     assert_eq!((summary.unsent_messages, summary.unconfirmed_messages), (1, 0));
 }
+
+/// A pong of ours in front of the ping may not be exchanged for a longer one, or the ping would
+/// seem to have left before it has.
+#[test]
+fn a_ping_has_left_when_its_last_byte_has() {
+    let mut client = Endpoint::client();
+    assert!(client.act(|t| t.send_text("0123456789")).is_taken());
+    let written = client.write(5);
+    client.receive_frames(&[Frame::ping("")]);
+    assert!(client.act(|t| t.send_ping(b"1")).is_taken());
+    client.receive_frames(&[Frame::ping([0; 125])]);
+    let frames = naive::parse_all(&[written, client.unsent()].concat());
+    let index = frames.iter().position(|frame| frame.opcode == PING).unwrap();
+    let end: usize = frames[..=index].iter().map(|frame| frame.encode().len()).sum();
+    client.write(end - 5 - 1);
+    client.receive_frames(&[Frame::pong("1")]);
+    assert_eq!(client.connection.delivery(&client.pools).confirmed_messages, 0, "a guess");
+    client.write(1);
+    client.receive_frames(&[Frame::pong("1")]);
+    assert_eq!(client.connection.delivery(&client.pools).confirmed_messages, 1);
+}

@@ -69,7 +69,8 @@ fn a_client_masks_every_frame_with_a_fresh_key() {
 /// the ring's edge and over it.
 #[test]
 fn a_client_masks_short_messages_wherever_they_lie() {
-    let limits = LoopLimits { ring_bytes: 256, ..LoopLimits::default() };
+    let mut limits = LoopLimits::default();
+    limits.ring_bytes = 256;
     for seed in 0..20 {
         let mut client = Endpoint::with_pools(Config::new(Role::Client), &limits, seed);
         let mut rng = Rng::new(seed.into());

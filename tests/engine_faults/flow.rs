@@ -4,14 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corewire::{CloseCause, CloseCode, DropReason, Failure, Heartbeat, Message, SendOutcome};
+use corewire::{CloseCause, CloseCode, DropReason, Failure, Heartbeat, SendOutcome};
 
 use crate::sim_bed::{Bed, Heard, Occasion, echo, read_frames};
 use crate::sim_peer::{
     BINARY, CONTINUATION, Frame, PING, PONG, TEXT, answers, frames, masked, message, messages,
     plain_request,
 };
-use crate::sim_world::Call;
 
 const KIB: usize = 1024;
 
@@ -167,41 +166,6 @@ fn on_drain_is_not_told_while_the_kernel_takes_nothing() {
         bed.turn();
     }
     assert_eq!(drains(&bed), 1, "all has drained");
-}
-
-/// Were there a second write, it would take one byte, and the rest would wait.
-#[test]
-fn batch_leaves_in_one_write() {
-    let payloads = Rc::new(numbered(100, 600));
-    let batch = payloads.clone();
-    let mut bed = Bed::new(
-        |_| {},
-        move |ctx, occasion| match occasion {
-            Occasion::Message(Message::Text("batch")) => {
-                let sent = ctx.send_batch(batch.iter().map(|payload| Message::Binary(payload)));
-                assert_eq!((sent.taken_messages, sent.outcome), (100, SendOutcome::Sent));
-            }
-            Occasion::Close(_) => {
-                let sent = ctx.send_batch([Message::Text("a"), Message::Text("b")]);
-                let outcome = SendOutcome::Dropped(DropReason::Gone);
-                assert_eq!((sent.taken_messages, sent.outcome), (0, outcome));
-            }
-            _ => {}
-        },
-    );
-    let peer = bed.open();
-    bed.sim.shorten(Call::Send, &[usize::MAX, 1]);
-    peer.write_all(&message(TEXT, b"batch"));
-    bed.turn();
-    let bytes = peer.read_all();
-    assert_eq!(bytes.len(), 100 * 604);
-    let received: Vec<_> =
-        messages(&frames(&bytes).0).into_iter().map(|(_, payload)| payload).collect();
-    assert!(received == *payloads);
-    peer.reset();
-    bed.turn();
-    let counters = bed.reactor.counters();
-    assert_eq!((counters.messages_sent, counters.sends_dropped), (100, 1));
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn receive_text() {
     });
 }
 
-fn send(role: Role, payload: &[u8], header_bytes: usize) {
+fn send<const N: usize>(role: Role, payload: &[u8; N], header_bytes: usize) {
     let mut endpoint = Endpoint::new(role);
     let written = FRAMES_PER_READ * (header_bytes + payload.len());
     assert_eq!(endpoint.send(payload, FRAMES_PER_READ), written);
