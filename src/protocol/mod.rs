@@ -11,6 +11,7 @@
 //! who bring their own I/O; the reactor keeps them in two tables.
 
 mod assembler;
+mod batch;
 #[cfg(feature = "deflate")]
 mod compression;
 #[cfg(not(feature = "deflate"))]
@@ -23,6 +24,7 @@ mod input;
 mod masking_keys;
 mod message;
 mod pools;
+mod proof;
 mod queueing;
 mod ready;
 mod receiver;
@@ -33,6 +35,7 @@ mod timer;
 mod transmit;
 
 pub use assembler::ReceivePools;
+pub use batch::BatchOutcome;
 #[cfg(feature = "net")]
 pub(crate) use compression::{
     Agreement, AnswerError as CompressionError, keys as compression_keys,
@@ -43,6 +46,7 @@ pub use event::{Chunk, Event, Failure};
 pub use input::Input;
 pub use message::{DropReason, Part, PreparedMessage, SendOutcome};
 pub use pools::{Pools, PoolsInUse, SendPools};
+pub use proof::Proof;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use state::{CloseCause, CloseSummary, Initiator};

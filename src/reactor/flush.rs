@@ -185,6 +185,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         };
         slot.phase = Phase::Closed { data };
         let socket = slot.socket;
+        let role = self.shared.configs[usize::from(slot.config)].role;
         let pending_bytes = self.net.unsent_bytes(socket) as u64;
         let mut summary = sender.finish(incomplete_bytes, &mut self.shared.pools);
         let may_part = match summary.cause {
@@ -200,8 +201,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !may_part {
             summary.unsent_bytes += pending_bytes;
             // Which messages TLS has in hand nobody knows, but more than a control frame is one.
-            let holds_message = pending_bytes > CONTROL_FRAME_BYTES_MAX;
-            summary.unsent_messages = summary.unsent_messages.max(u64::from(holds_message));
+            if pending_bytes > CONTROL_FRAME_BYTES_MAX {
+                summary.tell_message_withheld(role);
+            }
         }
         self.count_closed(&summary);
         if is_dialled {
