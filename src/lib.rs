@@ -100,6 +100,8 @@ mod collections;
 mod deflate;
 mod handshake;
 mod http;
+#[allow(dead_code, reason = "the client's driver uses it")]
+mod limit;
 mod protocol;
 mod wire;
 

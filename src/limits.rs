@@ -99,6 +99,15 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
 /// words. The rest is not read.
 pub const REFUSAL_BODY_BYTES_MAX: usize = 4 * KIB;
 
+/// What a message that waits to be sent in a batch, or for its turn under a rate, counts besides its
+/// payload: its place in the queue. So messages without payload have a bound too.
+pub const WAITING_MESSAGE_BYTES: usize = 16;
+
+/// Arrays and objects that a JSON message of an envelope may be nested in, itself counted. Common
+/// parsers bound it likewise (serde_json 128). At the bound the message, or the envelope that
+/// arrived, is refused.
+pub const JSON_DEPTH_MAX: u32 = 128;
+
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

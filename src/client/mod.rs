@@ -1,1 +1,6 @@
 //! The client role: policies that a loop consults about the connections it dials.
+
+#[allow(dead_code, reason = "the driver uses it")]
+mod backlog;
+#[allow(dead_code, reason = "the driver uses it")]
+mod rate;
