@@ -191,6 +191,12 @@ pub mod fuzzing {
     pub mod protocol {
         pub use crate::protocol::*;
     }
+    /// Floor 4: what clients read of others.
+    #[cfg(feature = "net")]
+    pub mod client {
+        pub use crate::client::envelope::*;
+        pub use crate::client::json::*;
+    }
 }
 
 #[cfg(all(doctest, feature = "net"))]

@@ -73,6 +73,21 @@ impl Backlog {
         Messages { places, bytes: &self.bytes[start..self.start] }
     }
 
+    /// Has one message wait instead of all others, which `write` writes into an empty buffer.
+    pub fn replace(&mut self, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+        self.take(usize::MAX);
+        self.tidy();
+        write(&mut self.bytes);
+        self.places.push(Place { opcode, len: self.bytes.len() });
+    }
+
+    /// Where the buffers lie and how large they are.
+    #[cfg(test)]
+    pub fn place(&self) -> [usize; 4] {
+        let (bytes, places) = (&self.bytes, &self.places);
+        [bytes.as_ptr().addr(), bytes.capacity(), places.as_ptr().addr(), places.capacity()]
+    }
+
     /// Makes room where messages were taken. Each is moved once at most for every one in front of
     /// it.
     fn tidy(&mut self) {
@@ -145,7 +160,7 @@ mod tests {
     proptest! {
         #[test]
         fn backlog_gives_back_what_it_was_given_in_order(
-            operations in prop::collection::vec(operation(), 1..200), retained in 0..2000_usize,
+            operations in prop::collection::vec(operation(), 1..60), retained in 0..2000_usize,
         ) {
             let mut backlog = Backlog::new(retained);
             let mut model: VecDeque<(Opcode, Vec<u8>)> = VecDeque::new();
@@ -170,6 +185,17 @@ mod tests {
                 prop_assert_eq!(backlog.bytes(), bytes + model.len() * WAITING_MESSAGE_BYTES);
                 prop_assert!(backlog.iter().eq(model.iter().map(|(o, p)| (*o, &p[..]))));
             }
+        }
+    }
+
+    #[test]
+    fn message_that_replaces_all_others_is_alone() {
+        let mut backlog = Backlog::new(1000);
+        backlog.push(Opcode::Binary, b"one");
+        for text in ["hello", "you"] {
+            backlog.replace(Opcode::Text, |bytes| bytes.extend_from_slice(text.as_bytes()));
+            assert!(backlog.iter().eq([(Opcode::Text, text.as_bytes())]));
+            assert_eq!(backlog.payload_bytes(), text.len());
         }
     }
 

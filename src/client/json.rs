@@ -2,6 +2,9 @@
 //!
 //! Depth is counted on a stack of one bit for each level, so what a peer sends cannot use up ours.
 
+use std::error::Error;
+use std::fmt;
+
 use crate::limits::JSON_DEPTH_MAX;
 
 /// Why a text is no JSON.
@@ -20,6 +23,17 @@ pub enum JsonError {
     },
 }
 
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { at } => write!(f, "byte {at} is not what JSON has there"),
+            Self::TooDeep { at } => write!(f, "byte {at} nests too deep"),
+        }
+    }
+}
+
+impl Error for JsonError {}
+
 /// Reads a text from its beginning.
 #[derive(Clone, Debug)]
 pub struct Scanner<'a> {
@@ -28,6 +42,7 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    /// Stands in front of the first byte.
     pub const fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }

@@ -3,9 +3,13 @@
 #[allow(dead_code, reason = "the driver uses it")]
 mod backlog;
 #[allow(dead_code, reason = "the driver uses it")]
+mod batch;
+#[allow(dead_code, reason = "the driver uses it")]
 mod drain;
 #[allow(dead_code, reason = "the driver uses it")]
-mod json;
+pub mod envelope;
+#[allow(dead_code, reason = "the driver uses it")]
+pub mod json;
 #[allow(dead_code, reason = "the driver uses it")]
 mod pace;
 #[allow(dead_code, reason = "the driver uses it")]

@@ -5,10 +5,10 @@
 //! it.
 //!
 //! **The gap between messages.** It is a moving average, to which each new gap adds an eighth; a gap
-//! counts 16 ms at most, so that one rest is enough to call the rate low, and 20 messages are enough
-//! to call it high again. While it is above 1 ms, the tick of the loop's timers, no second message is
-//! expected before a timer could tell, and a message that finds the wire idle goes at once: that
-//! is at most a thousand writes a second. Below, a batch waits for the time in which it fills up at
+//! counts 16 ms at most, so that one rest is enough to call the rate low, and two dozen messages are
+//! enough to call it high again. While it is above 1 ms, the tick of the loop's timers, no second
+//! message is expected before a timer could tell, and one that finds the wire idle goes at once: that
+//! is a thousand writes a second at most. Below, a batch waits for the time in which it fills up at
 //! that rate, and one tick, instead of for the longest delay.
 //!
 //! **The delay behind the batch**, which is what the kernel has not taken divided by the rate at
