@@ -100,6 +100,8 @@ mod collections;
 mod deflate;
 mod handshake;
 mod http;
+#[allow(dead_code, reason = "the client's driver uses it")]
+mod limit;
 mod protocol;
 mod wire;
 
@@ -200,6 +202,12 @@ pub mod fuzzing {
     /// Floor 2: one connection.
     pub mod protocol {
         pub use crate::protocol::*;
+    }
+    /// Floor 4: what clients read of others.
+    #[cfg(feature = "net")]
+    pub mod client {
+        pub use crate::client::envelope::*;
+        pub use crate::client::json::*;
     }
 }
 

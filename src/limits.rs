@@ -136,6 +136,14 @@ pub const POOL_USERS_MAX: u32 = 1 << 24;
 /// The longest that a server's `Retry-After` keeps a client from asking again; a longer time is cut
 /// to this one. Guess: who sends a client away for longer than a day has mistaken the unit.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// What a message that waits to be sent in a batch, or for its turn under a rate, counts besides its
+/// payload: its place in the queue. So messages without payload have a bound too.
+pub const WAITING_MESSAGE_BYTES: usize = 16;
+
+/// Arrays and objects that a JSON message of an envelope may be nested in, itself counted. Common
+/// parsers bound it likewise (serde_json 128). At the bound the message, or the envelope that
+/// arrived, is refused.
+pub const JSON_DEPTH_MAX: u32 = 128;
 
 /// Bounds of one connection after its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]

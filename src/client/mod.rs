@@ -1,21 +1,29 @@
 //! The client role: policies that a loop consults about the connections it dials.
 
+mod backlog;
 mod backoff;
 mod balance;
+mod batch;
 mod calling;
 mod cause;
 mod clients;
 mod connector;
 mod deadline;
+mod drain;
+mod envelope;
 mod event;
 mod handler;
+mod json;
 mod layer;
 mod load;
 mod names;
 mod outage;
+mod outlet;
+mod pace;
 mod pool;
 mod pooling;
 mod pools;
+mod rate;
 mod reconnect;
 mod resolver;
 mod retry_after;
@@ -25,8 +33,10 @@ pub use backoff::{Jitter, Reconnect};
 pub use balance::{
     Balance, Ejection, EndpointId, EndpointState, EndpointStats, HealthCheck, TooManyEndpoints,
 };
+pub use batch::{Batch, BatchError, BatchForm, BatchSize, BatchStats};
 pub use calling::{ClientStats, Submitted};
 pub use clients::{ClientId, Clients, Owner};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, PayloadError};
 pub use handler::{ClientHandler, Undecodable};
 pub use layer::ClientLayer;
 pub use load::{LoadSettings, LoadSource, SystemLoad};
@@ -37,6 +47,7 @@ pub use pool::{
 };
 pub use pooling::{Acquired, LeakReport, LeakVerdict, Lease, LeaseTicket};
 pub use pools::PoolId;
+pub use rate::{Rate, RatePolicy, RateStats};
 pub use reconnect::{ClientChange, ClientState, StopReason};
 pub use resolver::{DnsSettings, Resolver, SystemResolver};
 pub use settings::{ClientBuilder, ClientError, ClientSettings};

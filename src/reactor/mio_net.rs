@@ -458,7 +458,7 @@ mod tests {
             let mut net = MioNet::new(4096).unwrap();
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
             let adopted = net.adopt(ours.into(), &SocketOptions::default(), 1).unwrap();
-            let bytes = slices.iter().map(|slice| slice.len()).sum();
+            let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
             assert_eq!(net.send(adopted.key, slices).unwrap(), bytes);
             drop(theirs);
             let error = net.send(adopted.key, slices).unwrap_err();
