@@ -100,7 +100,6 @@ mod collections;
 mod deflate;
 mod handshake;
 mod http;
-#[allow(dead_code, reason = "the client's driver uses it")]
 mod limit;
 mod protocol;
 mod wire;
@@ -114,13 +113,15 @@ mod server;
 
 #[cfg(feature = "net")]
 pub use client::{
-    Acquired, Balance, Client, ClientBuilder, ClientChange, ClientError, ClientHandler, ClientId,
-    ClientLayer, ClientSettings, ClientState, ClientStats, Clients, DnsSettings, Ejection,
-    EndpointId, EndpointState, EndpointStats, Eviction, HealthCheck, Jitter, LeakReport,
-    LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource, MemberState, Outage, OutagePolicy,
-    Outcome, Owner, Pool, PoolBuilder, PoolConfigError, PoolError, PoolId, PoolSettings, PoolStats,
-    Reconnect, Resolver, Sizing, StopReason, Submitted, SystemLoad, SystemResolver,
-    TooManyEndpoints, Undecodable, Unsent, UnsentReason,
+    Acquired, Balance, Batch, BatchError, BatchForm, BatchSize, BatchStats, Client, ClientBuilder,
+    ClientChange, ClientError, ClientHandler, ClientId, ClientLayer, ClientSettings, ClientState,
+    ClientStats, Clients, DnsSettings, Ejection, EndpointId, EndpointState, EndpointStats,
+    Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats, HealthCheck,
+    Jitter, LeakReport, LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource, MemberState,
+    Outage, OutagePolicy, Outcome, Owner, PayloadError, Pool, PoolBuilder, PoolConfigError,
+    PoolError, PoolId, PoolSettings, PoolStats, Rate, RatePolicy, RateStats, Reconnect, Resolver,
+    Sizing, StopReason, Submitted, SystemLoad, SystemResolver, TooManyEndpoints, Undecodable,
+    Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

@@ -365,7 +365,7 @@ impl Batcher {
     }
 
     /// All that gathers becomes due.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.due = self.backlog.len();
         self.gathering_bytes = 0;
         self.due_at = None;

@@ -1,7 +1,7 @@
 //! One client of a loop: the machine that reconnects, put to work.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -9,8 +9,10 @@ use super::cause::Recovery;
 use super::clients::{ClientId, Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
+use super::envelope::PayloadError;
 use super::event::Event;
 use super::outage::{OutageQueue, Queueing, UnsentReason};
+use super::outlet::{FlowStats, Outlet, Urgency};
 use super::reconnect::{Action, ClientState, Link};
 use super::retry_after::retry_after;
 use super::settings::ClientSettings;
@@ -27,6 +29,7 @@ pub(super) struct Calling {
     connection: Option<ConnectionId>,
     attempt: Option<AttemptKey>,
     deadline: Deadline,
+    outlet: Option<Box<Outlet>>,
     stats: ClientStats,
     pub(super) future: Future,
 }
@@ -50,8 +53,14 @@ pub enum Submitted {
         /// The message's number; numbers rise.
         id: u64,
     },
+    /// It waits for the rest of its batch, or for its turn by the rate.
+    Held,
+    /// It came too fast, and is forgotten as [`RatePolicy::Drop`](super::RatePolicy::Drop) says.
+    Dropped,
     /// It was not taken.
     Refused(UnsentReason),
+    /// It was not taken, because it cannot stand in an envelope.
+    NotJson(PayloadError),
 }
 
 /// What has happened to a client so far.
@@ -85,6 +94,7 @@ impl Calling {
             connection: None,
             attempt: None,
             deadline: Deadline::default(),
+            outlet: None,
             stats: ClientStats::default(),
             future: Future::Stays,
         }
@@ -102,6 +112,10 @@ impl Calling {
         &self.stats
     }
 
+    pub(super) fn flow(&self, now: Instant) -> FlowStats {
+        self.outlet.as_ref().map(|outlet| outlet.stats(now)).unwrap_or_default()
+    }
+
     pub(super) fn start(&mut self) {
         self.link.handle_start();
     }
@@ -111,7 +125,12 @@ impl Calling {
     }
 
     /// Sends a message, or has it wait.
-    pub(super) fn send<D>(&mut self, at: &mut Loop<'_, D>, message: Message<'_>) -> Submitted {
+    pub(super) fn send<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        message: Message<'_>,
+        urgency: Urgency,
+    ) -> Submitted {
         if self.link.state() == ClientState::Disconnected {
             return Submitted::Refused(UnsentReason::Stopped);
         }
@@ -119,7 +138,7 @@ impl Calling {
         if let Some(connection) = self.connection
             && self.outage.is_empty()
         {
-            return Submitted::Given(at.peer(connection).send(message));
+            return self.outlet(at.now()).send(at, connection, message, urgency, None);
         }
         let payload = Bytes::copy_from_slice(message.payload());
         match self.outage.push(at.now(), message.opcode(), payload) {
@@ -153,6 +172,7 @@ impl Calling {
     ) {
         if self.connection == Some(connection) {
             self.connection = None;
+            self.take_back(at.now());
             let random = at.random();
             self.link.handle_closed(at.now(), Recovery::of_close(summary), random);
         }
@@ -196,6 +216,11 @@ impl Calling {
                 }
                 Action::Close => {
                     if let Some(connection) = self.connection.take() {
+                        // What waits for its batch goes in front of the Close.
+                        if let Some(outlet) = &mut self.outlet {
+                            outlet.hurry(at, connection);
+                        }
+                        self.take_back(at.now());
                         let closed = at.peer(connection).close(CloseCode::NORMAL, "");
                         debug_assert!(closed.is_ok(), "the code may be sent");
                     }
@@ -210,14 +235,38 @@ impl Calling {
         }
         self.flush(at);
         self.report_unsent(id, events);
-        let deadlines = [self.link.poll_timeout(), self.outage.poll_timeout()];
+        let outlet = self.outlet.as_ref().and_then(|outlet| outlet.poll_timeout(at.now()));
+        let deadlines = [self.link.poll_timeout(), self.outage.poll_timeout(), outlet];
         self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Client(id).cookie());
+    }
+
+    /// What leads to the connection; made when the first message is sent.
+    fn outlet(&mut self, now: Instant) -> &mut Outlet {
+        let inner = self.settings.inner();
+        let high_water_bytes = inner.dial.config.limits.high_water_bytes;
+        self.outlet.get_or_insert_with(|| {
+            let (batch, rate) = (inner.batch.as_ref(), inner.rate.as_ref());
+            Box::new(Outlet::new(batch, rate, high_water_bytes, 0, now))
+        })
+    }
+
+    /// What waits for its batch or its turn waits for a connection now.
+    fn take_back(&mut self, now: Instant) {
+        let Some(outlet) = &mut self.outlet else { return };
+        let mut messages = Vec::new();
+        outlet.take_back(None, |opcode, payload| {
+            messages.push((opcode, Bytes::copy_from_slice(payload)));
+        });
+        self.outage.put_back(now, messages);
     }
 
     /// Sends what has waited, as long as the connection takes it.
     fn flush<D>(&mut self, at: &mut Loop<'_, D>) {
         let Some(connection) = self.connection else { return };
         let now = at.now();
+        if let Some(outlet) = &mut self.outlet {
+            outlet.work(at, connection, None);
+        }
         let high_water_bytes = self.settings.dial().config.limits.high_water_bytes;
         let mut peer = at.peer(connection);
         while let Some(waiting) = self.outage.front(now) {

@@ -9,6 +9,7 @@ use super::connector::Connector;
 use super::deadline::Deadline;
 use super::event::Event;
 use super::names::Names;
+use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
 use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
@@ -30,7 +31,7 @@ pub struct Clients {
     /// Whose the open connections are that were dialled here.
     holders: HashMap<ConnectionId, Holder>,
     /// Those who may have something to do, perhaps more than once.
-    pub(super) busy: VecDeque<Owner>,
+    busy: VecDeque<Owner>,
     /// Callbacks that are due.
     pub(super) events: VecDeque<Event>,
     /// When there were more of them than a visit may make.
@@ -108,7 +109,7 @@ impl Clients {
     pub fn start(&mut self, id: ClientId) {
         if let Some(calling) = self.callings.get_mut(id.0) {
             calling.start();
-            self.busy.push_back(Owner::Client(id));
+            self.note_busy(Owner::Client(id));
         }
     }
 
@@ -117,7 +118,7 @@ impl Clients {
     pub fn stop(&mut self, id: ClientId) {
         if let Some(calling) = self.callings.get_mut(id.0) {
             calling.stop();
-            self.busy.push_back(Owner::Client(id));
+            self.note_busy(Owner::Client(id));
         }
     }
 
@@ -137,11 +138,37 @@ impl Clients {
         id: ClientId,
         message: Message<'_>,
     ) -> Option<Submitted> {
-        let submitted = self.callings.get_mut(id.0)?.send(at, message);
+        self.submit(at, id, message, Urgency::MayWait)
+    }
+
+    /// The same for a message that must not wait for others: those that wait for their batch leave
+    /// in front of it, and it with them.
+    pub fn send_now<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ClientId,
+        message: Message<'_>,
+    ) -> Option<Submitted> {
+        self.submit(at, id, message, Urgency::Now)
+    }
+
+    fn submit<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ClientId,
+        message: Message<'_>,
+        urgency: Urgency,
+    ) -> Option<Submitted> {
+        let submitted = self.callings.get_mut(id.0)?.send(at, message, urgency);
         if !matches!(submitted, Submitted::Given(_)) {
-            self.busy.push_back(Owner::Client(id));
+            self.note_busy(Owner::Client(id));
         }
         Some(submitted)
+    }
+
+    /// What went through a client's batches and rate, and how long what is queued will take.
+    pub fn flow<D>(&self, at: &Loop<'_, D>, id: ClientId) -> Option<FlowStats> {
+        self.callings.get(id.0).map(|calling| calling.flow(at.now()))
     }
 
     /// Where a client stands; `None` if there is no such client any more.
@@ -178,7 +205,7 @@ impl Clients {
     pub(super) fn handle_open<D>(&mut self, at: &mut Loop<'_, D>, id: ConnectionId) -> Hearing {
         let Some(holder) = self.connector.handle_open(id) else { return Hearing::Public };
         self.holders.insert(id, holder);
-        self.busy.push_back(holder.owner());
+        self.note_busy(holder.owner());
         match holder {
             Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
@@ -219,7 +246,7 @@ impl Clients {
         summary: &CloseSummary,
     ) {
         let Some(holder) = self.holders.remove(&id) else { return };
-        self.busy.push_back(holder.owner());
+        self.note_busy(holder.owner());
         match holder {
             Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
@@ -253,7 +280,7 @@ impl Clients {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
                     pool.handle_pong(member, payload, round_trip, at.now());
                 }
-                self.busy.push_back(holder.owner());
+                self.note_busy(holder.owner());
             }
             Holder::Probe(..) => {}
         }
@@ -261,7 +288,9 @@ impl Clients {
 
     /// There is room for more.
     pub(super) fn handle_drain(&mut self, id: ConnectionId) {
-        self.busy.extend(self.owner(id));
+        if let Some(owner) = self.owner(id) {
+            self.note_busy(owner);
+        }
     }
 
     pub(super) fn handle_undecodable<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) {
@@ -275,7 +304,7 @@ impl Clients {
                 if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
                     pooling.handle_undecodable(member, at.now());
                 }
-                self.busy.push_back(Owner::Pool(pool));
+                self.note_busy(Owner::Pool(pool));
             }
             Some(Holder::Probe(..)) | None => {}
         }
@@ -327,9 +356,17 @@ impl Clients {
             },
         };
         if is_own {
-            self.busy.push_back(owner);
+            self.note_busy(owner);
         }
         is_own
+    }
+
+    /// Somebody may have something to do.
+    pub(super) fn note_busy(&mut self, owner: Owner) {
+        // Who sends a thousand messages in a callback stands there once.
+        if self.busy.back() != Some(&owner) {
+            self.busy.push_back(owner);
+        }
     }
 
     /// Has the layer visited again in the next turn.
@@ -394,7 +431,7 @@ impl Clients {
                 }
             }
         }
-        self.busy.push_back(holder.owner());
+        self.note_busy(holder.owner());
     }
 }
 

@@ -41,6 +41,7 @@ pub use handler::{ClientHandler, Undecodable};
 pub use layer::ClientLayer;
 pub use load::{LoadSettings, LoadSource, SystemLoad};
 pub use outage::{Outage, OutagePolicy, Unsent, UnsentReason};
+pub use outlet::FlowStats;
 pub use pool::{
     Eviction, MemberState, Outcome, Pool, PoolBuilder, PoolConfigError, PoolError, PoolSettings,
     PoolStats, Sizing,

@@ -68,6 +68,10 @@ pub enum UnsentReason {
     NotAMessage,
     /// It has waited for longer than [`Outage::age_max`].
     TooOld,
+    /// More are sent than the rate allows.
+    TooFast,
+    /// The connection of a pool was lost while it waited for its batch or its turn.
+    ConnectionLost,
     /// The client gave up, or was stopped.
     Stopped,
 }
@@ -185,6 +189,17 @@ impl OutageQueue {
         self.bytes += bytes;
         self.waiting.push_back(Waiting { id, opcode, payload, queued_at: now });
         Queueing::Queued { id }
+    }
+
+    /// Takes messages back that have left the queue, or would have passed it by, and were not sent:
+    /// they are older than what waits. They are there already, so no bound refuses them.
+    pub(crate) fn put_back(&mut self, now: Instant, messages: Vec<(Opcode, Bytes)>) {
+        for (opcode, payload) in messages.into_iter().rev() {
+            let id = self.next_id;
+            self.next_id += 1;
+            self.bytes += counted_bytes(&payload);
+            self.waiting.push_front(Waiting { id, opcode, payload, queued_at: now });
+        }
     }
 
     /// The message to send next, after what is too old has gone.

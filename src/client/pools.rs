@@ -32,7 +32,7 @@ impl Clients {
     pub fn add_pool(&mut self, pool: Pool) -> PoolId {
         let inserted = self.pools.insert(PoolSlot::Fresh(Box::new(pool)));
         let id = PoolId(inserted.unwrap_or_else(|_| panic!("four billion pools")));
-        self.busy.push_back(Owner::Pool(id));
+        self.note_busy(Owner::Pool(id));
         id
     }
 
@@ -98,7 +98,7 @@ impl Clients {
         let (site, now) = (Location::caller(), at.now());
         let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
         let acquired = pooling.try_acquire(None, site, now);
-        self.busy.push_back(Owner::Pool(pool));
+        self.note_busy(Owner::Pool(pool));
         acquired.map(|inner| Lease { pool, inner })
     }
 
@@ -111,7 +111,7 @@ impl Clients {
         let now = at.now();
         let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
         let acquired = pooling.acquire(wanted, now);
-        self.busy.push_back(Owner::Pool(pool));
+        self.note_busy(Owner::Pool(pool));
         Ok(match acquired? {
             pool::Acquired::Now(inner) => Acquired::Now(Lease { pool, inner }),
             pool::Acquired::Later(inner) => Acquired::Later(LeaseTicket { pool, inner }),
@@ -131,7 +131,7 @@ impl Clients {
         let now = at.now();
         let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
         let released = pooling.release(lease.inner, outcome, now);
-        self.busy.push_back(Owner::Pool(lease.pool));
+        self.note_busy(Owner::Pool(lease.pool));
         released
     }
 
@@ -141,7 +141,7 @@ impl Clients {
         let now = at.now();
         let Some(pooling) = self.running(at, ticket.pool) else { return false };
         let cancelled = pooling.cancel(ticket.inner, now);
-        self.busy.push_back(Owner::Pool(ticket.pool));
+        self.note_busy(Owner::Pool(ticket.pool));
         cancelled.is_some()
     }
 
@@ -187,7 +187,7 @@ impl Clients {
         weight: u32,
     ) -> Result<Option<EndpointId>, TooManyEndpoints> {
         let now = at.now();
-        self.busy.push_back(Owner::Pool(pool));
+        self.note_busy(Owner::Pool(pool));
         let Some(pooling) = self.running(at, pool) else { return Ok(None) };
         pooling.add_endpoint(settings, weight, now).map(Some)
     }
@@ -195,7 +195,7 @@ impl Clients {
     /// Gives an endpoint of a pool no new connections; what is leased there runs out.
     pub fn drain_endpoint<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId, id: EndpointId) {
         let now = at.now();
-        self.busy.push_back(Owner::Pool(pool));
+        self.note_busy(Owner::Pool(pool));
         if let Some(pooling) = self.running(at, pool) {
             pooling.drain_endpoint(id, now);
         }
@@ -204,7 +204,7 @@ impl Clients {
     /// Takes an endpoint out of a pool; what is leased there is revoked.
     pub fn remove_endpoint<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId, id: EndpointId) {
         let now = at.now();
-        self.busy.push_back(Owner::Pool(pool));
+        self.note_busy(Owner::Pool(pool));
         if let Some(pooling) = self.running(at, pool) {
             pooling.remove_endpoint(id, now);
         }
@@ -231,7 +231,7 @@ impl Clients {
     /// Ends a pool: who waits is told, free connections are closed, leased ones when they come back.
     pub fn shut_down_pool<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId) {
         let now = at.now();
-        self.busy.push_back(Owner::Pool(pool));
+        self.note_busy(Owner::Pool(pool));
         if let Some(pooling) = self.running(at, pool) {
             pooling.shut_down(now);
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Reconnect;
+use super::batch::Batch;
 use super::outage::Outage;
+use super::rate::Rate;
 #[cfg(feature = "deflate")]
 use crate::deflate::Compression;
 use crate::handshake::{ClientRequest, InvalidHeader, Proxy};
@@ -28,6 +30,8 @@ pub(super) struct Inner {
     pub(super) redirects_max: u8,
     pub(super) reconnect: Reconnect,
     pub(super) outage: Outage,
+    pub(super) batch: Option<Batch>,
+    pub(super) rate: Option<Rate>,
 }
 
 /// Makes [`ClientSettings`]. What cannot be is told at the end, by [`ClientBuilder::build`].
@@ -45,6 +49,8 @@ pub struct ClientBuilder {
     redirects_max: u8,
     reconnect: Reconnect,
     outage: Outage,
+    batch: Option<Batch>,
+    rate: Option<Rate>,
 }
 
 /// Why there is no client.
@@ -104,6 +110,8 @@ impl ClientBuilder {
             redirects_max: 0,
             reconnect: Reconnect::default(),
             outage: Outage::default(),
+            batch: None,
+            rate: None,
         }
     }
 
@@ -220,6 +228,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Has messages wait for others, to be written together. Default: none waits longer than its
+    /// callback.
+    #[must_use]
+    pub fn batch(mut self, batch: Batch) -> Self {
+        self.batch = Some(batch);
+        self
+    }
+
+    /// How much each connection sends in a second at most. Default: as much as it can.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
     /// All of it.
     ///
     /// # Errors
@@ -254,6 +277,8 @@ impl ClientBuilder {
             redirects_max: self.redirects_max,
             reconnect: self.reconnect,
             outage: self.outage,
+            batch: self.batch,
+            rate: self.rate,
         })))
     }
 

@@ -323,7 +323,7 @@ impl<'a> Transmit<'a> {
     }
 
     #[inline]
-    pub(super) fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
+    pub(crate) fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
         if self.sender.cork_short(self.pools, self.config, opcode, payload) {
             return SendOutcome::Sent;
         }

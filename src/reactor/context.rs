@@ -189,9 +189,29 @@ impl<D> Peer<'_, D> {
         &mut self,
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> BatchOutcome {
+        let messages = messages.into_iter().map(|message| (message.opcode(), message.payload()));
+        self.send_payloads(messages)
+    }
+
+    /// The same where texts are known to be valid.
+    pub(crate) fn send_payloads<'m>(
+        &mut self,
+        messages: impl IntoIterator<Item = (Opcode, &'m [u8])>,
+    ) -> BatchOutcome {
         let batch = self.shared.send_batch(self.key, self.writer, messages);
         self.shared.mark_dirty(self.key);
         batch
+    }
+
+    /// Sends a message that is known to be valid if it is a text.
+    pub(crate) fn send_payload(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
+        self.send_with(|transmit| transmit.send_slice(opcode, payload))
+    }
+
+    /// Writes what is queued now, as far as the kernel takes it, instead of when the batch ends that
+    /// the callback belongs to. It costs a system call; what is sent next begins another write.
+    pub fn flush(&mut self) {
+        self.act(|transmit| transmit.flush());
     }
 
     /// Sends a message uncompressed although compression was agreed on: because it is compressed

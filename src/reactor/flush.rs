@@ -185,7 +185,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         };
         slot.phase = Phase::Closed { data };
         let socket = slot.socket;
-        let role = self.shared.configs[usize::from(slot.config)].role;
+        let role = self.shared.configs.get(slot.config).role;
         let pending_bytes = self.net.unsent_bytes(socket) as u64;
         let mut summary = sender.finish(incomplete_bytes, &mut self.shared.pools);
         let may_part = match summary.cause {

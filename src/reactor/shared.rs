@@ -20,6 +20,7 @@ use crate::metrics::Counters;
 use crate::protocol::{
     BatchOutcome, Config, DropReason, Moment, SendOutcome, SendPools, Sender, Transmit,
 };
+use crate::wire::Opcode;
 
 /// The part of a loop that a callback may touch; it knows no network by its type.
 #[derive(Debug)]
@@ -138,9 +139,8 @@ impl<D> Shared<D> {
         &mut self,
         key: Key,
         writer: &mut dyn Writer,
-        messages: impl IntoIterator<Item = Message<'m>>,
+        messages: impl IntoIterator<Item = (Opcode, &'m [u8])>,
     ) -> BatchOutcome {
-        let messages = messages.into_iter().map(|message| (message.opcode(), message.payload()));
         let sent = self.with_transmit(key, writer, |transmit| transmit.send_batch(messages));
         let batch = sent.unwrap_or(BatchOutcome { taken_messages: 0, outcome: GONE });
         self.counters.messages_sent += batch.taken_messages as u64;
