@@ -10,7 +10,6 @@ mod member;
 mod settings;
 mod stats;
 mod supply;
-mod waits;
 
 #[cfg(test)]
 mod model_tests;

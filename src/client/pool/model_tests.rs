@@ -604,6 +604,7 @@ impl World {
         assert!(self.is_fresh(&seen), "checked first: {seen:?}");
         let waiting = self.leave(ticket);
         assert!(waiting.since <= self.now && waiting.deadline > self.now);
+        self.expected.wait_time.record(self.now - waiting.since);
         self.lend(lease, waiting.user);
     }
 
@@ -659,8 +660,7 @@ impl World {
             ([acquired, reused, opened, dials_failed, leaks], tickets, evictions)
         };
         assert_eq!(counted(&stats), counted(&self.expected));
-        let granted = stats.waits - stats.expired - stats.cancelled - u64::from(stats.waiting);
-        assert_eq!(stats.wait_time.count(), granted);
+        assert_eq!(stats.wait_time, self.expected.wait_time);
         assert!((self.settings.min..=self.settings.max).contains(&stats.desired));
 
         // Nothing is late, and nobody is called for nothing.

@@ -2,7 +2,7 @@
 
 use super::action::Eviction;
 use super::member::MemberState;
-use super::waits::Histogram;
+use crate::metrics::Histogram;
 
 /// What a pool holds now, and what it has done since it was made.
 #[derive(Clone, Debug, Default)]
