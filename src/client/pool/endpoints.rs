@@ -122,7 +122,7 @@ const DELAY_MAX: Duration = Duration::from_secs(3600);
 pub(super) fn part(whole: Duration, random: u64) -> Duration {
     let nanos = whole.min(Duration::from_secs(365 * 86_400)).as_nanos();
     // The product of a number below 2^55 and one below 2^64 fits, its upper half is below 2^55.
-    Duration::from_nanos((nanos * u128::from(random) >> 64) as u64)
+    Duration::from_nanos(((nanos * u128::from(random)) >> 64) as u64)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub struct PoolSettings {
     /// acquiring fails with [`PoolError::TooManyWaiting`](super::PoolError::TooManyWaiting). At most
     /// [`POOL_WAITERS_MAX`].
     pub waiters_max: u32,
-    /// Users whose connection is remembered. Default 65,536, of 64 bytes each. At the bound the
+    /// Users whose connection is remembered. Default 65,536, of 80 bytes each. At the bound the
     /// user who was not seen for longest is forgotten. At most [`POOL_USERS_MAX`].
     pub users_max: u32,
     /// A connection that was free for longer is asked by a ping before it is handed out. Default
