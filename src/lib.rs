@@ -121,7 +121,7 @@ pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
     Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery, DropReason, Event,
     Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PoolsInUse,
-    PreparedMessage, SendOutcome, Sink, Transmit,
+    PreparedMessage, Proof, SendOutcome, Sink, Transmit,
 };
 #[cfg(feature = "net")]
 pub use reactor::{

@@ -11,6 +11,7 @@
 //! idle connection owns nothing but that.
 
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
@@ -40,7 +41,7 @@ pub struct Outbox {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct SegmentKey {
     index: u32,
-    sequence: u64,
+    sequence: NonZeroU64,
 }
 
 impl Outbox {
@@ -79,10 +80,23 @@ impl Outbox {
     /// yet; says whether.
     #[inline]
     pub fn push_short(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
+        self.push_short_mapped(pool, header, payload, |from, to| to.copy_from_slice(from))
+    }
+
+    /// As [`Outbox::push_short`], with `copy` to bring the payload into its place. This is how a
+    /// client masks short messages, on their way.
+    #[inline]
+    pub fn push_short_mapped<const N: usize>(
+        &mut self,
+        pool: &mut OutboxPool,
+        header: [u8; N],
+        payload: &[u8],
+        copy: impl FnOnce(&[u8], &mut [u8]),
+    ) -> bool {
         let Ok(grown) = self.grown(header.len() + payload.len()) else { return false };
         let pushed = match pool.ring_mut(self.tail) {
-            Some(ring) => ring.push_contiguous(header, payload),
-            None => self.push_first(pool, header, payload),
+            Some(ring) => ring.push_contiguous(header, payload, copy),
+            None => self.push_first(pool, header, payload, copy),
         };
         if pushed {
             self.queued_bytes = grown;
@@ -98,12 +112,18 @@ impl Outbox {
 
     /// Begins with a ring; says whether there is one, and room in it.
     #[inline(never)]
-    fn push_first(&mut self, pool: &mut OutboxPool, header: [u8; 2], payload: &[u8]) -> bool {
+    fn push_first<const N: usize>(
+        &mut self,
+        pool: &mut OutboxPool,
+        header: [u8; N],
+        payload: &[u8],
+        copy: impl FnOnce(&[u8], &mut [u8]),
+    ) -> bool {
         if self.head != NONE || pool.reserve(1, 1).is_err() {
             return false;
         }
         let mut ring = pool.rings.take().expect("a ring was reserved");
-        if !ring.push_contiguous(header, payload) {
+        if !ring.push_contiguous(header, payload, copy) {
             pool.rings.put_back(ring);
             return false;
         }
@@ -197,8 +217,8 @@ impl Outbox {
         self.grown(bytes.len())?;
         pool.reserve(0, 1)?;
         pool.sequence += 1;
-        let sequence = pool.sequence;
-        self.append_shared(pool, bytes, sequence);
+        let sequence = NonZeroU64::new(pool.sequence).expect("counted up from 0 just now");
+        self.append_shared(pool, bytes, sequence.get());
         Ok(SegmentKey { index: self.tail, sequence })
     }
 
@@ -215,7 +235,7 @@ impl Outbox {
         else {
             return false;
         };
-        if *sequence != key.sequence {
+        if *sequence != key.sequence.get() {
             return false;
         }
         let (old, new) = (queued.len() as u64, bytes.len() as u64);
@@ -383,6 +403,8 @@ mod tests {
     enum Operation {
         Push { header: Vec<u8>, payload: Vec<u8> },
         PushMapped { header: Vec<u8>, payload: Vec<u8> },
+        PushShort { header: [u8; 2], payload: Vec<u8> },
+        PushShortMapped { header: [u8; 6], payload: Vec<u8> },
         PushShared { header: Vec<u8>, payload: Vec<u8> },
         PushReplaceable(Vec<u8>),
         Replace { which: Index, bytes: Vec<u8> },
@@ -396,6 +418,10 @@ mod tests {
         prop_oneof![
             1 => frame().prop_map(|(header, payload)| Operation::Push { header, payload }),
             1 => frame().prop_map(|(header, payload)| Operation::PushMapped { header, payload }),
+            1 => (any::<[u8; 2]>(), bytes(0..12))
+                .prop_map(|(header, payload)| Operation::PushShort { header, payload }),
+            1 => (any::<[u8; 6]>(), bytes(0..8))
+                .prop_map(|(header, payload)| Operation::PushShortMapped { header, payload }),
             1 => frame().prop_map(|(header, payload)| Operation::PushShared { header, payload }),
             1 => bytes(1..20).prop_map(Operation::PushReplaceable),
             1 => (any::<Index>(), bytes(1..20))
@@ -467,6 +493,21 @@ mod tests {
                 })?;
                 let mapped = payload.iter().map(|byte| !byte).collect();
                 model.push(None, [header, mapped].concat());
+            }
+            Operation::PushShort { header, payload } => {
+                if outbox.push_short(pool, header, &payload) {
+                    model.push(None, [&header, &*payload].concat());
+                }
+            }
+            Operation::PushShortMapped { header, payload } => {
+                let invert = |byte: &u8| !byte;
+                let copy = |from: &[u8], to: &mut [u8]| {
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to = invert(from));
+                };
+                if outbox.push_short_mapped(pool, header, &payload, copy) {
+                    let mapped: Vec<u8> = payload.iter().map(invert).collect();
+                    model.push(None, [&header, &*mapped].concat());
+                }
             }
             Operation::PushShared { header, payload } => {
                 let shared = Bytes::from(payload.clone());

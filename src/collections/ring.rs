@@ -72,17 +72,23 @@ impl Ring {
         taken
     }
 
-    /// Appends both, if they lie in one piece behind what is held; says whether. This is the path
-    /// of nearly every small frame, so one bounds check serves for both.
+    /// Appends both, if they lie in one piece behind what is held; says whether. `copy` is given
+    /// the payload and its place, which are of one length. This is the path of nearly every small
+    /// frame, so one bounds check serves for both.
     #[inline]
-    pub fn push_contiguous(&mut self, header: [u8; 2], payload: &[u8]) -> bool {
+    pub fn push_contiguous<const N: usize>(
+        &mut self,
+        header: [u8; N],
+        payload: &[u8],
+        copy: impl FnOnce(&[u8], &mut [u8]),
+    ) -> bool {
         let end = self.start as usize + self.len();
         let bytes = header.len() + payload.len();
         // Where the content wraps around, `end` lies behind the storage.
         let Some(target) = self.storage.get_mut(end..end + bytes) else { return false };
         if let Some((first, second)) = target.split_first_chunk_mut() {
             *first = header;
-            second.copy_from_slice(payload);
+            copy(payload, second);
         }
         self.len += bytes as u32;
         true

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::event::Event;
 use super::input::Input;
 use super::pools::Pools;
+use super::proof::Proof;
 use super::receiver::Receiver;
 use super::sender::Sender;
 use super::state::{CloseCause, CloseSummary, Initiator};
@@ -176,6 +177,11 @@ impl Connection {
     /// Unsent bytes.
     pub fn queued_bytes(&self) -> usize {
         self.sender.queued_bytes()
+    }
+
+    /// How far the messages have come. See [`Transmit::delivery`].
+    pub fn delivery(&self, pools: &Pools) -> Proof {
+        self.sender.delivery(&pools.send.outbox)
     }
 
     /// Whether messages may be sent.

@@ -4,12 +4,14 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use super::config::Config;
 use super::event::Failure;
-use super::sender::{Flow, Sender};
+use super::pools::SendPools;
+use super::sender::{Flow, Parts, Sender};
 use super::transmit::{SLICES_MAX, Transmit};
 use crate::collections::PoolExhausted;
 use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
-use crate::wire::{HEADER_BYTES_MAX, Header, MaskingKey, Role, mask};
+use crate::wire::{HEADER_BYTES_MAX, Header, MaskingKey, Opcode, Role, mask};
 
 impl Transmit<'_> {
     /// Queues a whole frame: a small one is copied behind what is corked.
@@ -56,9 +58,18 @@ impl Transmit<'_> {
                 let mut key = self.pools.masking_keys.next_key();
                 let header = Header { masking_key: Some(key), ..*header };
                 let head_bytes = header.encode(&mut head);
-                outbox.push_mapped(&mut self.pools.outbox, &head[..head_bytes], payload, |piece| {
-                    mask_piece(piece, &mut key);
-                })
+                outbox.push_mapped(
+                    &mut self.pools.outbox,
+                    &head[..head_bytes],
+                    payload,
+                    |piece| {
+                        mask_piece(piece, &mut key);
+                    },
+                )?;
+                if header.fin && !header.opcode.is_control() {
+                    self.sender.handle_message_queued();
+                }
+                Ok(())
             }
         }
     }
@@ -106,7 +117,57 @@ impl Transmit<'_> {
     }
 }
 
+impl Sender {
+    /// Queues a message as nearly all are: short, on an open connection that takes output, behind
+    /// what is corked already. Says whether it was one; if not, nothing has happened.
+    #[inline]
+    pub(crate) fn cork_short(
+        &mut self,
+        pools: &mut SendPools,
+        config: &Config,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> bool {
+        match self.short_header(config, opcode, payload) {
+            Some(header) => match config.role {
+                Role::Server => self.outbox.push_short(&mut pools.outbox, header, payload),
+                Role::Client => self.cork_masked(pools, header, payload),
+            },
+            None => false,
+        }
+    }
+
+    /// The same for a client, whose payload is masked on its way into the ring (RFC 6455 §5.3).
+    /// Called cold to be out of a server's way; a jump is all that it costs a client.
+    #[cold]
+    fn cork_masked(&mut self, pools: &mut SendPools, header: [u8; 2], payload: &[u8]) -> bool {
+        let key = pools.masking_keys.next_key();
+        let header = Header::mask_short(header, key);
+        let copy = |from: &[u8], to: &mut [u8]| mask::copy(from, to, key);
+        let pushed = self.outbox.push_short_mapped(&mut pools.outbox, header, payload, copy);
+        if pushed {
+            self.handle_message_queued();
+        }
+        pushed
+    }
+
+    /// The unmasked header of a message that can be queued without a look at anything else.
+    #[inline(always)]
+    fn short_header(&self, config: &Config, opcode: Opcode, payload: &[u8]) -> Option<[u8; 2]> {
+        let is_plain = self.state.is_open()
+            && self.flow == Flow::Free
+            && self.in_parts == Parts::None
+            && !self.compresses(config, payload.len());
+        let queued_max = config.limits.backpressure_bytes_max.min(CORK_BYTES_MAX);
+        let header = Header::encode_short(opcode, payload.len())?;
+        (is_plain && self.queued_bytes() < queued_max).then_some(header)
+    }
+}
+
 fn mask_piece(piece: &mut [u8], key: &mut MaskingKey) {
     mask::apply(piece, *key);
     *key = key.rotated(piece.len());
 }
+
+/// Above so much in the queue nothing is simple any more.
+const CORK_BYTES_MAX: usize = 1 << 20;

@@ -7,11 +7,12 @@ use super::compression::{DeflateKey, Takeover};
 use super::config::Config;
 use super::event::Failure;
 use super::pools::SendPools;
+use super::proof::Proving;
 use super::state::{
     CloseCause, CloseSummary, Closing, ClosingPhase, Ending, Initiator, State, StateMut, StateRef,
 };
 use super::timer::Moment;
-use crate::collections::{Outbox, SegmentKey};
+use crate::collections::{Outbox, OutboxPool, SegmentKey};
 use crate::wire::{HEADER_BYTES_MAX, Header, HeaderRules, Opcode, Role, Rsv1};
 
 /// The sending half of a connection. An idle one owns no buffer.
@@ -34,13 +35,22 @@ pub struct Sender {
     pub(super) deflate: Option<DeflateKey>,
 }
 
-/// What few connections have.
+/// What few connections of a server have.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     /// The collapsed pong that waits in the outbox; newer pings replace its payload.
     pub(super) waiting_pong: Option<SegmentKey>,
     /// What messages refer to with context takeover, from the first one on.
     pub(super) takeover: Option<Takeover>,
+    /// What a client proves delivery by; it always has one.
+    pub(super) proving: Option<Box<Proving>>,
+}
+
+impl Rare {
+    /// Whether it holds more than a pong that waits.
+    fn is_lasting(&self) -> bool {
+        self.takeover.is_some() || self.proving.is_some()
+    }
 }
 
 /// The latest heartbeat ping, on its way and back.
@@ -78,19 +88,18 @@ pub(super) enum Parts {
     Begun,
 }
 
-/// What has not been handed to the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Unsent {
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
-}
-
 impl Sender {
     /// The sending half of a connection that opens at `now`. `outbox` may still hold the end of
     /// the handshake's answer.
     pub fn new(outbox: Outbox, config: &Config, now: Moment) -> Self {
         let interval =
             config.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.ping_interval());
+        let rare = match config.role {
+            Role::Server => None,
+            Role::Client => {
+                Some(Box::new(Rare { proving: Some(Box::default()), ..Rare::default() }))
+            }
+        };
         Self {
             front_left: u32::try_from(outbox.queued_bytes()).unwrap_or(u32::MAX),
             outbox,
@@ -98,7 +107,7 @@ impl Sender {
             last_life: now,
             ping_due: now.plus(interval),
             heartbeat: HeartbeatState::Idle,
-            rare: None,
+            rare,
             control_bytes: 0,
             front: Front::Other,
             flow: Flow::Free,
@@ -148,31 +157,6 @@ impl Sender {
         self.last_life = now;
     }
 
-    /// Queues a message as nearly all are: short, unmasked, on an open connection that takes
-    /// output, behind what is corked already. Says whether it was one; if not, nothing has
-    /// happened.
-    #[inline]
-    pub(crate) fn cork_short(
-        &mut self,
-        pools: &mut SendPools,
-        config: &Config,
-        opcode: Opcode,
-        payload: &[u8],
-    ) -> bool {
-        let is_plain = self.state.is_open()
-            && self.flow == Flow::Free
-            && self.in_parts == Parts::None
-            && !self.compresses(config, payload.len())
-            && config.role == Role::Server;
-        let queued_max = config.limits.backpressure_bytes_max.min(CORK_BYTES_MAX);
-        match Header::encode_short(opcode, payload.len()) {
-            Some(header) if is_plain && self.queued_bytes() < queued_max => {
-                self.outbox.push_short(&mut pools.outbox, header, payload)
-            }
-            _ => false,
-        }
-    }
-
     /// Whether a message of so many bytes is to be compressed.
     #[inline(always)]
     pub(super) fn compresses(&self, config: &Config, payload_bytes: usize) -> bool {
@@ -201,6 +185,9 @@ impl Sender {
             self.outbox.clear(&mut pools.outbox);
             self.handle_drained();
         } else {
+            if let Some(proving) = self.proving_mut() {
+                proving.handle_transmitted(bytes as u32);
+            }
             self.find_front(bytes, pools);
             self.outbox.consume(&mut pools.outbox, bytes);
         }
@@ -226,7 +213,7 @@ impl Sender {
         self.front_left = 0;
         self.control_bytes = 0;
         if self.rare.is_some() {
-            self.forget_waiting_pong();
+            self.handle_rare_drained();
         }
         if let StateRef::Closing(closing) = self.state.get()
             && closing.phase == ClosingPhase::Flushing
@@ -235,11 +222,19 @@ impl Sender {
         }
     }
 
-    /// The pong that waited was written, or must keep its payload from now on.
+    /// What waited in the outbox was written. Cold, as it is for nearly all servers.
     #[cold]
+    fn handle_rare_drained(&mut self) {
+        self.forget_waiting_pong();
+        if let Some(proving) = self.proving_mut() {
+            proving.handle_transmitted(u32::MAX);
+        }
+    }
+
+    /// The pong that waited was written, or must keep its payload from now on.
     fn forget_waiting_pong(&mut self) {
         match &mut self.rare {
-            Some(rare) if rare.takeover.is_some() => rare.waiting_pong = None,
+            Some(rare) if rare.is_lasting() => rare.waiting_pong = None,
             _ => self.rare = None,
         }
     }
@@ -262,16 +257,15 @@ impl Sender {
     }
 
     /// Counts the messages not, or not wholly, handed to the kernel.
-    pub(super) fn unsent(&self, pools: &SendPools) -> Unsent {
-        let bytes = self.outbox.queued_bytes();
+    pub(super) fn unsent_messages(&self, pool: &OutboxPool) -> u64 {
         let mut messages = u64::from(self.front_left > 0 && self.front == Front::Message);
-        let mut cursor = self.outbox.cursor(&pools.outbox);
+        let mut cursor = self.outbox.cursor(pool);
         cursor.skip(u64::from(self.front_left));
         while let Some(header) = peek_header(&cursor) {
             messages += u64::from(header.front == Front::Message);
             cursor.skip(header.frame_bytes);
         }
-        Unsent { messages, bytes }
+        messages
     }
 
     /// The next instant at which [`Sender::handle_timeout`] has something to do.
@@ -342,10 +336,12 @@ impl Sender {
         self.forget_waiting_pong();
         let behind = self.outbox.queued_bytes() as u32;
         self.heartbeat = HeartbeatState::Queued { behind };
+        self.prove_by_ping(&self.heartbeat_payload());
     }
 
     /// A pong came: the round-trip time, if it answers our heartbeat exactly.
     pub(super) fn handle_pong(&mut self, payload: &[u8], now: Moment) -> Option<Duration> {
+        self.prove_by_pong(payload);
         match self.heartbeat {
             HeartbeatState::Flushed { at_micros } if payload == self.heartbeat_payload() => {
                 self.heartbeat = HeartbeatState::Idle;
@@ -403,7 +399,8 @@ impl Sender {
 
     /// The summary of a connection that is over; its queue goes back to the pools.
     pub(crate) fn finish(mut self, incomplete_bytes: u64, pools: &mut SendPools) -> CloseSummary {
-        let unsent = self.unsent(pools);
+        let unsent_bytes = self.outbox.queued_bytes();
+        let proof = self.delivery(&pools.outbox);
         self.outbox.clear(&mut pools.outbox);
         if let Some(takeover) = self.rare.and_then(|rare| rare.takeover) {
             pools.deflate.release(takeover);
@@ -417,15 +414,13 @@ impl Sender {
             reason: ending.reason,
             initiator: ending.initiator,
             cause: ending.cause,
-            unsent_messages: unsent.messages,
-            unsent_bytes: unsent.bytes,
+            unsent_messages: proof.unsent_messages,
+            unconfirmed_messages: proof.unconfirmed_messages,
+            unsent_bytes,
             incomplete_bytes,
         }
     }
 }
-
-/// Above so much in the queue nothing is simple any more.
-const CORK_BYTES_MAX: usize = 1 << 20;
 
 /// Whether a heartbeat ping is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -465,5 +460,21 @@ mod tests {
     #[test]
     fn an_idle_sender_is_small() {
         assert!(size_of::<Sender>() <= 64, "{} bytes", size_of::<Sender>());
+    }
+
+    /// A server that compresses with context takeover has one for each connection.
+    #[test]
+    fn what_few_connections_have_is_small() {
+        let besides_takeover = size_of::<Rare>() - size_of::<Option<Takeover>>();
+        assert_eq!(besides_takeover, 24);
+    }
+
+    #[test]
+    fn a_server_owns_nothing_that_proves_delivery() {
+        let is_proving = |role| {
+            let sender = Sender::new(Outbox::new(), &Config::new(role), Moment::ORIGIN);
+            sender.rare.is_some()
+        };
+        assert_eq!([Role::Server, Role::Client].map(is_proving), [false, true]);
     }
 }

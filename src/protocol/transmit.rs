@@ -150,7 +150,10 @@ impl<'a> Transmit<'a> {
         match self.admit(0) {
             Err(reason) => SendOutcome::Dropped(reason),
             Ok(outcome) => match self.push_control(Opcode::Ping, payload.as_slice()) {
-                Ok(()) => outcome,
+                Ok(()) => {
+                    self.sender.prove_by_ping(payload.as_slice());
+                    outcome
+                }
                 Err(PoolExhausted) => self.exhausted(),
             },
         }
@@ -320,7 +323,7 @@ impl<'a> Transmit<'a> {
     }
 
     #[inline]
-    fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
+    pub(super) fn send_slice(&mut self, opcode: Opcode, payload: &[u8]) -> SendOutcome {
         if self.sender.cork_short(self.pools, self.config, opcode, payload) {
             return SendOutcome::Sent;
         }
@@ -367,20 +370,14 @@ impl<'a> Transmit<'a> {
         if !self.sender.is_open() {
             return Err(DropReason::Closing);
         }
+        self.make_room();
         let queued = self.sender.queued_bytes();
         if queued >= self.config.limits.backpressure_bytes_max {
-            // A batch that is merely corked is not a slow reader: offer it before judging.
-            if self.sender.flow == Flow::Free {
-                self.flush();
+            if self.config.on_overflow == OverflowPolicy::Fail {
+                self.fail(Failure::Backpressure);
             }
-            if self.sender.queued_bytes() >= self.config.limits.backpressure_bytes_max {
-                if self.config.on_overflow == OverflowPolicy::Fail {
-                    self.fail(Failure::Backpressure);
-                }
-                return Err(DropReason::Backpressure);
-            }
+            return Err(DropReason::Backpressure);
         }
-        let queued = self.sender.queued_bytes();
         if payload_bytes > QUEUE_BYTES_MAX - queued.min(QUEUE_BYTES_MAX) {
             return Err(DropReason::TooLarge);
         }
@@ -388,6 +385,16 @@ impl<'a> Transmit<'a> {
             Flow::Free => SendOutcome::Sent,
             Flow::Refused => SendOutcome::Queued { bytes: queued },
         })
+    }
+
+    /// A batch that is merely corked is not a slow reader: a full one is offered before that is
+    /// judged.
+    #[inline]
+    pub(super) fn make_room(&mut self) {
+        let is_full = self.sender.queued_bytes() >= self.config.limits.backpressure_bytes_max;
+        if is_full && self.sender.flow == Flow::Free {
+            self.flush();
+        }
     }
 
     fn exhausted(&mut self) -> SendOutcome {
@@ -458,7 +465,9 @@ mod tests {
     use super::*;
     use crate::collections::Outbox;
     use crate::limits::LoopLimits;
+    use crate::protocol::masking_keys::MaskingKeys;
     use crate::protocol::{CloseSummary, Pools, PoolsInUse};
+    use crate::wire::{HeaderRules, Rsv1};
 
     /// A kernel that takes so many bytes of each offer in turn, and none when the list is at its
     /// end.
@@ -634,6 +643,31 @@ mod tests {
         bench.transmit().flush();
         assert_eq!(bench.kernel.taken.len(), 9004);
         assert!(!bench.sender.is_held_up());
+        bench.finish();
+    }
+
+    /// RFC 6455 §5.3: "a fresh masking key" for each frame, short, long or in parts.
+    #[test]
+    fn a_clients_frames_have_the_keys_of_the_generator_in_order() {
+        let mut bench = Bench::new(&[]);
+        bench.config = Config::new(Role::Client);
+        bench.sender = Sender::new(Outbox::new(), &bench.config, Moment::ORIGIN);
+        let mut transmit = bench.transmit();
+        for length in [0, 5, 125, 126, 20_000, 7] {
+            assert!(transmit.send_binary(&vec![0; length]).is_taken());
+        }
+        assert!(transmit.send_part(Opcode::Text, b"a", Part::First).is_taken());
+        assert!(transmit.send_ping(b"b").is_taken());
+        let queued = bench.queued();
+        let mut rest = queued.as_slice();
+        let mut keys = MaskingKeys::new([0; 32]);
+        for frame in 0..8 {
+            let rules = HeaderRules { role: Role::Server, rsv1: Rsv1::Forbidden };
+            let parsed = Header::parse(rest, rules).expect("a valid header").expect("a whole one");
+            assert_eq!(parsed.header.masking_key, Some(keys.next_key()), "frame {frame}");
+            rest = &rest[parsed.header_bytes + parsed.header.payload_bytes as usize..];
+        }
+        assert!(rest.is_empty());
         bench.finish();
     }
 

@@ -134,6 +134,13 @@ impl Header {
         }
     }
 
+    /// The same header on a frame that is masked with `key`.
+    #[inline]
+    pub const fn mask_short([first, second]: [u8; 2], key: MaskingKey) -> [u8; 6] {
+        let [a, b, c, d] = key.to_bytes();
+        [first, MASK | second, a, b, c, d]
+    }
+
     /// Writes the header into the beginning of `out`, the length in its shortest form, and returns
     /// how many bytes it took.
     ///

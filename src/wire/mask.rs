@@ -49,6 +49,49 @@ pub fn apply(payload: &mut [u8], key: MaskingKey) {
     }
 }
 
+/// Masks a copy of `payload`, which `target` is for: in one pass, for a payload that is short.
+///
+/// # Panics
+/// If they are not of one length.
+#[inline]
+pub fn copy(payload: &[u8], target: &mut [u8], key: MaskingKey) {
+    assert_eq!(payload.len(), target.len(), "a copy is as long as what it is of");
+    match payload.len() {
+        0..=3 => {
+            target.copy_from_slice(payload);
+            apply_bytes(target, key);
+        }
+        4..=7 => copy_ends::<4>(payload, target, key),
+        8..=15 => copy_ends::<8>(payload, target, key),
+        16..=SHORT_BYTES_MAX => copy_ends::<16>(payload, target, key),
+        _ => {
+            let words = payload.as_chunks::<SHORT_BYTES_MAX>().0;
+            for (word, masked) in words.iter().zip(target.as_chunks_mut().0) {
+                *masked = xor_word(*word, key);
+            }
+            copy_last::<SHORT_BYTES_MAX>(payload, target, key);
+        }
+    }
+}
+
+/// Copies `N` to `2 * N` bytes as a first and a last word that may overlap.
+#[inline]
+fn copy_ends<const N: usize>(payload: &[u8], target: &mut [u8], key: MaskingKey) {
+    if let (Some(first), Some(masked)) = (payload.first_chunk::<N>(), target.first_chunk_mut()) {
+        *masked = xor_word(*first, key);
+    }
+    copy_last::<N>(payload, target, key);
+}
+
+/// Copies the last word; where another has covered bytes of it, they get the same value twice.
+#[inline]
+fn copy_last<const N: usize>(payload: &[u8], target: &mut [u8], key: MaskingKey) {
+    const { assert!(N.is_multiple_of(4), "the last word's key is rotated by len - N, so by len") };
+    if let (Some(last), Some(masked)) = (payload.last_chunk::<N>(), target.last_chunk_mut()) {
+        *masked = xor_word(*last, key.rotated(payload.len()));
+    }
+}
+
 /// Masks at most [`SHORT_BYTES_MAX`] bytes.
 #[inline(always)]
 fn apply_short(payload: &mut [u8], key: MaskingKey) {
@@ -224,6 +267,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_masked_copy_agrees_with_the_naive_loop_at_every_length_and_alignment() {
+        let noise = noise(1000);
+        for alignment in 0..CACHE_LINE_BYTES {
+            for len in 0..=600 {
+                let payload = &noise[alignment..alignment + len];
+                let mut expected = noise.clone();
+                let place = 2 * alignment..2 * alignment + len;
+                expected[place.clone()].copy_from_slice(payload);
+                apply_naively(&mut expected[place.clone()], KEY);
+                let mut target = noise.clone();
+                copy(payload, &mut target[place], KEY);
+                assert!(target == expected, "len {len} alignment {alignment}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "as long as")]
+    fn a_masked_copy_into_another_length_panics() {
+        copy(&[0; 5], &mut [0; 4], KEY);
     }
 
     #[test]

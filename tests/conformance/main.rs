@@ -10,6 +10,7 @@ mod closing;
 #[cfg(feature = "deflate")]
 mod compression;
 mod control;
+mod delivery;
 mod fragmentation;
 mod framing;
 mod messages;

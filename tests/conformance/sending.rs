@@ -7,6 +7,7 @@ use corewire::{
 
 use super::support::endpoint::{Endpoint, Seen};
 use super::support::naive::{self, CLOSE, CONTINUATION, Frame};
+use super::support::rng::Rng;
 
 const DROPPED: SendOutcome = SendOutcome::Dropped(DropReason::Backpressure);
 
@@ -62,6 +63,35 @@ fn a_client_masks_every_frame_with_a_fresh_key() {
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), frames.len(), "no key comes twice");
+}
+
+/// §5.3: the same wherever a short message comes to lie: in a ring of its own, behind others, at
+/// the ring's edge and over it.
+#[test]
+fn a_client_masks_short_messages_wherever_they_lie() {
+    let mut limits = LoopLimits::default();
+    limits.ring_bytes = 256;
+    for seed in 0..20 {
+        let mut client = Endpoint::with_pools(Config::new(Role::Client), &limits, seed);
+        let mut rng = Rng::new(seed.into());
+        let (mut sent, mut written) = (Vec::new(), Vec::new());
+        for length in (0..=140).chain(0..=140) {
+            let payload = rng.bytes(length);
+            assert!(client.act(|t| t.send_binary(&payload)).is_taken());
+            sent.push(payload);
+            // Whatever is refused is queued by the general way.
+            let most = [0, rng.below(300), usize::MAX, usize::MAX][rng.below(4)];
+            written.extend(client.write(most));
+        }
+        written.extend(client.write_all());
+        let frames = naive::parse_all(&written);
+        let payloads: Vec<_> = frames.iter().map(|frame| frame.payload.clone()).collect();
+        assert!(payloads == sent, "seed {seed}");
+        let mut keys: Vec<_> = frames.iter().map(|frame| frame.key.expect("masked")).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), frames.len(), "no key comes twice");
+    }
 }
 
 /// §5.3: the keys come from the seed alone, and another seed gives others.

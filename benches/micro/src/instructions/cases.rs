@@ -39,7 +39,12 @@ pub const CASES: &[Case] = &[
     Case {
         name: "echo of a 20-byte message through the sans-IO connection, 16 per read",
         operations: PER_READ,
-        run: echo,
+        run: || echo(Role::Server, masked_frames(FRAMES_PER_READ, &SMALL), 2),
+    },
+    Case {
+        name: "echo of a 20-byte message through the sans-IO client, 16 per read",
+        operations: PER_READ,
+        run: || echo(Role::Client, unmasked_frames(FRAMES_PER_READ, &SMALL), 6),
     },
     Case {
         name: "receive a 20-byte message as server, 16 per read",
@@ -55,12 +60,22 @@ pub const CASES: &[Case] = &[
     Case {
         name: "send a 20-byte message as server, 16 per write",
         operations: PER_READ,
-        run: || send(Role::Server, 2),
+        run: || send(Role::Server, &SMALL, 2),
     },
     Case {
         name: "send a 20-byte message as client, 16 per write",
         operations: PER_READ,
-        run: || send(Role::Client, 6),
+        run: || send(Role::Client, &SMALL, 6),
+    },
+    Case {
+        name: "send a 600-byte message as server, 16 per write",
+        operations: PER_READ,
+        run: || send(Role::Server, &[7; 600], 4),
+    },
+    Case {
+        name: "send a 600-byte message as client, 16 per write",
+        operations: PER_READ,
+        run: || send(Role::Client, &[7; 600], 8),
     },
     Case { name: "parse a short header", operations: PER_READ, run: parse_short_header },
     Case { name: "parse a header with a 16-bit length", operations: PER_READ, run: parse_header },
@@ -84,11 +99,10 @@ fn echo_through_loop(frames_per_read: usize) {
     });
 }
 
-fn echo() {
-    // Masking twice is masking not at all, so that one buffer does for all rounds.
-    let mut read = masked_frames(FRAMES_PER_READ, &SMALL);
-    let mut endpoint = Endpoint::new(Role::Server);
-    assert_eq!(endpoint.echo(&mut read), FRAMES_PER_READ * (2 + SMALL.len()));
+/// Masking twice is masking not at all, so that one buffer does for all rounds.
+fn echo(role: Role, mut read: Vec<u8>, header_bytes: usize) {
+    let mut endpoint = Endpoint::new(role);
+    assert_eq!(endpoint.echo(&mut read), FRAMES_PER_READ * (header_bytes + SMALL.len()));
     counted_section(&mut || {
         black_box(endpoint.echo(black_box(&mut read)));
     });
@@ -114,12 +128,12 @@ fn receive_text() {
     });
 }
 
-fn send(role: Role, header_bytes: usize) {
+fn send<const N: usize>(role: Role, payload: &[u8; N], header_bytes: usize) {
     let mut endpoint = Endpoint::new(role);
-    let written = FRAMES_PER_READ * (header_bytes + SMALL.len());
-    assert_eq!(endpoint.send(&SMALL, FRAMES_PER_READ), written);
+    let written = FRAMES_PER_READ * (header_bytes + payload.len());
+    assert_eq!(endpoint.send(payload, FRAMES_PER_READ), written);
     counted_section(&mut || {
-        black_box(endpoint.send(&SMALL, FRAMES_PER_READ));
+        black_box(endpoint.send(payload, FRAMES_PER_READ));
     });
 }
 
