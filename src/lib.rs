@@ -119,9 +119,9 @@ pub use handshake::{
 };
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
-    Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery, DropReason, Event,
-    Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools, PoolsInUse,
-    PreparedMessage, Proof, SendOutcome, Sink, Transmit,
+    BatchOutcome, Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery,
+    DropReason, Event, Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools,
+    PoolsInUse, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
 };
 #[cfg(feature = "net")]
 pub use reactor::{

@@ -2,6 +2,8 @@
 #![cfg(feature = "net")]
 #![allow(dead_code, missing_docs)]
 
+#[path = "engine_faults/batches.rs"]
+mod batches;
 #[path = "engine_faults/capacity.rs"]
 mod capacity;
 #[cfg(feature = "deflate")]

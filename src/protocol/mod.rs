@@ -11,6 +11,7 @@
 //! who bring their own I/O; the reactor keeps them in two tables.
 
 mod assembler;
+mod batch;
 #[cfg(feature = "deflate")]
 mod compression;
 #[cfg(not(feature = "deflate"))]
@@ -34,6 +35,7 @@ mod timer;
 mod transmit;
 
 pub use assembler::ReceivePools;
+pub use batch::BatchOutcome;
 #[cfg(feature = "net")]
 pub(crate) use compression::{Agreement, keys as compression_keys};
 pub use config::{Config, ConfigError, Delivery, Heartbeat, OverflowPolicy};

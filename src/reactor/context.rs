@@ -12,7 +12,9 @@ use super::net::NetKey;
 use super::shared::Shared;
 use super::slot::Phase;
 use crate::collections::Key;
-use crate::protocol::{DropReason, Part, PreparedMessage, SendOutcome, Sink, Transmit};
+use crate::protocol::{
+    BatchOutcome, DropReason, Part, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
+};
 use crate::wire::{CloseCode, InvalidClose, Opcode};
 
 /// The loop as a callback sees it: the connection it is about, and all others.
@@ -111,6 +113,14 @@ impl<D> Context<'_, D> {
         self.send(Message::Binary(payload))
     }
 
+    /// Sends messages to the current connection that leave together. See [`Peer::send_batch`].
+    pub fn send_batch<'m>(
+        &mut self,
+        messages: impl IntoIterator<Item = Message<'m>>,
+    ) -> BatchOutcome {
+        self.here().send_batch(messages)
+    }
+
     /// Sends a message to the current connection, uncompressed in any case. See
     /// [`Peer::send_uncompressed`].
     pub fn send_uncompressed(&mut self, message: Message<'_>) -> SendOutcome {
@@ -171,6 +181,18 @@ impl<D> Peer<'_, D> {
     /// once from where they lie.
     pub fn send_binary(&mut self, payload: &[u8]) -> SendOutcome {
         self.send(Message::Binary(payload))
+    }
+
+    /// Sends messages that leave together, in one write behind what is corked: none is written at
+    /// once for its size, as [`Peer::send_binary`] does. Each is treated as if it were sent alone;
+    /// at the first that is dropped the batch ends. See [`Transmit::send_batch`].
+    pub fn send_batch<'m>(
+        &mut self,
+        messages: impl IntoIterator<Item = Message<'m>>,
+    ) -> BatchOutcome {
+        let batch = self.shared.send_batch(self.key, self.writer, messages);
+        self.shared.mark_dirty(self.key);
+        batch
     }
 
     /// Sends a message uncompressed although compression was agreed on: because it is compressed
@@ -241,6 +263,12 @@ impl<D> Peer<'_, D> {
     /// Unsent bytes, those of this batch included.
     pub fn queued_bytes(&self) -> usize {
         self.shared.sender(self.key).map_or(0, |sender| sender.queued_bytes())
+    }
+
+    /// How far the messages sent to it have come, `None` if it is gone. See
+    /// [`Transmit::delivery`]. What TLS has in hand counts as handed to the kernel.
+    pub fn delivery(&self) -> Option<Proof> {
+        Some(self.shared.sender(self.key)?.delivery(&self.shared.pools.outbox))
     }
 
     /// The other end, as [`Arrival::peer`](super::Arrival::peer) has told it.

@@ -90,7 +90,7 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
     /// The opcode that it has, or had, on the wire.
     #[inline]
     pub const fn opcode(&self) -> Opcode {
@@ -102,7 +102,7 @@ impl Message<'_> {
 
     /// The bytes of either.
     #[inline]
-    pub const fn payload(&self) -> &[u8] {
+    pub const fn payload(&self) -> &'a [u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Binary(bytes) => bytes,

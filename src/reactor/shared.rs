@@ -13,7 +13,9 @@ use super::slot::{Phase, Slot};
 use crate::collections::{Key, Table};
 use crate::handshake::Negotiated;
 use crate::metrics::Counters;
-use crate::protocol::{Config, DropReason, Moment, SendOutcome, SendPools, Sender, Transmit};
+use crate::protocol::{
+    BatchOutcome, Config, DropReason, Moment, SendOutcome, SendPools, Sender, Transmit,
+};
 
 /// The part of a loop that a callback may touch; it knows no network by its type.
 #[derive(Debug)]
@@ -115,14 +117,33 @@ impl<D> Shared<D> {
         let outcome = self.with_transmit(key, writer, send).unwrap_or(GONE);
         match outcome {
             SendOutcome::Sent | SendOutcome::Queued { .. } => self.counters.messages_sent += 1,
-            SendOutcome::Dropped(reason) => {
-                self.counters.sends_dropped += 1;
-                if reason == DropReason::PoolExhausted {
-                    self.counters.pool_exhausted += 1;
-                }
-            }
+            SendOutcome::Dropped(reason) => self.count_dropped(reason),
         }
         outcome
+    }
+
+    /// Sends a batch to `key` and counts what was taken, and the message that was not.
+    pub(super) fn send_batch<'m>(
+        &mut self,
+        key: Key,
+        writer: &mut dyn Writer,
+        messages: impl IntoIterator<Item = Message<'m>>,
+    ) -> BatchOutcome {
+        let messages = messages.into_iter().map(|message| (message.opcode(), message.payload()));
+        let sent = self.with_transmit(key, writer, |transmit| transmit.send_batch(messages));
+        let batch = sent.unwrap_or(BatchOutcome { taken_messages: 0, outcome: GONE });
+        self.counters.messages_sent += batch.taken_messages as u64;
+        if let SendOutcome::Dropped(reason) = batch.outcome {
+            self.count_dropped(reason);
+        }
+        batch
+    }
+
+    fn count_dropped(&mut self, reason: DropReason) {
+        self.counters.sends_dropped += 1;
+        if reason == DropReason::PoolExhausted {
+            self.counters.pool_exhausted += 1;
+        }
     }
 
     pub(super) fn sender(&self, key: Key) -> Option<&Sender> {

@@ -105,6 +105,7 @@ impl Run {
             }
             1 => t.send_prepared(&PreparedMessage::binary(&payload)).is_taken().into(),
             2 => t.send_bytes(payload.into()).is_taken().into(),
+            3 => t.send_batch([(Opcode::Binary, &*payload); 5]).taken_messages,
             _ => t.send_binary(&payload).is_taken().into(),
         });
         self.taken_messages += taken as u64;
