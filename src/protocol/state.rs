@@ -194,9 +194,9 @@ pub struct CloseSummary {
     /// was encrypted already counts as one at most.
     pub unsent_messages: u64,
     /// Messages that were wholly handed to the kernel after those that a pong has proven to be
-    /// delivered: the peer may have had them or not. See [`Transmit::delivery`] for what proves. A
-    /// Close proves nothing, for the peer's may have crossed ours. Always 0 for a server, which
-    /// looks for no proof.
+    /// delivered: the peer may have had them or not. What proves is told at
+    /// [`Transmit::delivery`](super::Transmit::delivery). A Close proves nothing, for the peer's may
+    /// have crossed ours. Always 0 for a server, which looks for no proof.
     pub unconfirmed_messages: u64,
     /// Bytes that were queued and not handed to the kernel, headers and control frames included.
     pub unsent_bytes: u64,
