@@ -734,6 +734,7 @@ mod tests {
         assert_eq!(unsent, b"cde");
         assert!(batcher.poll_batch().is_none() && batcher.close().len() == 0);
         assert_eq!((batcher.poll_timeout(), batcher.stats().buffered), (None, 0));
+        assert_eq!(batcher.push(now, Opcode::Text, b"f"), Ok(Push::Waits));
     }
 
     #[test]
