@@ -321,7 +321,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn text<'a>(message: Option<(Opcode, &'a [u8])>) -> Option<&'a [u8]> {
+    fn text(message: Option<(Opcode, &[u8])>) -> Option<&[u8]> {
         message.map(|(_, payload)| payload)
     }
 
