@@ -108,6 +108,10 @@ impl Calling {
         self.connection
     }
 
+    pub(super) const fn settings(&self) -> &ClientSettings {
+        &self.settings
+    }
+
     pub(super) const fn stats(&self) -> &ClientStats {
         &self.stats
     }
@@ -291,7 +295,7 @@ impl Calling {
     fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
         while let Some(unsent) = self.outage.poll_unsent() {
             self.stats.unsent += 1;
-            events.push_back(Event::Unsent(id, unsent));
+            events.push_back(Event::Unsent(Owner::Client(id), unsent));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::reactor::DialError;
 pub(super) enum Event {
     Change(ClientId, ClientChange),
     DialFailed(Owner, DialError),
-    Unsent(ClientId, Unsent),
+    Unsent(Owner, Unsent),
     Stop(ClientId, StopReason),
     Lease(LeaseTicket, Result<Lease, PoolError>),
     Leak(LeakReport),

@@ -104,9 +104,8 @@ pub trait ClientHandler {
     ) {
     }
 
-    /// A message that a client had taken is not sent.
-    fn on_unsent(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId, _: Unsent) {
-    }
+    /// A message that a client or a leased connection had taken is not sent.
+    fn on_unsent(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: Owner, _: Unsent) {}
 
     /// A client is not dialled any more, unless it is started again.
     fn on_stop(

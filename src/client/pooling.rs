@@ -1,25 +1,31 @@
 //! One pool of a loop: the machine that decides, put to work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
+use super::calling::Submitted;
 use super::clients::{Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::event::Event;
 use super::load::{LoadMeter, LoadSource};
+use super::outage::Unsent;
+use super::outlet::{Outlet, Urgency};
 use super::pool::{
     self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Select, Wanted,
 };
 use super::pools::PoolId;
+use super::rate::{PoolRate, Rate};
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::reactor::{ConnectionId, Loop, TimerId};
+use crate::reactor::{ConnectionId, Loop, Message, TimerId};
 use crate::wire::CloseCode;
 
 /// The right to use one connection of a pool alone.
@@ -90,13 +96,19 @@ pub(super) struct Pooling {
     round_trips: Histogram,
     undecodable: u64,
     pings: u64,
+    rate: Option<PoolRate>,
+    /// Members whose messages wait for their batch or their turn.
+    holding: BTreeSet<usize>,
 }
 
 /// What there is of a member's connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Contact {
     member: MemberKey,
+    endpoint: EndpointId,
     stage: Stage,
+    /// Made when the first message is sent.
+    outlet: Option<Box<Outlet>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +138,8 @@ impl Pooling {
             round_trips: Histogram::new(),
             undecodable: 0,
             pings: 0,
+            rate: pool.rate.as_ref().map(|rate| PoolRate::new(rate, now)),
+            holding: BTreeSet::new(),
         };
         for (settings, weight) in &pool.endpoints {
             pooling.add_endpoint(settings, *weight, now)?;
@@ -164,6 +178,11 @@ impl Pooling {
         let balancer = self.core.balancer_mut();
         let stats = |id| balancer.stats(id).map(|stats| (id, stats));
         balancer.endpoints().filter_map(stats).collect()
+    }
+
+    /// The URL of an endpoint.
+    pub(super) fn endpoint_url(&mut self, id: EndpointId) -> Option<&str> {
+        self.core.balancer_mut().name(id)
     }
 
     pub(super) fn acquire(
@@ -207,6 +226,72 @@ impl Pooling {
         }
     }
 
+    /// Sends a message by the connection of a lease.
+    pub(super) fn send<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: pool::Lease,
+        message: Message<'_>,
+    ) -> Result<Submitted, PoolError> {
+        let connection = self.connection(lease)?;
+        let place = lease.member().index();
+        let Self { contacts, calls, rate, holding, .. } = self;
+        let Some(Some(contact)) = contacts.get_mut(place) else { return Err(PoolError::Revoked) };
+        let Some(Some(settings)) = calls.get(contact.endpoint.index()) else {
+            return Err(PoolError::Revoked);
+        };
+        let inner = settings.inner();
+        let outlet = contact.outlet.get_or_insert_with(|| {
+            let high_water_bytes = inner.dial.config.limits.high_water_bytes;
+            let (batch, own_rate) = (inner.batch.as_ref(), inner.rate.as_ref());
+            // The pool's rate is asked by that of the connection.
+            let unbounded = Rate::default();
+            let own_rate = own_rate.or(rate.is_some().then_some(&unbounded));
+            Box::new(Outlet::new(batch, own_rate, high_water_bytes, place as u64, at.now()))
+        });
+        let submitted = outlet.send(at, connection, message, Urgency::MayWait, rate.as_mut());
+        if submitted == Submitted::Held {
+            holding.insert(place);
+        }
+        Ok(submitted)
+    }
+
+    /// What goes on for members whose messages wait.
+    fn work_outlets<D>(&mut self, at: &mut Loop<'_, D>) -> Option<Instant> {
+        let now = at.now();
+        let Self { contacts, rate, holding, .. } = self;
+        let mut next: Option<Instant> = None;
+        holding.retain(|place| {
+            let Some(Some(contact)) = contacts.get_mut(*place) else { return false };
+            let (Stage::Open { connection, .. }, Some(outlet)) =
+                (contact.stage, &mut contact.outlet)
+            else {
+                return false;
+            };
+            outlet.work(at, connection, rate.as_mut());
+            let due = outlet.poll_timeout(now);
+            next = next.into_iter().chain(due).min();
+            outlet.holds()
+        });
+        let Some(rate) = rate else { return next };
+        // Each that comes out sends a message or steps back.
+        while let Some(key) = rate.poll_ready(now) {
+            let Some(Some(contact)) = contacts.get_mut(key as usize) else { break };
+            let (Stage::Open { connection, .. }, Some(outlet)) =
+                (contact.stage, &mut contact.outlet)
+            else {
+                break;
+            };
+            outlet.work(at, connection, Some(rate));
+        }
+        next.into_iter().chain(rate.poll_timeout(now)).min()
+    }
+
+    /// How connections to this member's endpoint are made.
+    pub(super) fn settings_of(&self, member: MemberKey) -> Option<&ClientSettings> {
+        self.calls.get(self.contact(member)?.endpoint.index())?.as_ref()
+    }
+
     /// Who uses a connection now.
     pub(super) fn lease_of(&self, member: MemberKey) -> Option<pool::Lease> {
         self.core.lease_of(member)
@@ -240,7 +325,27 @@ impl Pooling {
         self.core.handle_dial_failed(member, now);
     }
 
-    pub(super) fn handle_closed(&mut self, member: MemberKey, now: Instant) {
+    /// A connection is over; of what it had taken, what was not written is told.
+    pub(super) fn handle_closed(
+        &mut self,
+        id: PoolId,
+        member: MemberKey,
+        end: End,
+        now: Instant,
+        events: &mut VecDeque<Event>,
+    ) {
+        if let Some(Contact { outlet: Some(outlet), .. }) =
+            self.contacts.get_mut(member.index()).and_then(Option::as_mut)
+        {
+            outlet.take_back(self.rate.as_mut(), |opcode, payload| {
+                let payload = Bytes::copy_from_slice(payload);
+                let unsent = Unsent::lost(opcode, payload);
+                events.push_back(Event::Unsent(Owner::Pool(id), unsent));
+            });
+        }
+        if end == End::Lost {
+            self.core.handle_error(member, now);
+        }
         self.forget(member);
         // Its user hears of it by `on_close`.
         let _: Option<pool::Lease> = self.core.handle_closed(member, now);
@@ -318,6 +423,7 @@ impl Pooling {
             }
         }
         let deadlines = [
+            self.work_outlets(at),
             self.core.poll_timeout(),
             self.core.balancer_mut().poll_timeout(),
             Some(self.meter.poll_timeout()),
@@ -340,7 +446,9 @@ impl Pooling {
         };
         match action {
             Action::Open { member, endpoint } => self.dial(at, id, member, endpoint, connector),
-            Action::Close { member, reason } => self.close(at, member, reason, connector),
+            Action::Close { member, reason } => {
+                self.close(at, id, member, reason, connector, events);
+            }
             Action::Ping { member } => self.ping(at, member),
             Action::Grant { ticket: granted, lease: inner } => {
                 events.push_back(Event::Lease(ticket(granted), Ok(lease(inner))));
@@ -370,10 +478,10 @@ impl Pooling {
         };
         let attempt = connector.start(at, Holder::Member(id, member), settings);
         if member.index() >= self.contacts.len() {
-            self.contacts.resize(member.index() + 1, None);
+            self.contacts.resize_with(member.index() + 1, || None);
         }
         let stage = Stage::Dialling(attempt);
-        self.contacts[member.index()] = Some(Contact { member, stage });
+        self.contacts[member.index()] = Some(Contact { member, endpoint, stage, outlet: None });
     }
 
     /// Whether the endpoint answers: a connection that is closed as soon as it is open.
@@ -395,9 +503,11 @@ impl Pooling {
     fn close<D>(
         &mut self,
         at: &mut Loop<'_, D>,
+        id: PoolId,
         member: MemberKey,
         reason: Eviction,
         connector: &mut Connector<Holder>,
+        events: &mut VecDeque<Event>,
     ) {
         match self.contact(member).map(|contact| contact.stage) {
             Some(Stage::Open { connection, .. }) => {
@@ -413,9 +523,9 @@ impl Pooling {
             }
             Some(Stage::Dialling(attempt)) => {
                 connector.cancel(at, attempt);
-                self.handle_closed(member, at.now());
+                self.handle_closed(id, member, End::Wanted, at.now(), events);
             }
-            None => self.handle_closed(member, at.now()),
+            None => self.handle_closed(id, member, End::Wanted, at.now(), events),
         }
     }
 
@@ -444,6 +554,7 @@ impl Pooling {
     fn forget(&mut self, member: MemberKey) {
         if self.contact(member).is_some() {
             self.contacts[member.index()] = None;
+            self.holding.remove(&member.index());
         }
     }
 
@@ -456,6 +567,14 @@ impl Pooling {
     pub(super) fn release_timer<D>(&mut self, at: &mut Loop<'_, D>) {
         self.deadline.cancel(at);
     }
+}
+
+/// How a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By a closing handshake, or because we wanted it.
+    Wanted,
+    Lost,
 }
 
 /// A balancer as a pool sees it.

@@ -218,11 +218,16 @@ impl RateLimiter {
 
     /// Leaves the pool's line and hands back what waits, in order, to be reported as not sent.
     pub fn close(&mut self, pool: Option<&mut PoolRate>) -> Messages<'_> {
-        if let Some(pool) = pool {
-            pool.line.retain(|place| place.key != self.key);
-        }
-        self.is_in_line = false;
+        self.step_back(pool);
         self.backlog.take(usize::MAX)
+    }
+
+    /// Makes way in the pool's line, since the connection has no room now.
+    pub fn step_back(&mut self, pool: Option<&mut PoolRate>) {
+        if let (Some(pool), true) = (pool, self.is_in_line) {
+            pool.line.retain(|place| place.key != self.key);
+            self.is_in_line = false;
+        }
     }
 
     /// Takes the tokens for the next message from both, if both have them and it is our turn.

@@ -423,10 +423,6 @@ impl<B: Select> Core<B> {
 }
 
 impl Linked for Waiter {
-    fn links(&self) -> &Links {
-        &self.links
-    }
-
     fn links_mut(&mut self) -> &mut Links {
         &mut self.links
     }

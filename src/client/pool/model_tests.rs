@@ -11,6 +11,7 @@ use super::endpoints::Reach;
 use super::machine::find;
 use super::tests::{Turns, endpoint};
 use super::*;
+use crate::client::balance::EndpointId;
 use crate::collections::Key;
 
 const MS: Duration = Duration::from_millis(1);

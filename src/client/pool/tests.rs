@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::client::balance::EndpointId;
 use crate::collections::Key;
 
 const MS: Duration = Duration::from_millis(1);
