@@ -1,9 +1,9 @@
 //! What is to be told to the application, once no callback runs.
 
 use super::clients::{ClientId, Owner};
+use super::lease::{LeakReport, Lease, LeaseTicket};
 use super::outage::Unsent;
 use super::pool::PoolError;
-use super::pooling::{LeakReport, Lease, LeaseTicket};
 use super::reconnect::{ClientChange, StopReason};
 use crate::reactor::DialError;
 

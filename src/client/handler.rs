@@ -7,9 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::clients::{ClientId, Clients, Owner};
+use super::lease::{LeakReport, Lease, LeaseTicket};
 use super::outage::Unsent;
 use super::pool::PoolError;
-use super::pooling::{LeakReport, Lease, LeaseTicket};
 use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
 use crate::protocol::{Chunk, CloseSummary};

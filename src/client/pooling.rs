@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
-use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,109 +9,54 @@ use bytes::Bytes;
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
-use super::calling::Submitted;
 use super::clients::{Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::event::Event;
+use super::lease::{LeakReport, LeakVerdict, Lease, LeaseTicket};
 use super::load::{LoadMeter, LoadSource};
 use super::outage::Unsent;
-use super::outlet::{Outlet, Urgency};
+use super::outlet::Outlet;
 use super::pool::{
-    self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Select, Wanted,
+    self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Wanted,
 };
 use super::pools::PoolId;
-use super::rate::{PoolRate, Rate};
+use super::rate::PoolRate;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::reactor::{ConnectionId, Loop, Message, TimerId};
+use crate::reactor::{ConnectionId, Loop, TimerId};
 use crate::wire::CloseCode;
-
-/// The right to use one connection of a pool alone.
-///
-/// It ends when it is [released](super::Clients::release), when it is revoked because it was held
-/// too long, or when its connection ends. Afterwards it is a miss ([`PoolError::Revoked`]), never
-/// the right to another connection. Dropping it ends nothing: the pool reports it as leaked after
-/// [`PoolSettings::leak_after`](super::PoolSettings::leak_after).
-#[must_use = "a lease that is not released is a leak"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
-    pub(super) pool: PoolId,
-    pub(super) inner: pool::Lease,
-}
-
-/// A place in the line of those who wait for a connection of a pool. It ends exactly once: by
-/// [`on_lease`](super::ClientHandler::on_lease), or because it was
-/// [cancelled](super::Clients::cancel).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseTicket {
-    pub(super) pool: PoolId,
-    pub(super) inner: pool::LeaseTicket,
-}
-
-/// What acquiring has brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Acquired {
-    /// A connection, at once.
-    Now(Lease),
-    /// A place in the line.
-    Later(LeaseTicket),
-}
-
-/// A lease that was held for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeakReport {
-    /// The lease.
-    pub lease: Lease,
-    /// Where in the program it was acquired.
-    pub acquired_at: &'static Location<'static>,
-    /// For how long it was held by then.
-    pub held_for: Duration,
-    /// What becomes of it.
-    pub verdict: LeakVerdict,
-}
-
-/// What becomes of a lease that was held for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeakVerdict {
-    /// It is still good.
-    Reported,
-    /// It is over; its connection is closed and replaced.
-    Revoked,
-}
 
 /// One pool of a loop.
 pub(super) struct Pooling {
     core: Core<Balancer>,
     /// Where the endpoints lead, by their places.
-    calls: Vec<Option<ClientSettings>>,
+    pub(super) calls: Vec<Option<ClientSettings>>,
     /// The connections, by the places of the members.
-    contacts: Vec<Option<Contact>>,
+    pub(super) contacts: Vec<Option<Contact>>,
     meter: LoadMeter,
     source: Box<dyn LoadSource>,
     deadline: Deadline,
     round_trips: Histogram,
     undecodable: u64,
     pings: u64,
-    rate: Option<PoolRate>,
+    pub(super) rate: Option<PoolRate>,
     /// Members whose messages wait for their batch or their turn.
-    holding: BTreeSet<usize>,
+    pub(super) holding: BTreeSet<usize>,
 }
 
 /// What there is of a member's connection.
 #[derive(Debug)]
-struct Contact {
+pub(super) struct Contact {
     member: MemberKey,
-    endpoint: EndpointId,
-    stage: Stage,
+    pub(super) endpoint: EndpointId,
+    pub(super) stage: Stage,
     /// Made when the first message is sent.
-    outlet: Option<Box<Outlet>>,
+    pub(super) outlet: Option<Box<Outlet>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+pub(super) enum Stage {
     Dialling(AttemptKey),
     Open {
         connection: ConnectionId,
@@ -224,67 +168,6 @@ impl Pooling {
             Some(Contact { stage: Stage::Open { connection, .. }, .. }) => Ok(*connection),
             _ => Err(PoolError::Revoked),
         }
-    }
-
-    /// Sends a message by the connection of a lease.
-    pub(super) fn send<D>(
-        &mut self,
-        at: &mut Loop<'_, D>,
-        lease: pool::Lease,
-        message: Message<'_>,
-    ) -> Result<Submitted, PoolError> {
-        let connection = self.connection(lease)?;
-        let place = lease.member().index();
-        let Self { contacts, calls, rate, holding, .. } = self;
-        let Some(Some(contact)) = contacts.get_mut(place) else { return Err(PoolError::Revoked) };
-        let Some(Some(settings)) = calls.get(contact.endpoint.index()) else {
-            return Err(PoolError::Revoked);
-        };
-        let inner = settings.inner();
-        let outlet = contact.outlet.get_or_insert_with(|| {
-            let high_water_bytes = inner.dial.config.limits.high_water_bytes;
-            let (batch, own_rate) = (inner.batch.as_ref(), inner.rate.as_ref());
-            // The pool's rate is asked by that of the connection.
-            let unbounded = Rate::default();
-            let own_rate = own_rate.or(rate.is_some().then_some(&unbounded));
-            Box::new(Outlet::new(batch, own_rate, high_water_bytes, place as u64, at.now()))
-        });
-        let submitted = outlet.send(at, connection, message, Urgency::MayWait, rate.as_mut());
-        if submitted == Submitted::Held {
-            holding.insert(place);
-        }
-        Ok(submitted)
-    }
-
-    /// What goes on for members whose messages wait.
-    fn work_outlets<D>(&mut self, at: &mut Loop<'_, D>) -> Option<Instant> {
-        let now = at.now();
-        let Self { contacts, rate, holding, .. } = self;
-        let mut next: Option<Instant> = None;
-        holding.retain(|place| {
-            let Some(Some(contact)) = contacts.get_mut(*place) else { return false };
-            let (Stage::Open { connection, .. }, Some(outlet)) =
-                (contact.stage, &mut contact.outlet)
-            else {
-                return false;
-            };
-            outlet.work(at, connection, rate.as_mut());
-            let due = outlet.poll_timeout(now);
-            next = next.into_iter().chain(due).min();
-            outlet.holds()
-        });
-        let Some(rate) = rate else { return next };
-        // Each that comes out sends a message or steps back.
-        while let Some(key) = rate.poll_ready(now) {
-            let Some(Some(contact)) = contacts.get_mut(key as usize) else { break };
-            let (Stage::Open { connection, .. }, Some(outlet)) =
-                (contact.stage, &mut contact.outlet)
-            else {
-                break;
-            };
-            outlet.work(at, connection, Some(rate));
-        }
-        next.into_iter().chain(rate.poll_timeout(now)).min()
     }
 
     /// How connections to this member's endpoint are made.
@@ -575,33 +458,4 @@ pub(super) enum End {
     /// By a closing handshake, or because we wanted it.
     Wanted,
     Lost,
-}
-
-/// A balancer as a pool sees it.
-impl Select for Balancer {
-    fn pick(
-        &mut self,
-        now: Instant,
-        random: u64,
-        is_candidate: impl Fn(EndpointId) -> bool,
-    ) -> Option<EndpointId> {
-        Self::pick(self, now, random, is_candidate)
-    }
-
-    fn handle_acquired(&mut self, endpoint: EndpointId) {
-        Self::handle_acquired(self, endpoint);
-    }
-
-    fn handle_released(&mut self, endpoint: EndpointId) {
-        Self::handle_released(self, endpoint);
-    }
-
-    fn handle_success(&mut self, endpoint: EndpointId, now: Instant) {
-        // Chance decides about ejections only.
-        self.handle_outcome(endpoint, Health::Success, now, 0);
-    }
-
-    fn handle_failure(&mut self, endpoint: EndpointId, now: Instant, random: u64) {
-        self.handle_outcome(endpoint, Health::Failure, now, random);
-    }
 }

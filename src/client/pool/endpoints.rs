@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::chain::Chain;
-use crate::client::balance::EndpointId;
+use crate::client::balance::{Balancer, EndpointId, Outcome as Health};
 use crate::collections::TimerKey;
 
 /// Chooses among endpoints: the part of a balancer that a pool needs.
@@ -31,6 +31,34 @@ pub(crate) trait Select {
 
     /// One did not.
     fn handle_failure(&mut self, endpoint: EndpointId, now: Instant, random: u64);
+}
+
+impl Select for Balancer {
+    fn pick(
+        &mut self,
+        now: Instant,
+        random: u64,
+        is_candidate: impl Fn(EndpointId) -> bool,
+    ) -> Option<EndpointId> {
+        Self::pick(self, now, random, is_candidate)
+    }
+
+    fn handle_acquired(&mut self, endpoint: EndpointId) {
+        Self::handle_acquired(self, endpoint);
+    }
+
+    fn handle_released(&mut self, endpoint: EndpointId) {
+        Self::handle_released(self, endpoint);
+    }
+
+    fn handle_success(&mut self, endpoint: EndpointId, now: Instant) {
+        // Chance decides about ejections only.
+        self.handle_outcome(endpoint, Health::Success, now, 0);
+    }
+
+    fn handle_failure(&mut self, endpoint: EndpointId, now: Instant, random: u64) {
+        self.handle_outcome(endpoint, Health::Failure, now, random);
+    }
 }
 
 /// An endpoint that is neither drained nor removed.
