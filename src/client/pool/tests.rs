@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use super::endpoints::Select;
 use super::*;
 use crate::client::balance::EndpointId;
 use crate::collections::Key;
