@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use super::endpoints::Reach;
+use super::endpoints::{Reach, Select};
 use super::machine::find;
 use super::tests::{Turns, endpoint};
 use super::*;
