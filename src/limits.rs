@@ -126,11 +126,11 @@ pub const BALANCE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// one server. A larger number is refused when the pool is described.
 pub const POOL_CONNECTIONS_MAX: u32 = 65_536;
 
-/// The most that can be told to wait for a connection of a pool, about 100 bytes each. Guess. A
+/// The most that can be told to wait for a connection of a pool, about 130 bytes each. Guess. A
 /// larger number is refused when the pool is described.
 pub const POOL_WAITERS_MAX: u32 = 1 << 20;
 
-/// The most users whose connection a pool can be told to remember, about 64 bytes each. Guess. A
+/// The most users whose connection a pool can be told to remember, about 80 bytes each. Guess. A
 /// larger number is refused when the pool is described.
 pub const POOL_USERS_MAX: u32 = 1 << 24;
 /// The longest that a server's `Retry-After` keeps a client from asking again; a longer time is cut

@@ -64,7 +64,7 @@ const CONFORMANCE_ABOUT: &str = "Echo the cases of a conformance suite for clien
 \
     AUTOBAHN_URL names the fuzzingserver of the Autobahn|Testsuite, AUTOBAHN_AGENT what this client is \
     called in its reports. The suite is asked how many cases it has (/getCaseCount), and each is echoed \
-    (/runCase?case=N&agent=AGENT), compressed where the suite agrees.
+    (/runCase), compressed where the suite agrees.
 
 \
     Exit status: 0 every case was connected, 1 one was not, 2 the suite did not answer.";

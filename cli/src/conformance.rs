@@ -17,7 +17,8 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Echoes one case after the other.
 struct Conformance {
     url: String,
-    agent: String,
+    /// What this client is called in the suite's reports.
+    name: String,
     /// Cases in all, once the suite has said so.
     count: Option<u32>,
     /// The case under way; 0 while the suite is asked how many there are.
@@ -28,8 +29,8 @@ struct Conformance {
 /// Runs all cases of the suite that the environment names.
 pub fn run() -> Result<ExitCode, Failure> {
     let url = variable("AUTOBAHN_URL")?;
-    let agent = variable("AUTOBAHN_AGENT")?;
-    let conformance = Conformance { url, agent, count: None, case: 0, failures: 0 };
+    let name = variable("AUTOBAHN_AGENT")?;
+    let conformance = Conformance { url, name, count: None, case: 0, failures: 0 };
     let first = conformance.settings("/getCaseCount")?;
     let mut layer = ClientLayer::new(conformance);
     layer.clients().add(first);
@@ -67,7 +68,7 @@ impl Conformance {
     fn go_on(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) {
         let count = self.count.unwrap_or(0);
         self.case += 1;
-        let target = format!("/runCase?case={}&agent={}", self.case, self.agent);
+        let target = format!("/runCase?case={}&agent={}", self.case, self.name);
         match self.settings(&target) {
             Ok(settings) if self.case <= count => {
                 clients.add(settings);

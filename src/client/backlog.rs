@@ -117,6 +117,7 @@ pub struct Messages<'a> {
     bytes: &'a [u8],
 }
 
+#[cfg(test)]
 impl Messages<'_> {
     /// The bytes of the payloads that are left.
     pub const fn payload_bytes(&self) -> usize {

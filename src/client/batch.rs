@@ -732,8 +732,10 @@ mod tests {
         assert_eq!(batcher.poll_batch().map(|messages| messages.len()), Some(2));
         let unsent: Vec<_> = batcher.close().map(|(_, payload)| payload[0]).collect();
         assert_eq!(unsent, b"cde");
-        assert!(batcher.poll_batch().is_none() && batcher.close().len() == 0);
+        assert!(batcher.poll_batch().is_none());
         assert_eq!((batcher.poll_timeout(), batcher.stats().buffered), (None, 0));
+        assert_eq!(batcher.push(now, Opcode::Text, b"f"), Ok(Push::Waits));
+        assert_eq!((batcher.close().len(), batcher.close().len()), (1, 0));
     }
 
     #[test]

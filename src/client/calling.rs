@@ -30,8 +30,16 @@ pub(super) struct Calling {
     attempt: Option<AttemptKey>,
     deadline: Deadline,
     outlet: Option<Box<Outlet>>,
+    greeting: Greeting,
     stats: ClientStats,
     pub(super) future: Future,
+}
+
+/// Whether the application is just hearing of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Greeting {
+    UnderWay,
+    Over,
 }
 
 /// Whether a client stays when it has stopped.
@@ -95,6 +103,7 @@ impl Calling {
             attempt: None,
             deadline: Deadline::default(),
             outlet: None,
+            greeting: Greeting::Over,
             stats: ClientStats::default(),
             future: Future::Stays,
         }
@@ -106,6 +115,10 @@ impl Calling {
 
     pub(super) const fn connection(&self) -> Option<ConnectionId> {
         self.connection
+    }
+
+    pub(super) const fn settings(&self) -> &ClientSettings {
+        &self.settings
     }
 
     pub(super) const fn stats(&self) -> &ClientStats {
@@ -134,9 +147,9 @@ impl Calling {
         if self.link.state() == ClientState::Disconnected {
             return Submitted::Refused(UnsentReason::Stopped);
         }
-        // What waits is older.
+        // What waits is older, but what `on_open` says comes first.
         if let Some(connection) = self.connection
-            && self.outage.is_empty()
+            && (self.outage.is_empty() || self.greeting == Greeting::UnderWay)
         {
             return self.outlet(at.now()).send(at, connection, message, urgency, None);
         }
@@ -151,6 +164,7 @@ impl Calling {
     pub(super) fn handle_open<D>(&mut self, at: &Loop<'_, D>, connection: ConnectionId) {
         self.attempt = None;
         self.connection = Some(connection);
+        self.greeting = Greeting::UnderWay;
         self.stats.opened += 1;
         self.link.handle_open(at.now());
     }
@@ -204,6 +218,7 @@ impl Calling {
         connector: &mut Connector<Holder>,
         events: &mut VecDeque<Event>,
     ) {
+        self.greeting = Greeting::Over;
         while let Some(action) = self.link.poll_action() {
             match action {
                 Action::Dial => {
@@ -291,7 +306,7 @@ impl Calling {
     fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
         while let Some(unsent) = self.outage.poll_unsent() {
             self.stats.unsent += 1;
-            events.push_back(Event::Unsent(id, unsent));
+            events.push_back(Event::Unsent(Owner::Client(id), unsent));
         }
     }
 

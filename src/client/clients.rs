@@ -11,11 +11,12 @@ use super::event::Event;
 use super::names::Names;
 use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
+use super::pooling::End;
 use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
 use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
-use crate::protocol::CloseSummary;
+use crate::protocol::{CloseSummary, Initiator};
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
 use crate::wire::CloseCode;
 
@@ -36,6 +37,14 @@ pub struct Clients {
     pub(super) events: VecDeque<Event>,
     /// When there were more of them than a visit may make.
     postponed: Deadline,
+    envelopes: Envelopes,
+}
+
+/// Whether any connection has its messages in envelopes: most loops have none, and pay nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Envelopes {
+    Nowhere,
+    Somewhere,
 }
 
 /// The name of a client of a loop. A stale one is a miss, never another client.
@@ -90,6 +99,7 @@ impl Clients {
             busy: VecDeque::new(),
             events: VecDeque::new(),
             postponed: Deadline::default(),
+            envelopes: Envelopes::Nowhere,
         }
     }
 
@@ -99,6 +109,7 @@ impl Clients {
     /// # Panics
     /// With four billion clients.
     pub fn add(&mut self, settings: ClientSettings) -> ClientId {
+        self.note_settings(&settings);
         let inserted = self.callings.insert(Calling::new(settings));
         let id = ClientId(inserted.unwrap_or_else(|_| panic!("four billion clients")));
         self.start(id);
@@ -254,8 +265,10 @@ impl Clients {
                 }
             }
             Holder::Member(pool, member) => {
-                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
-                    pool.handle_closed(member, at.now());
+                if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
+                    let is_wanted = summary.is_clean() || summary.initiator == Initiator::Local;
+                    let end = if is_wanted { End::Wanted } else { End::Lost };
+                    pooling.handle_closed(pool, member, end, at.now(), &mut self.events);
                 }
             }
             Holder::Probe(..) => {}
@@ -307,6 +320,29 @@ impl Clients {
                 self.note_busy(Owner::Pool(pool));
             }
             Some(Holder::Probe(..)) | None => {}
+        }
+    }
+
+    /// Whether texts that come on a connection may be envelopes.
+    pub(super) fn takes_envelopes(&self, id: ConnectionId) -> bool {
+        if self.envelopes == Envelopes::Nowhere {
+            return false;
+        }
+        let settings = match self.holder(id) {
+            Some(Holder::Client(client)) => self.callings.get(client.0).map(Calling::settings),
+            Some(Holder::Member(pool, member)) => match self.pools.get(pool.0) {
+                Some(PoolSlot::Running(pooling)) => pooling.settings_of(member),
+                Some(PoolSlot::Fresh(_)) | None => None,
+            },
+            Some(Holder::Probe(..)) | None => None,
+        };
+        settings.is_some_and(ClientSettings::has_envelopes)
+    }
+
+    /// Notes that connections by these settings may come to be.
+    pub(super) fn note_settings(&mut self, settings: &ClientSettings) {
+        if settings.has_envelopes() {
+            self.envelopes = Envelopes::Somewhere;
         }
     }
 

@@ -106,7 +106,7 @@ impl<O: Copy> Connector<O> {
         error: DialError,
     ) -> Option<DialError> {
         let Some(key) = self.dialling.remove(&id) else { return Some(error) };
-        let Some(attempt) = self.attempts.get_mut(key) else { return None };
+        let attempt = self.attempts.get_mut(key)?;
         match &error {
             DialError::Refused(refusal) if attempt.follow(refusal) => self.go_on(at, key),
             _ => self.fail(key, error),

@@ -1,9 +1,9 @@
 //! What is to be told to the application, once no callback runs.
 
 use super::clients::{ClientId, Owner};
+use super::lease::{LeakReport, Lease, LeaseTicket};
 use super::outage::Unsent;
 use super::pool::PoolError;
-use super::pooling::{LeakReport, Lease, LeaseTicket};
 use super::reconnect::{ClientChange, StopReason};
 use crate::reactor::DialError;
 
@@ -12,7 +12,7 @@ use crate::reactor::DialError;
 pub(super) enum Event {
     Change(ClientId, ClientChange),
     DialFailed(Owner, DialError),
-    Unsent(ClientId, Unsent),
+    Unsent(Owner, Unsent),
     Stop(ClientId, StopReason),
     Lease(LeaseTicket, Result<Lease, PoolError>),
     Leak(LeakReport),

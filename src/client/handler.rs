@@ -7,9 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::clients::{ClientId, Clients, Owner};
+use super::lease::{LeakReport, Lease, LeaseTicket};
 use super::outage::Unsent;
 use super::pool::PoolError;
-use super::pooling::{LeakReport, Lease, LeaseTicket};
 use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
 use crate::protocol::{Chunk, CloseSummary};
@@ -104,9 +104,8 @@ pub trait ClientHandler {
     ) {
     }
 
-    /// A message that a client had taken is not sent.
-    fn on_unsent(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId, _: Unsent) {
-    }
+    /// A message that a client or a leased connection had taken is not sent.
+    fn on_unsent(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: Owner, _: Unsent) {}
 
     /// A client is not dialled any more, unless it is started again.
     fn on_stop(

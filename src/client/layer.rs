@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::{Clients, Hearing};
+use super::envelope::Envelope;
 use super::event::Event;
-use super::handler::ClientHandler;
+use super::handler::{ClientHandler, Undecodable};
 use super::names::{Answer, Names};
 use super::resolver::{DnsSettings, Resolver, SystemResolver};
 use crate::handshake::Request;
@@ -105,6 +106,38 @@ impl<H: ClientHandler> ClientLayer<H> {
         &mut self.handler
     }
 
+    /// Has the application handle a message.
+    fn deliver(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
+        let Self { clients, handler } = self;
+        if let Err(error) = handler.on_message(ctx, clients, message) {
+            self.drop_undecodable(ctx, message, &error);
+        }
+    }
+
+    fn drop_undecodable(
+        &mut self,
+        ctx: &mut Context<'_, H::Data>,
+        message: Message<'_>,
+        error: &Undecodable,
+    ) {
+        let id = ctx.id();
+        self.clients.handle_undecodable(ctx, id);
+        self.handler.on_undecodable(ctx, &mut self.clients, message, error);
+    }
+
+    /// Has the application handle the messages of an envelope, or the text itself if it is none.
+    fn take_apart(&mut self, ctx: &mut Context<'_, H::Data>, text: &str) {
+        match Envelope::decode(text) {
+            Ok(Some(envelope)) => {
+                for message in envelope.messages() {
+                    self.deliver(ctx, Message::Text(message));
+                }
+            }
+            Ok(None) => self.deliver(ctx, Message::Text(text)),
+            Err(error) => self.drop_undecodable(ctx, Message::Text(text), &error.into()),
+        }
+    }
+
     /// Does what the callback that has just returned has led to, and makes the callbacks that are
     /// due.
     fn visit(&mut self, at: &mut Loop<'_, H::Data>) {
@@ -142,11 +175,11 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
-        let Self { clients, handler } = self;
-        if let Err(error) = handler.on_message(ctx, clients, message) {
-            let id = ctx.id();
-            clients.handle_undecodable(ctx, id);
-            handler.on_undecodable(ctx, clients, message, &error);
+        match message {
+            Message::Text(text) if self.clients.takes_envelopes(ctx.id()) => {
+                self.take_apart(ctx, text);
+            }
+            message => self.deliver(ctx, message),
         }
         self.visit(ctx);
     }

@@ -15,6 +15,8 @@ mod event;
 mod handler;
 mod json;
 mod layer;
+mod lease;
+mod leased;
 mod load;
 mod names;
 mod outage;
@@ -39,6 +41,7 @@ pub use clients::{ClientId, Clients, Owner};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, PayloadError};
 pub use handler::{ClientHandler, Undecodable};
 pub use layer::ClientLayer;
+pub use lease::{Acquired, LeakReport, LeakVerdict, Lease, LeaseTicket};
 pub use load::{LoadSettings, LoadSource, SystemLoad};
 pub use outage::{Outage, OutagePolicy, Unsent, UnsentReason};
 pub use outlet::FlowStats;
@@ -46,7 +49,6 @@ pub use pool::{
     Eviction, MemberState, Outcome, Pool, PoolBuilder, PoolConfigError, PoolError, PoolSettings,
     PoolStats, Sizing,
 };
-pub use pooling::{Acquired, LeakReport, LeakVerdict, Lease, LeaseTicket};
 pub use pools::PoolId;
 pub use rate::{Rate, RatePolicy, RateStats};
 pub use reconnect::{ClientChange, ClientState, StopReason};

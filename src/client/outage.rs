@@ -92,14 +92,22 @@ pub(crate) struct Waiting {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unsent {
-    /// The number that [`Queueing::Queued`] gave it.
-    pub id: u64,
+    /// The number that [`Submitted::Waiting`](super::Submitted::Waiting) gave it; `None` if it was
+    /// given to a connection first.
+    pub id: Option<u64>,
     /// Text or binary.
     pub opcode: Opcode,
     /// As it was given.
     pub payload: Bytes,
     /// Why.
     pub reason: UnsentReason,
+}
+
+impl Unsent {
+    /// A message that was lost with its connection.
+    pub(super) fn lost(opcode: Opcode, payload: Bytes) -> Self {
+        Self { id: None, opcode, payload, reason: UnsentReason::ConnectionLost }
+    }
 }
 
 /// What a message that waits counts besides its payload: its place in a queue that grows by
@@ -144,11 +152,13 @@ impl OutageQueue {
     }
 
     /// Messages that wait.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.waiting.len()
     }
 
     /// Bytes that they count.
+    #[cfg(test)]
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -256,7 +266,7 @@ impl OutageQueue {
     fn drop_front(&mut self, reason: UnsentReason) {
         let dropped = self.pop();
         self.unsent.extend(dropped.map(|Waiting { id, opcode, payload, .. }| Unsent {
-            id,
+            id: Some(id),
             opcode,
             payload,
             reason,
@@ -306,7 +316,7 @@ mod tests {
 
     fn unsent(queue: &mut OutageQueue) -> Vec<(u64, UnsentReason)> {
         std::iter::from_fn(|| queue.poll_unsent())
-            .map(|unsent| (unsent.id, unsent.reason))
+            .map(|unsent| (unsent.id.expect("it waited under a number"), unsent.reason))
             .collect()
     }
 
@@ -392,7 +402,7 @@ mod tests {
         assert!(!format!("{queue:?}").contains("secret"));
         queue.handle_stop();
         let shown = format!("{:?}", queue.poll_unsent());
-        let expected = "Unsent { id: 0, opcode: Text, payload_bytes: 6, reason: Stopped }";
+        let expected = "Unsent { id: Some(0), opcode: Text, payload_bytes: 6, reason: Stopped }";
         assert_eq!(shown, format!("Some({expected})"));
     }
 

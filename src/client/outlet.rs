@@ -150,9 +150,11 @@ impl Outlet {
             batcher.handle_timeout(now);
         }
         // What the rate has held up goes on, as far as there is room.
-        while self.limiter.is_some() && peer.queued_bytes() <= self.high_water_bytes {
-            let Self { limiter, batcher, .. } = self;
-            let Some(limiter) = limiter else { break };
+        while let Self { limiter: Some(limiter), batcher, .. } = self {
+            if peer.queued_bytes() > self.high_water_bytes {
+                limiter.step_back(pool);
+                break;
+            }
             let Some((opcode, payload)) = limiter.poll_message(now, pool.as_deref_mut()) else {
                 break;
             };
@@ -218,6 +220,12 @@ impl Outlet {
             Some(_) => {}
             None => self.meter.handle_written(now, left_bytes, queued_bytes),
         }
+    }
+
+    /// Whether messages wait here.
+    pub(super) fn holds(&self) -> bool {
+        self.batcher.as_ref().is_some_and(|batcher| batcher.stats().buffered > 0)
+            || self.limiter.as_ref().is_some_and(|limiter| limiter.stats().waiting > 0)
     }
 
     /// When [`Outlet::work`] is to be called, though nothing happens.

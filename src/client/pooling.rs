@@ -1,9 +1,10 @@
 //! One pool of a loop: the machine that decides, put to work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
-use std::panic::Location;
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
@@ -12,95 +13,50 @@ use super::clients::{Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::event::Event;
+use super::lease::{LeakReport, LeakVerdict, Lease, LeaseTicket};
 use super::load::{LoadMeter, LoadSource};
+use super::outage::Unsent;
+use super::outlet::Outlet;
 use super::pool::{
-    self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Select, Wanted,
+    self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Wanted,
 };
 use super::pools::PoolId;
+use super::rate::PoolRate;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
 use crate::reactor::{ConnectionId, Loop, TimerId};
 use crate::wire::CloseCode;
 
-/// The right to use one connection of a pool alone.
-///
-/// It ends when it is [released](super::Clients::release), when it is revoked because it was held
-/// too long, or when its connection ends. Afterwards it is a miss ([`PoolError::Revoked`]), never
-/// the right to another connection. Dropping it ends nothing: the pool reports it as leaked after
-/// [`PoolSettings::leak_after`](super::PoolSettings::leak_after).
-#[must_use = "a lease that is not released is a leak"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
-    pub(super) pool: PoolId,
-    pub(super) inner: pool::Lease,
-}
-
-/// A place in the line of those who wait for a connection of a pool. It ends exactly once: by
-/// [`on_lease`](super::ClientHandler::on_lease), or because it was
-/// [cancelled](super::Clients::cancel).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseTicket {
-    pub(super) pool: PoolId,
-    pub(super) inner: pool::LeaseTicket,
-}
-
-/// What acquiring has brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Acquired {
-    /// A connection, at once.
-    Now(Lease),
-    /// A place in the line.
-    Later(LeaseTicket),
-}
-
-/// A lease that was held for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeakReport {
-    /// The lease.
-    pub lease: Lease,
-    /// Where in the program it was acquired.
-    pub acquired_at: &'static Location<'static>,
-    /// For how long it was held by then.
-    pub held_for: Duration,
-    /// What becomes of it.
-    pub verdict: LeakVerdict,
-}
-
-/// What becomes of a lease that was held for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeakVerdict {
-    /// It is still good.
-    Reported,
-    /// It is over; its connection is closed and replaced.
-    Revoked,
-}
-
 /// One pool of a loop.
 pub(super) struct Pooling {
     core: Core<Balancer>,
     /// Where the endpoints lead, by their places.
-    calls: Vec<Option<ClientSettings>>,
+    pub(super) calls: Vec<Option<ClientSettings>>,
     /// The connections, by the places of the members.
-    contacts: Vec<Option<Contact>>,
+    pub(super) contacts: Vec<Option<Contact>>,
     meter: LoadMeter,
     source: Box<dyn LoadSource>,
     deadline: Deadline,
     round_trips: Histogram,
     undecodable: u64,
     pings: u64,
+    pub(super) rate: Option<PoolRate>,
+    /// Members whose messages wait for their batch or their turn.
+    pub(super) holding: BTreeSet<usize>,
 }
 
 /// What there is of a member's connection.
-#[derive(Clone, Copy, Debug)]
-struct Contact {
+#[derive(Debug)]
+pub(super) struct Contact {
     member: MemberKey,
-    stage: Stage,
+    pub(super) endpoint: EndpointId,
+    pub(super) stage: Stage,
+    /// Made when the first message is sent.
+    pub(super) outlet: Option<Box<Outlet>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+pub(super) enum Stage {
     Dialling(AttemptKey),
     Open {
         connection: ConnectionId,
@@ -126,6 +82,8 @@ impl Pooling {
             round_trips: Histogram::new(),
             undecodable: 0,
             pings: 0,
+            rate: pool.rate.as_ref().map(|rate| PoolRate::new(rate, now)),
+            holding: BTreeSet::new(),
         };
         for (settings, weight) in &pool.endpoints {
             pooling.add_endpoint(settings, *weight, now)?;
@@ -164,6 +122,11 @@ impl Pooling {
         let balancer = self.core.balancer_mut();
         let stats = |id| balancer.stats(id).map(|stats| (id, stats));
         balancer.endpoints().filter_map(stats).collect()
+    }
+
+    /// The URL of an endpoint.
+    pub(super) fn endpoint_url(&mut self, id: EndpointId) -> Option<&str> {
+        self.core.balancer_mut().name(id)
     }
 
     pub(super) fn acquire(
@@ -207,6 +170,11 @@ impl Pooling {
         }
     }
 
+    /// How connections to this member's endpoint are made.
+    pub(super) fn settings_of(&self, member: MemberKey) -> Option<&ClientSettings> {
+        self.calls.get(self.contact(member)?.endpoint.index())?.as_ref()
+    }
+
     /// Who uses a connection now.
     pub(super) fn lease_of(&self, member: MemberKey) -> Option<pool::Lease> {
         self.core.lease_of(member)
@@ -240,7 +208,27 @@ impl Pooling {
         self.core.handle_dial_failed(member, now);
     }
 
-    pub(super) fn handle_closed(&mut self, member: MemberKey, now: Instant) {
+    /// A connection is over; of what it had taken, what was not written is told.
+    pub(super) fn handle_closed(
+        &mut self,
+        id: PoolId,
+        member: MemberKey,
+        end: End,
+        now: Instant,
+        events: &mut VecDeque<Event>,
+    ) {
+        if let Some(Contact { outlet: Some(outlet), .. }) =
+            self.contacts.get_mut(member.index()).and_then(Option::as_mut)
+        {
+            outlet.take_back(self.rate.as_mut(), |opcode, payload| {
+                let payload = Bytes::copy_from_slice(payload);
+                let unsent = Unsent::lost(opcode, payload);
+                events.push_back(Event::Unsent(Owner::Pool(id), unsent));
+            });
+        }
+        if end == End::Lost {
+            self.core.handle_error(member, now);
+        }
         self.forget(member);
         // Its user hears of it by `on_close`.
         let _: Option<pool::Lease> = self.core.handle_closed(member, now);
@@ -318,6 +306,7 @@ impl Pooling {
             }
         }
         let deadlines = [
+            self.work_outlets(at),
             self.core.poll_timeout(),
             self.core.balancer_mut().poll_timeout(),
             Some(self.meter.poll_timeout()),
@@ -340,7 +329,9 @@ impl Pooling {
         };
         match action {
             Action::Open { member, endpoint } => self.dial(at, id, member, endpoint, connector),
-            Action::Close { member, reason } => self.close(at, member, reason, connector),
+            Action::Close { member, reason } => {
+                self.close(at, id, member, reason, connector, events);
+            }
             Action::Ping { member } => self.ping(at, member),
             Action::Grant { ticket: granted, lease: inner } => {
                 events.push_back(Event::Lease(ticket(granted), Ok(lease(inner))));
@@ -370,10 +361,10 @@ impl Pooling {
         };
         let attempt = connector.start(at, Holder::Member(id, member), settings);
         if member.index() >= self.contacts.len() {
-            self.contacts.resize(member.index() + 1, None);
+            self.contacts.resize_with(member.index() + 1, || None);
         }
         let stage = Stage::Dialling(attempt);
-        self.contacts[member.index()] = Some(Contact { member, stage });
+        self.contacts[member.index()] = Some(Contact { member, endpoint, stage, outlet: None });
     }
 
     /// Whether the endpoint answers: a connection that is closed as soon as it is open.
@@ -395,9 +386,11 @@ impl Pooling {
     fn close<D>(
         &mut self,
         at: &mut Loop<'_, D>,
+        id: PoolId,
         member: MemberKey,
         reason: Eviction,
         connector: &mut Connector<Holder>,
+        events: &mut VecDeque<Event>,
     ) {
         match self.contact(member).map(|contact| contact.stage) {
             Some(Stage::Open { connection, .. }) => {
@@ -413,9 +406,9 @@ impl Pooling {
             }
             Some(Stage::Dialling(attempt)) => {
                 connector.cancel(at, attempt);
-                self.handle_closed(member, at.now());
+                self.handle_closed(id, member, End::Wanted, at.now(), events);
             }
-            None => self.handle_closed(member, at.now()),
+            None => self.handle_closed(id, member, End::Wanted, at.now(), events),
         }
     }
 
@@ -444,6 +437,7 @@ impl Pooling {
     fn forget(&mut self, member: MemberKey) {
         if self.contact(member).is_some() {
             self.contacts[member.index()] = None;
+            self.holding.remove(&member.index());
         }
     }
 
@@ -458,31 +452,10 @@ impl Pooling {
     }
 }
 
-/// A balancer as a pool sees it.
-impl Select for Balancer {
-    fn pick(
-        &mut self,
-        now: Instant,
-        random: u64,
-        is_candidate: impl Fn(EndpointId) -> bool,
-    ) -> Option<EndpointId> {
-        Self::pick(self, now, random, is_candidate)
-    }
-
-    fn handle_acquired(&mut self, endpoint: EndpointId) {
-        Self::handle_acquired(self, endpoint);
-    }
-
-    fn handle_released(&mut self, endpoint: EndpointId) {
-        Self::handle_released(self, endpoint);
-    }
-
-    fn handle_success(&mut self, endpoint: EndpointId, now: Instant) {
-        // Chance decides about ejections only.
-        self.handle_outcome(endpoint, Health::Success, now, 0);
-    }
-
-    fn handle_failure(&mut self, endpoint: EndpointId, now: Instant, random: u64) {
-        self.handle_outcome(endpoint, Health::Failure, now, random);
-    }
+/// How a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By a closing handshake, or because we wanted it.
+    Wanted,
+    Lost,
 }

@@ -5,12 +5,14 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::balance::{EndpointId, EndpointStats, TooManyEndpoints};
+use super::calling::Submitted;
 use super::clients::{Clients, Holder, Owner};
+use super::lease::{Acquired, Lease, LeaseTicket};
 use super::pool::{self, Outcome, Pool, PoolError, PoolStats, Wanted};
-use super::pooling::{Acquired, Lease, LeaseTicket, Pooling};
+use super::pooling::Pooling;
 use super::settings::ClientSettings;
 use crate::collections::Key;
-use crate::reactor::{ConnectionId, Loop, Peer};
+use crate::reactor::{ConnectionId, Loop, Message, Peer};
 
 /// The name of a pool of a loop. A stale one is a miss, never another pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +32,7 @@ impl Clients {
     /// # Panics
     /// With four billion pools.
     pub fn add_pool(&mut self, pool: Pool) -> PoolId {
+        pool.endpoints.iter().for_each(|(settings, _)| self.note_settings(settings));
         let inserted = self.pools.insert(PoolSlot::Fresh(Box::new(pool)));
         let id = PoolId(inserted.unwrap_or_else(|_| panic!("four billion pools")));
         self.note_busy(Owner::Pool(id));
@@ -145,7 +148,26 @@ impl Clients {
         cancelled.is_some()
     }
 
-    /// The connection of a lease, to be sent to.
+    /// Sends a message by a leased connection: past its rate and that of the pool, and with others of
+    /// its batch, if the endpoint's settings say so.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn send_leased<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+        message: Message<'_>,
+    ) -> Result<Submitted, PoolError> {
+        let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
+        let submitted = pooling.send(at, lease.inner, message)?;
+        if !matches!(submitted, Submitted::Given(_)) {
+            self.note_busy(Owner::Pool(lease.pool));
+        }
+        Ok(submitted)
+    }
+
+    /// The connection of a lease, to be sent to past all batches and rates.
     ///
     /// # Errors
     /// [`PoolError::Revoked`] if the lease is over.
@@ -188,6 +210,7 @@ impl Clients {
     ) -> Result<Option<EndpointId>, TooManyEndpoints> {
         let now = at.now();
         self.note_busy(Owner::Pool(pool));
+        self.note_settings(settings);
         let Some(pooling) = self.running(at, pool) else { return Ok(None) };
         pooling.add_endpoint(settings, weight, now).map(Some)
     }
@@ -218,6 +241,16 @@ impl Clients {
         pool: PoolId,
     ) -> Vec<(EndpointId, EndpointStats)> {
         self.running(at, pool).map(Pooling::endpoints).unwrap_or_default()
+    }
+
+    /// The URL of an endpoint; `None` if it has left.
+    pub fn endpoint_url<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+        id: EndpointId,
+    ) -> Option<&str> {
+        self.running(at, pool)?.endpoint_url(id)
     }
 
     /// What a pool holds and has done; `None` if there is no such pool any more, or it has not begun.

@@ -127,7 +127,9 @@ mod tests {
             ("Nov", 30),
             ("Dec", 31),
         ];
-        let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let is_multiple = |year: u64, of| year.is_multiple_of(of);
+        let is_leap =
+            |year| is_multiple(year, 4) && (!is_multiple(year, 100) || is_multiple(year, 400));
         let (mut days, second) = (seconds / 86_400, seconds % 86_400);
         let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(days % 7) as usize];
         let mut year = 1970;

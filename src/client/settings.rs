@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Reconnect;
-use super::batch::Batch;
+use super::batch::{Batch, BatchForm};
 use super::outage::Outage;
 use super::rate::Rate;
 #[cfg(feature = "deflate")]
@@ -80,6 +80,11 @@ impl ClientSettings {
     /// How they are dialled, for [`Loop::dial`](crate::Loop::dial).
     pub fn dial(&self) -> &Arc<DialSettings> {
         &self.0.dial
+    }
+
+    /// Whether messages are put into envelopes, both ways.
+    pub(super) fn has_envelopes(&self) -> bool {
+        self.0.batch.as_ref().is_some_and(|batch| batch.form == BatchForm::Envelope)
     }
 
     pub(super) fn inner(&self) -> &Inner {

@@ -6,7 +6,7 @@ use super::event::Failure;
 use super::timer::Moment;
 #[cfg(doc)]
 use super::transmit::Transmit;
-use crate::wire::{CloseCode, Role};
+use crate::wire::CloseCode;
 
 /// Where a connection stands.
 ///
@@ -194,9 +194,9 @@ pub struct CloseSummary {
     /// was encrypted already counts as one at most.
     pub unsent_messages: u64,
     /// Messages that were wholly handed to the kernel after those that a pong has proven to be
-    /// delivered: the peer may have had them or not. See [`Transmit::delivery`] for what proves. A
-    /// Close proves nothing, for the peer's may have crossed ours. Always 0 for a server, which
-    /// looks for no proof.
+    /// delivered: the peer may have had them or not. What proves is told at
+    /// [`Transmit::delivery`](super::Transmit::delivery). A Close proves nothing, for the peer's may
+    /// have crossed ours. Always 0 for a server, which looks for no proof.
     pub unconfirmed_messages: u64,
     /// Bytes that were queued and not handed to the kernel, headers and control frames included.
     pub unsent_bytes: u64,
@@ -206,53 +206,8 @@ pub struct CloseSummary {
 }
 
 impl CloseSummary {
-    /// One message or more seemed to be handed to the kernel and was not: tells of one, if none is
-    /// told of yet. A client has it among those that are unconfirmed, and tells of each once.
-    #[cfg(feature = "net")]
-    pub(crate) fn tell_message_withheld(&mut self, role: Role) {
-        match (role, self.unsent_messages, self.unconfirmed_messages) {
-            (Role::Server, 0, _) => self.unsent_messages = 1,
-            (Role::Client, 0, 1..) => {
-                self.unsent_messages = 1;
-                self.unconfirmed_messages -= 1;
-            }
-            (Role::Server, 1.., _) | (Role::Client, 1.., _) | (Role::Client, 0, 0) => {}
-        }
-    }
-
     /// Whether both sides said Close.
     pub fn is_clean(&self) -> bool {
         self.cause == CloseCause::ClosingHandshake
-    }
-}
-
-#[cfg(all(test, feature = "net"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_that_was_withheld_is_in_one_count() {
-        for (role, unsent, unconfirmed, expected) in [
-            (Role::Server, 0, 0, (1, 0)),
-            (Role::Server, 3, 0, (3, 0)),
-            (Role::Client, 0, 2, (1, 1)),
-            (Role::Client, 3, 2, (3, 2)),
-            // Every message has arrived, so what was withheld is none.
-            (Role::Client, 0, 0, (0, 0)),
-        ] {
-            let mut summary = CloseSummary {
-                code: CloseCode::ABNORMAL,
-                reason: Box::default(),
-                initiator: Initiator::Peer,
-                cause: CloseCause::EndOfStream,
-                unsent_messages: unsent,
-                unconfirmed_messages: unconfirmed,
-                unsent_bytes: 0,
-                incomplete_bytes: 0,
-            };
-            summary.tell_message_withheld(role);
-            let told = (summary.unsent_messages, summary.unconfirmed_messages);
-            assert_eq!(told, expected, "{role:?}");
-        }
     }
 }

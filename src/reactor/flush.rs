@@ -11,7 +11,7 @@ use super::slot::{DrainOwed, Inbound, Phase, WriteSide};
 use super::turn::{PanicPolicy, Reactor, Timer};
 use crate::collections::{Key, Outbox};
 use crate::protocol::{CloseCause, CloseSummary, Failure, Sink};
-use crate::wire::{CONTROL_PAYLOAD_BYTES_MAX, CloseCode};
+use crate::wire::{CONTROL_PAYLOAD_BYTES_MAX, CloseCode, Role};
 
 impl<D> Phase<D> {
     /// Whether output waits.
@@ -202,7 +202,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             summary.unsent_bytes += pending_bytes;
             // Which messages TLS has in hand nobody knows, but more than a control frame is one.
             if pending_bytes > CONTROL_FRAME_BYTES_MAX {
-                summary.tell_message_withheld(role);
+                tell_message_withheld(&mut summary, role);
             }
         }
         self.count_closed(&summary);
@@ -425,5 +425,50 @@ fn call_catching<H: Handler>(
             transmit.fail_with(CloseCode::INTERNAL_ERROR, "", CloseCause::HandlerPanicked);
         });
         ctx.at.shared.mark_dirty(current);
+    }
+}
+
+/// One message or more seemed to be handed to the kernel and was not: tells of one, if none is told
+/// of yet. A client has it among those that are unconfirmed, and tells of each once.
+fn tell_message_withheld(summary: &mut CloseSummary, role: Role) {
+    match (role, summary.unsent_messages, summary.unconfirmed_messages) {
+        (Role::Server, 0, _) => summary.unsent_messages = 1,
+        (Role::Client, 0, 1..) => {
+            summary.unsent_messages = 1;
+            summary.unconfirmed_messages -= 1;
+        }
+        (Role::Server, 1.., _) | (Role::Client, 1.., _) | (Role::Client, 0, 0) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Initiator;
+
+    #[test]
+    fn a_message_that_was_withheld_is_in_one_count() {
+        for (role, unsent, unconfirmed, expected) in [
+            (Role::Server, 0, 0, (1, 0)),
+            (Role::Server, 3, 0, (3, 0)),
+            (Role::Client, 0, 2, (1, 1)),
+            (Role::Client, 3, 2, (3, 2)),
+            // Every message has arrived, so what was withheld is none.
+            (Role::Client, 0, 0, (0, 0)),
+        ] {
+            let mut summary = CloseSummary {
+                code: CloseCode::ABNORMAL,
+                reason: Box::default(),
+                initiator: Initiator::Peer,
+                cause: CloseCause::EndOfStream,
+                unsent_messages: unsent,
+                unconfirmed_messages: unconfirmed,
+                unsent_bytes: 0,
+                incomplete_bytes: 0,
+            };
+            tell_message_withheld(&mut summary, role);
+            let told = (summary.unsent_messages, summary.unconfirmed_messages);
+            assert_eq!(told, expected, "{role:?}");
+        }
     }
 }

@@ -62,10 +62,6 @@ impl Homes {
 }
 
 impl Linked for Home {
-    fn links(&self) -> &Links {
-        &self.links
-    }
-
     fn links_mut(&mut self) -> &mut Links {
         &mut self.links
     }

@@ -11,7 +11,6 @@ pub(super) struct Links {
 
 /// A value that can be in a chain.
 pub(super) trait Linked {
-    fn links(&self) -> &Links;
     fn links_mut(&mut self) -> &mut Links;
 }
 
@@ -92,17 +91,13 @@ mod tests {
     struct Node(Links);
 
     impl Linked for Node {
-        fn links(&self) -> &Links {
-            &self.0
-        }
-
         fn links_mut(&mut self) -> &mut Links {
             &mut self.0
         }
     }
 
     fn walk(chain: &Chain, table: &Table<Node>) -> Vec<Key> {
-        let next = |key: &Key| table.get(*key).and_then(|node| node.links().next);
+        let next = |key: &Key| table.get(*key).and_then(|node| node.0.next);
         std::iter::successors(chain.first(), next).collect()
     }
 

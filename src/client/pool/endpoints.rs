@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::chain::Chain;
-use crate::client::balance::EndpointId;
+use crate::client::balance::{Balancer, EndpointId, Outcome as Health};
 use crate::collections::TimerKey;
 
 /// Chooses among endpoints: the part of a balancer that a pool needs.
@@ -31,6 +31,34 @@ pub(crate) trait Select {
 
     /// One did not.
     fn handle_failure(&mut self, endpoint: EndpointId, now: Instant, random: u64);
+}
+
+impl Select for Balancer {
+    fn pick(
+        &mut self,
+        now: Instant,
+        random: u64,
+        is_candidate: impl Fn(EndpointId) -> bool,
+    ) -> Option<EndpointId> {
+        Self::pick(self, now, random, is_candidate)
+    }
+
+    fn handle_acquired(&mut self, endpoint: EndpointId) {
+        Self::handle_acquired(self, endpoint);
+    }
+
+    fn handle_released(&mut self, endpoint: EndpointId) {
+        Self::handle_released(self, endpoint);
+    }
+
+    fn handle_success(&mut self, endpoint: EndpointId, now: Instant) {
+        // Chance decides about ejections only.
+        self.handle_outcome(endpoint, Health::Success, now, 0);
+    }
+
+    fn handle_failure(&mut self, endpoint: EndpointId, now: Instant, random: u64) {
+        self.handle_outcome(endpoint, Health::Failure, now, random);
+    }
 }
 
 /// An endpoint that is neither drained nor removed.
@@ -122,7 +150,7 @@ const DELAY_MAX: Duration = Duration::from_secs(3600);
 pub(super) fn part(whole: Duration, random: u64) -> Duration {
     let nanos = whole.min(Duration::from_secs(365 * 86_400)).as_nanos();
     // The product of a number below 2^55 and one below 2^64 fits, its upper half is below 2^55.
-    Duration::from_nanos((nanos * u128::from(random) >> 64) as u64)
+    Duration::from_nanos(((nanos * u128::from(random)) >> 64) as u64)
 }
 
 #[cfg(test)]

@@ -324,13 +324,12 @@ impl<B: Select> Core<B> {
         !self.is_running() && self.members.is_empty()
     }
 
-    /// A free connection for somebody who need not wait: his own, or one that is fresh. Who is in
-    /// the line comes first.
+    /// A free connection for somebody who need not wait: his own, or one that is fresh. While somebody
+    /// is in the line there is none, so nobody is passed over.
     fn at_once(&mut self, home: Option<Key>, now: Instant) -> Option<Key> {
         match home {
             Some(home) => Some(home).filter(|home| self.is_fresh(*home, now)),
-            None if self.line.is_empty() => self.pick_free(Freshness::Fresh, now),
-            None => None,
+            None => self.pick_free(Freshness::Fresh, now),
         }
     }
 
@@ -424,10 +423,6 @@ impl<B: Select> Core<B> {
 }
 
 impl Linked for Waiter {
-    fn links(&self) -> &Links {
-        &self.links
-    }
-
     fn links_mut(&mut self) -> &mut Links {
         &mut self.links
     }

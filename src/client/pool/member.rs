@@ -162,10 +162,6 @@ impl State {
 }
 
 impl Linked for Member {
-    fn links(&self) -> &Links {
-        &self.links
-    }
-
     fn links_mut(&mut self) -> &mut Links {
         &mut self.links
     }

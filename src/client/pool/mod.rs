@@ -18,7 +18,6 @@ mod tests;
 
 pub(crate) use action::{Acquired, Action, Lease, LeaseTicket, MemberKey, Site};
 pub use action::{Eviction, Outcome, PoolError};
-pub(crate) use endpoints::Select;
 pub(crate) use machine::{Core, Wanted};
 pub use member::MemberState;
 pub use settings::{Pool, PoolBuilder, PoolConfigError, PoolSettings, Sizing};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::client::balance::{Balance, Ejection, HealthCheck};
 use crate::client::load::{LoadSettings, LoadSource, SystemLoad};
+use crate::client::rate::Rate;
 use crate::client::settings::ClientSettings;
 use crate::limits::{ENDPOINTS_MAX, POOL_CONNECTIONS_MAX, POOL_USERS_MAX, POOL_WAITERS_MAX};
 
@@ -26,7 +27,7 @@ pub struct PoolSettings {
     /// acquiring fails with [`PoolError::TooManyWaiting`](super::PoolError::TooManyWaiting). At most
     /// [`POOL_WAITERS_MAX`].
     pub waiters_max: u32,
-    /// Users whose connection is remembered. Default 65,536, of 64 bytes each. At the bound the
+    /// Users whose connection is remembered. Default 65,536, of 80 bytes each. At the bound the
     /// user who was not seen for longest is forgotten. At most [`POOL_USERS_MAX`].
     pub users_max: u32,
     /// A connection that was free for longer is asked by a ping before it is handed out. Default
@@ -244,6 +245,7 @@ pub struct Pool {
     pub(crate) health_check: Option<HealthCheck>,
     pub(crate) load: LoadSettings,
     pub(crate) load_source: MakeLoadSource,
+    pub(crate) rate: Option<Rate>,
 }
 
 /// Makes the source of one loop's load.
@@ -265,6 +267,7 @@ impl Pool {
             health_check: None,
             load: LoadSettings::default(),
             load_source: Arc::new(|| Box::new(SystemLoad::new())),
+            rate: None,
         })
     }
 }
@@ -340,6 +343,14 @@ impl PoolBuilder {
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Self {
         self.0.load_source = Arc::new(move || Box::new(make()));
+        self
+    }
+
+    /// How much all connections together send in a second at most, of what is sent by
+    /// [`Clients::send_leased`](crate::Clients::send_leased). What becomes of more, the settings of
+    /// the connection say. Default: as much as they can.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.0.rate = Some(rate);
         self
     }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use super::endpoints::Select;
 use super::*;
+use crate::client::balance::EndpointId;
 use crate::collections::Key;
 
 const MS: Duration = Duration::from_millis(1);
