@@ -170,7 +170,8 @@ impl Clients {
         message: Message<'_>,
         urgency: Urgency,
     ) -> Option<Submitted> {
-        let submitted = self.callings.get_mut(id.0)?.send(at, message, urgency);
+        let Self { callings, events, .. } = self;
+        let submitted = callings.get_mut(id.0)?.send(at, id, message, urgency, events);
         if !matches!(submitted, Submitted::Given(_)) {
             self.note_busy(Owner::Client(id));
         }
@@ -178,8 +179,8 @@ impl Clients {
     }
 
     /// What went through a client's batches and rate, and how long what is queued will take.
-    pub fn flow<D>(&self, at: &Loop<'_, D>, id: ClientId) -> Option<FlowStats> {
-        self.callings.get(id.0).map(|calling| calling.flow(at.now()))
+    pub fn flow<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> Option<FlowStats> {
+        self.callings.get_mut(id.0).map(|calling| calling.flow(at))
     }
 
     /// Where a client stands; `None` if there is no such client any more.
