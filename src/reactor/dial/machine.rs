@@ -18,7 +18,7 @@ use crate::reactor::net::Net;
 use crate::reactor::remote::RemoteAddress;
 use crate::reactor::shared::after;
 use crate::reactor::slot::{Inbound, Phase, ReceiveSlot};
-use crate::reactor::turn::{Drain, Reactor};
+use crate::reactor::turn::Reactor;
 
 impl<N: Net, H: Handler> Reactor<N, H> {
     /// As [`Loop::dial`], from outside of a callback.
@@ -50,11 +50,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.receivers.resize_with(index + 1, ReceiveSlot::default);
             }
             self.receivers[index].inbound = Inbound::Dialling;
-            if self.drain == Drain::Running {
-                self.run_race(key);
-            } else {
-                self.fail_dial(key, DialError::NoRoom);
-            }
+            self.run_race(key);
         }
     }
 
@@ -156,6 +152,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 bytes
             }
         }
+    }
+
+    pub(super) fn is_given_up(&mut self, key: Key) -> bool {
+        self.shared.dialling(key).is_some_and(|dialling| dialling.fate == Fate::GivenUp)
     }
 
     pub(super) fn enter_stage(&mut self, key: Key, stage: Stage, timeout: Duration) {
