@@ -24,6 +24,8 @@ pub struct Clients {
     pub(super) connector: Connector<Owner>,
     /// Whose the open connections are that were dialled here.
     pub(super) owners: HashMap<ConnectionId, Owner>,
+    /// Of the connection that `on_close` is told of.
+    over: Option<(ConnectionId, Owner)>,
     /// Those who may have something to do, perhaps more than once.
     pub(super) busy: VecDeque<Owner>,
     /// Callbacks that are due.
@@ -50,6 +52,7 @@ impl Clients {
             callings: Table::new(u32::MAX - 1, 0),
             connector: Connector::new(names),
             owners: HashMap::new(),
+            over: None,
             busy: VecDeque::new(),
             events: VecDeque::new(),
             postponed: Deadline::default(),
@@ -68,9 +71,12 @@ impl Clients {
         id
     }
 
-    /// Has a client connect again that has stopped. Nothing happens to one that is on its way.
+    /// Has a client connect again that has stopped. Nothing happens to one that is on its way, nor
+    /// to one that was removed.
     pub fn start(&mut self, id: ClientId) {
-        if let Some(calling) = self.callings.get_mut(id.0) {
+        if let Some(calling) = self.callings.get_mut(id.0)
+            && calling.future == Future::Stays
+        {
             calling.start();
             self.busy.push_back(Owner::Client(id));
         }
@@ -101,7 +107,10 @@ impl Clients {
         id: ClientId,
         message: Message<'_>,
     ) -> Option<Submitted> {
-        let submitted = self.callings.get_mut(id.0)?.send(at, message);
+        let calling = self.callings.get_mut(id.0)?;
+        let submitted = calling.send(at, message);
+        // An older one may have made room.
+        calling.report_unsent(id, &mut self.events);
         if !matches!(submitted, Submitted::Given(_)) {
             self.busy.push_back(Owner::Client(id));
         }
@@ -126,7 +135,8 @@ impl Clients {
     /// Whose a connection is, open or just over; `None` if it was accepted, or dialled by the
     /// application itself.
     pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
-        self.owners.get(&id).copied()
+        let is_over = |(over, owner): (_, Owner)| (over == id).then_some(owner);
+        self.owners.get(&id).copied().or_else(|| self.over.and_then(is_over))
     }
 
     /// The clients, in no order.
@@ -148,7 +158,7 @@ impl Clients {
         self.busy.push_back(owner);
     }
 
-    /// A connection is over.
+    /// A connection is over, which the application is told next.
     pub(super) fn handle_closed<D>(
         &mut self,
         at: &mut Loop<'_, D>,
@@ -156,6 +166,7 @@ impl Clients {
         summary: &CloseSummary,
     ) {
         let Some(owner) = self.owners.remove(&id) else { return };
+        self.over = Some((id, owner));
         match owner {
             Owner::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
@@ -164,6 +175,11 @@ impl Clients {
             }
         }
         self.busy.push_back(owner);
+    }
+
+    /// The application was told.
+    pub(super) fn forget_closed(&mut self) {
+        self.over = None;
     }
 
     pub(super) fn handle_pong(&mut self, id: ConnectionId, round_trip: Option<Duration>) {

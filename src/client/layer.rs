@@ -166,9 +166,11 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, H::Data>, summary: &CloseSummary) {
-        self.handler.on_close(ctx, &mut self.clients, summary);
+        // First, lest a panic of the application leave a client with a connection that is gone.
         let id = ctx.id();
         self.clients.handle_closed(ctx, id, summary);
+        self.handler.on_close(ctx, &mut self.clients, summary);
+        self.clients.forget_closed();
         self.visit(ctx);
     }
 
@@ -183,6 +185,11 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
             self.handler.on_own_dial_failed(at, &mut self.clients, id, data, error);
         }
         self.visit(at);
+    }
+
+    fn on_panic(&mut self, at: &mut Loop<'_, H::Data>) {
+        // What is due beside what has panicked comes in the next turn.
+        self.clients.postpone(at);
     }
 
     fn on_start(&mut self, at: &mut Loop<'_, H::Data>) {

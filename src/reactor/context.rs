@@ -202,6 +202,11 @@ impl<D> Peer<'_, D> {
         self.send_with(|transmit| transmit.send_ping(payload))
     }
 
+    /// Offers what is queued to the kernel now, and not when the batch ends.
+    pub(crate) fn flush(&mut self) {
+        self.act(|transmit| transmit.flush());
+    }
+
     /// Begins the closing handshake; `on_close` follows when it is over, at most `close_timeout`
     /// later. A connection that is gone or closing already is left alone.
     ///

@@ -425,5 +425,6 @@ fn call_catching<H: Handler>(
             transmit.fail_with(CloseCode::INTERNAL_ERROR, "", CloseCause::HandlerPanicked);
         });
         ctx.at.shared.mark_dirty(current);
+        handler.on_panic(ctx);
     }
 }

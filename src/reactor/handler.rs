@@ -101,6 +101,11 @@ pub trait Handler {
     /// Something has come from another thread, by [`Handle::notify`](super::Handle::notify).
     fn on_notice(&mut self, _: &mut Loop<'_, Self::Data>, _notice: Box<dyn Any + Send>) {}
 
+    /// A callback has panicked, which was caught by
+    /// [`PanicPolicy::CloseConnection`](super::PanicPolicy): the place to set right what it has left
+    /// undone. A panic in here goes through.
+    fn on_panic(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.
     fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &CloseSummary) {}

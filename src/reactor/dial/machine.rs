@@ -38,13 +38,18 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Begins to connect those that were dialled, as many as a turn has time for.
     pub(in crate::reactor) fn begin_dials(&mut self) {
-        let count = self.shared.dials.len().min(self.limits.dials_per_turn as usize);
-        for _ in 0..count {
+        let mut budget = self.limits.dials_per_turn;
+        // Those that are dialled by the callbacks on the way come in the next turn.
+        for _ in 0..self.shared.dials.len() {
+            if budget == 0 {
+                break;
+            }
             let Some(key) = self.shared.dials.pop_front() else { break };
             let Some(dialling) = self.shared.dialling(key) else { continue };
             let Stage::Noted(remotes) = &mut dialling.stage else { continue };
             let race = Race::new(std::mem::take(remotes));
             dialling.stage = Stage::Connecting(race);
+            budget -= 1;
             let index = key.index as usize;
             if index >= self.receivers.len() {
                 self.receivers.resize_with(index + 1, ReceiveSlot::default);
