@@ -5,6 +5,8 @@
 
 #[path = "engine_dial/answers.rs"]
 mod answers;
+#[path = "engine_dial/bounds.rs"]
+mod bounds;
 #[path = "engine_dial/connecting.rs"]
 mod connecting;
 #[path = "engine_dial/heads.rs"]

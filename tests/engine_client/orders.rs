@@ -246,88 +246,93 @@ fn kind(told: &Told) -> Option<usize> {
     KINDS.iter().position(|kind| name.starts_with(&format!("{kind}(")) || name == *kind)
 }
 
+/// One run in which `deed` is done up to three times in the callbacks of this kind. Says whether it
+/// was.
+fn run(what: &str, deed: Deed, place: usize) -> bool {
+    let done = Arc::new(Mutex::new(0));
+    let count = done.clone();
+    let mut bed = LayerBed::new(|settings| {
+        settings.act = Box::new(move |at, clients, told| {
+            let mut done = count.lock().unwrap();
+            let first = clients.iter().min_by_key(|id| format!("{id:?}"));
+            if let Some(id) = first
+                && kind(told) == Some(place)
+                && *done < 3
+            {
+                *done += 1;
+                deed(at, clients, id);
+            }
+        });
+    });
+    bed.reactor.handler().clients().add(usual());
+    bed.host.replies_next(&[Reply::Fail(ECONNREFUSED)]);
+    bed.order(|at, _| {
+        let due = at.now() + SEC / 2;
+        at.set_timer(due, 7);
+    });
+    let mut servers = Vec::new();
+    (0..12).for_each(|step| live_on(&mut bed, &mut servers, step));
+    // All of them go, and who is added meanwhile.
+    for _ in 0..2 {
+        bed.ask(|_, clients| {
+            let all: Vec<_> = clients.iter().collect();
+            all.into_iter().for_each(|id| clients.remove(id));
+        });
+        bed.run_for(SEC);
+    }
+    bed.host.reset_all();
+    bed.run_for(10 * SEC);
+    let told = bed.events();
+    let opens = told.iter().filter(|told| matches!(told, Told::Open(_))).count();
+    let closes = told.iter().filter(|told| matches!(told, Told::Close(..))).count();
+    assert_eq!(opens, closes, "{what} in {}", KINDS[place]);
+    let left = bed.reactor.handler().clients().iter().count();
+    assert_eq!(left, 0, "{what} in {}", KINDS[place]);
+    bed.assert_empty();
+    *done.lock().unwrap() > 0
+}
+
+/// Half a second of a life in which everything happens once in a while.
+fn live_on(bed: &mut LayerBed, servers: &mut Vec<SimServer>, step: u32) {
+    let first = bed.reactor.handler().clients().iter().next();
+    if let Some(id) = first {
+        if step == 8 {
+            bed.host.reset_all();
+            bed.turns(2);
+        }
+        let _ = bed.send(id, "from outside");
+        if step == 8 {
+            bed.ask(move |_, clients| clients.stop(id));
+        }
+    }
+    bed.run_for(SEC / 2 + TICK);
+    while let Some(peer) = bed.host.next() {
+        let mut server = SimServer::new(peer);
+        if let Some(request) = server.request() {
+            server.peer.write_all(&request.switching(""));
+            servers.push(server);
+        }
+    }
+    bed.turn();
+    for server in servers {
+        if server.peer.end_seen() == End::None {
+            server.send(&Frame::text("hi"));
+        }
+    }
+    bed.turn();
+    if step % 3 == 2 {
+        bed.host.reset_all();
+    }
+}
+
 #[test]
 fn everything_may_be_done_from_inside_every_callback() {
     let mut met = BTreeSet::new();
     for (what, deed) in DEEDS {
         for (place, name) in KINDS.iter().enumerate() {
-            let done = Arc::new(Mutex::new(0));
-            let count = done.clone();
-            let mut bed = LayerBed::new(|settings| {
-                settings.act = Box::new(move |at, clients, told| {
-                    let mut done = count.lock().unwrap();
-                    if kind(told) == Some(place) && *done < 3 {
-                        *done += 1;
-                        let first = clients.iter().min_by_key(|id| format!("{id:?}"));
-                        if let Some(id) = first {
-                            deed(at, clients, id);
-                        }
-                    }
-                });
-            });
-            bed.reactor.handler().clients().add(usual());
-            bed.host.replies_next(&[Reply::Fail(ECONNREFUSED)]);
-            bed.order(|at, _| {
-                let due = at.now() + SEC / 2;
-                at.set_timer(due, 7);
-            });
-            let mut servers = Vec::new();
-            for step in 0..12 {
-                let first = bed.reactor.handler().clients().iter().next();
-                if let Some(id) = first {
-                    if step == 8 {
-                        bed.host.reset_all();
-                        bed.turns(2);
-                    }
-                    let _ = bed.send(id, "from outside");
-                    if step == 8 {
-                        bed.ask(move |_, clients| clients.stop(id));
-                    }
-                }
-                bed.run_for(SEC / 2 + TICK);
-                while let Some(peer) = bed.host.next() {
-                    let mut server = SimServer::new(peer);
-                    if let Some(request) = server.request() {
-                        server.peer.write_all(&request.switching(""));
-                        servers.push(server);
-                    }
-                }
-                bed.turn();
-                for server in &mut servers {
-                    if server.peer.end_seen() == End::None {
-                        server.send(&Frame::text("hi"));
-                    }
-                }
-                bed.turn();
-                if step % 3 == 2 {
-                    bed.host.reset_all();
-                }
-            }
-            // All of them go.
-            bed.ask(|_, clients| {
-                let all: Vec<_> = clients.iter().collect();
-                all.into_iter().for_each(|id| clients.remove(id));
-            });
-            bed.run_for(SEC);
-            bed.ask(|_, clients| {
-                let all: Vec<_> = clients.iter().collect();
-                all.into_iter().for_each(|id| clients.remove(id));
-            });
-            bed.host.reset_all();
-            bed.run_for(10 * SEC);
-            if *done.lock().unwrap() > 0 {
+            if run(what, deed, place) {
                 met.insert(*name);
             }
-            let told = bed.events();
-            let pairs = told.iter().fold((0, 0), |(opens, closes), told| match told {
-                Told::Open(_) => (opens + 1, closes),
-                Told::Close(..) => (opens, closes + 1),
-                _ => (opens, closes),
-            });
-            assert_eq!(pairs.0, pairs.1, "{what} in {name}");
-            let count = bed.reactor.handler().clients().iter().count();
-            assert_eq!(count, 0, "{what} in {name}");
-            bed.assert_empty();
         }
     }
     assert_eq!(met.len(), KINDS.len(), "{met:?}");
