@@ -214,6 +214,8 @@ pub struct Settings {
     pub act: Act,
     pub resolver: Arc<dyn Resolver>,
     pub dns: DnsSettings,
+    /// Of the network.
+    pub seed: u64,
 }
 
 /// A loop of clients that call one host.
@@ -231,9 +233,10 @@ impl LayerBed {
             act: Box::new(|_, _, _| {}),
             resolver: Arc::new(SystemResolver),
             dns: DnsSettings::default(),
+            seed: 1,
         };
         change(&mut settings);
-        let (net, sim) = SimNet::new(1, 256 << 10);
+        let (net, sim) = SimNet::new(settings.seed, 256 << 10);
         let base = sim.0.borrow().base;
         let diary = Diary { sim: sim.clone(), base, act: settings.act, told: Vec::new() };
         let layer = ClientLayer::with_resolver(diary, settings.resolver, &settings.dns);
