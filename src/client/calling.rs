@@ -17,7 +17,7 @@ use super::reconnect::{Action, ClientState, Link};
 use super::retry_after::retry_after;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::protocol::{CloseSummary, SendOutcome};
+use crate::protocol::{CloseSummary, DropReason, SendOutcome};
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
 use crate::wire::{CloseCode, Opcode};
 
@@ -151,7 +151,11 @@ impl Calling {
         if let Some(connection) = self.connection
             && (self.outage.is_empty() || self.greeting == Greeting::UnderWay)
         {
-            return self.outlet(at.now()).send(at, connection, message, urgency, None);
+            match self.outlet(at.now()).send(at, connection, message, urgency, None) {
+                // It is on its way to its end: the message waits for the next one.
+                Submitted::Given(SendOutcome::Dropped(DropReason::Closing | DropReason::Gone)) => {}
+                submitted => return submitted,
+            }
         }
         let payload = Bytes::copy_from_slice(message.payload());
         match self.outage.push(at.now(), message.opcode(), payload) {
@@ -286,7 +290,11 @@ impl Calling {
         let mut peer = at.peer(connection);
         while let Some(waiting) = self.outage.front(now) {
             if peer.queued_bytes() > high_water_bytes {
-                return;
+                // What is merely corked leaves; of what the kernel refuses, `on_drain` tells.
+                peer.flush();
+                if peer.queued_bytes() > high_water_bytes {
+                    return;
+                }
             }
             let outcome = match waiting.opcode {
                 Opcode::Text => {
@@ -303,7 +311,8 @@ impl Calling {
         }
     }
 
-    fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
+    /// Lays out what is not sent.
+    pub(super) fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
         while let Some(unsent) = self.outage.poll_unsent() {
             self.stats.unsent += 1;
             events.push_back(Event::Unsent(Owner::Client(id), unsent));

@@ -213,11 +213,14 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, H::Data>, summary: &CloseSummary) {
+        // First, lest a panic of the application leave a client with a connection that is gone.
         let id = ctx.id();
-        if self.clients.hearing(id) == Hearing::Public {
+        let hearing = self.clients.hearing(id);
+        self.clients.handle_closed(ctx, id, summary);
+        if hearing == Hearing::Public {
             self.handler.on_close(ctx, &mut self.clients, summary);
         }
-        self.clients.handle_closed(ctx, id, summary);
+        self.clients.forget_closed();
         self.visit(ctx);
     }
 
@@ -232,6 +235,11 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
             self.handler.on_own_dial_failed(at, &mut self.clients, id, data, error);
         }
         self.visit(at);
+    }
+
+    fn on_panic(&mut self, at: &mut Loop<'_, H::Data>) {
+        // What is due beside what has panicked comes in the next turn.
+        self.clients.postpone(at);
     }
 
     fn on_start(&mut self, at: &mut Loop<'_, H::Data>) {

@@ -77,8 +77,8 @@ pub trait Handler {
     /// may go on.
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
-    /// The server that a connection was dialled to has switched protocols; `on_open` follows at
-    /// once. Here are the fields of its answer.
+    /// The server that a connection was dialled to has switched protocols; here are the fields of
+    /// its answer. `on_open` follows at once, unless it is [given up](Loop::give_up) for them.
     fn on_answer(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId, _: &ResponseHead<'_>) {}
 
     /// A connection that was [dialled](Loop::dial) has not opened, and will not. What the
@@ -100,6 +100,11 @@ pub trait Handler {
 
     /// Something has come from another thread, by [`Handle::notify`](super::Handle::notify).
     fn on_notice(&mut self, _: &mut Loop<'_, Self::Data>, _notice: Box<dyn Any + Send>) {}
+
+    /// A callback has panicked, which was caught by
+    /// [`PanicPolicy::CloseConnection`](super::PanicPolicy): the place to set right what it has left
+    /// undone. A panic in here goes through.
+    fn on_panic(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.
