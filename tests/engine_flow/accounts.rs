@@ -126,8 +126,7 @@ impl Run {
             let bytes =
                 if self.rng.one_in(30) { self.rng.below(40 << 10) } else { self.rng.below(400) };
             let text = numbered(self.next, bytes);
-            let submitted =
-                if is_urgent { self.bed.send_now(text) } else { self.bed.send(text) };
+            let submitted = if is_urgent { self.bed.send_now(text) } else { self.bed.send(text) };
             let is_taken = match submitted {
                 Submitted::Given(SendOutcome::Dropped(reason)) => {
                     assert!(matches!(reason, DropReason::Backpressure | DropReason::Closing));
@@ -225,7 +224,8 @@ impl Run {
         let opened = self.lines.iter().filter(|line| line.server.peer.handed_over().len() > 0);
         assert!(closes.len() <= opened.count(), "seed {seed}");
         reported.sort_unstable();
-        let left: Vec<_> = self.taken.iter().filter(|it| arrived.binary_search(it).is_err()).collect();
+        let left: Vec<_> =
+            self.taken.iter().filter(|it| arrived.binary_search(it).is_err()).collect();
         let missing = left.iter().filter(|it| reported.binary_search(it).is_err()).count();
         assert!(reported.windows(2).all(|two| two[0] < two[1]), "seed {seed}: reported twice");
         assert_eq!(left.len() - missing, reported.len(), "seed {seed}: reported and arrived");
@@ -263,5 +263,8 @@ fn of_each_message_it_is_known_what_became_of_it() {
     }
     // It has happened.
     println!("{taken} taken, {arrived} arrived, {reported} reported, {counted} counted");
-    assert!(arrived > taken / 3 && reported > 100 && counted > 100, "{arrived} {reported} {counted}");
+    assert!(
+        arrived > taken / 3 && reported > 100 && counted > 100,
+        "{arrived} {reported} {counted}"
+    );
 }

@@ -46,9 +46,10 @@ impl Watch {
     fn latency(&self, sent_at: &[Duration]) -> Duration {
         let texts = self.writes.iter().flat_map(|write| write.texts.iter());
         assert!(texts.map(|text| number(text)).eq(0..sent_at.len()), "all of them in order");
-        let left = self.writes.iter().flat_map(|write| {
-            write.texts.iter().map(|text| write.at - sent_at[number(text)])
-        });
+        let left = self
+            .writes
+            .iter()
+            .flat_map(|write| write.texts.iter().map(|text| write.at - sent_at[number(text)]));
         left.max().unwrap_or_default()
     }
 }
@@ -94,12 +95,9 @@ fn ten_thousand_a_second_leave_a_hundred_in_a_write_and_in_time() {
 
 #[test]
 fn batches_at_any_rate_are_in_time_and_as_large_as_that_allows() {
-    for (gap_micros, count, sizes) in [
-        (100_000, 50, 1..=1),
-        (10_000, 300, 5..=6),
-        (1000, 2000, 50..=52),
-        (10, 20_000, 100..=100),
-    ] {
+    for (gap_micros, count, sizes) in
+        [(100_000, 50, 1..=1), (10_000, 300, 5..=6), (1000, 2000, 50..=52), (10, 20_000, 100..=100)]
+    {
         let (mut bed, server) = Bed::opened(|client| client.batch(Batch::default()));
         let mut watch = Watch::new(&bed, server);
         let gap = Duration::from_micros(gap_micros);

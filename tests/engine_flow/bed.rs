@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use corewire::{
     Client, ClientBuilder, ClientHandler, ClientId, ClientLayer, Clients, CloseSummary, Context,
-    FlowStats, Jitter, Loop, Message, Reactor, ReactorConfig, Reconnect, StopReason, Submitted,
-    Undecodable, Unsent,
+    FlowStats, Jitter, Loop, Message, Owner, Reactor, ReactorConfig, Reconnect, StopReason,
+    Submitted, Undecodable, Unsent,
 };
 
 use crate::naive::{BINARY, Frame, TEXT};
@@ -90,7 +90,7 @@ impl ClientHandler for App {
         self.note().closes.push(summary.clone());
     }
 
-    fn on_unsent(&mut self, _: &mut Loop<'_, ()>, _: &mut Clients, _: ClientId, unsent: Unsent) {
+    fn on_unsent(&mut self, _: &mut Loop<'_, ()>, _: &mut Clients, _: Owner, unsent: Unsent) {
         self.note().unsent.push(unsent);
     }
 

@@ -29,7 +29,10 @@ fn what_waits_for_its_batch_is_sent_over_the_next_connection() {
     assert!(come.iter().map(|text| number(text)).eq(0..13), "{come:?}");
     assert_eq!(bed.journal().unsent, []);
     let closes = &bed.journal().closes;
-    assert_eq!((closes.len(), closes[0].unsent_messages, closes[0].unconfirmed_messages), (1, 0, 0));
+    assert_eq!(
+        (closes.len(), closes[0].unsent_messages, closes[0].unconfirmed_messages),
+        (1, 0, 0)
+    );
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corewire::{Batch, BatchSize, DropReason, Message, Outage, SendOutcome, Submitted, UnsentReason};
+use corewire::{
+    Batch, BatchSize, DropReason, Message, Outage, SendOutcome, Submitted, UnsentReason,
+};
 
 use crate::bed::{Bed, arrivals, millis, number, numbered};
 use crate::rng::Rng;

@@ -177,8 +177,7 @@ fn a_batch_is_not_too_full_for_what_the_rate_has_held_up() {
     // 1,000 messages wait for the rate; of what waits for a batch 20 messages are too many.
     let mut batch = Batch::default();
     (batch.max_messages, batch.max_buffered_bytes) = (10_000, 20 * 36);
-    let (mut bed, mut server) =
-        Bed::opened(|client| client.rate(messages(10_000, 1)).batch(batch));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(messages(10_000, 1)).batch(batch));
     let submitted = bed.send_all((0..1000).map(|number| numbered(number, 20)).collect());
     assert_eq!(submitted, [Submitted::Held; 1000]);
     let come = watch(&mut bed, &mut server, Duration::from_secs(10));
