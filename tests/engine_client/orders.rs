@@ -142,6 +142,48 @@ fn client_that_is_stopped_and_started_at_once_is_dialled_anew() {
 }
 
 #[test]
+fn end_of_a_connection_that_is_not_the_clients_any_more_is_not_its_end() {
+    let mut bed = LayerBed::new(|_| {});
+    let (id, old) = bed.open(&usual());
+    bed.ask(move |_, clients| {
+        clients.stop(id);
+        clients.start(id);
+    });
+    let mut new = bed.accept();
+    bed.told();
+    old.send(&Frame::text("late"));
+    old.send(&Frame::close(1001, ""));
+    old.peer.fin();
+    bed.turns(3);
+    let told = bed.events();
+    assert!(told.iter().any(|told| matches!(told, Told::Close(..))), "{told:?}");
+    assert!(changes(&told).is_empty(), "{told:?}");
+    let _ = bed.send(id, "by the new one");
+    assert_eq!(crate::layer_bed::texts(&new.frames()), ["by the new one"]);
+}
+
+#[test]
+fn dial_that_a_client_has_given_up_opens_nothing() {
+    for is_asked in [false, true] {
+        let mut bed = LayerBed::new(|_| {});
+        if !is_asked {
+            bed.host.replies(Reply::Silence);
+        }
+        let id = bed.add(&usual());
+        bed.turns(2);
+        let server = is_asked.then(|| SimServer::new(bed.host.next().unwrap()));
+        bed.order(move |_, clients| clients.stop(id));
+        if let Some(mut server) = server {
+            server.upgrade();
+        }
+        bed.turns(2);
+        assert_eq!((bed.sim.sockets(), bed.host.held()), (0, 0), "its sockets are closed");
+        assert!(!bed.events().iter().any(|told| matches!(told, Told::Open(_))));
+        bed.assert_empty();
+    }
+}
+
+#[test]
 fn client_may_be_removed_in_every_state_and_its_name_is_nobodys_then() {
     for state in STATES {
         let (mut bed, id, server) = reach(state);
