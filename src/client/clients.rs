@@ -215,6 +215,16 @@ impl Clients {
         self.callings.get(id.0)?.connection()
     }
 
+    /// Stops all clients and shuts all pools down: the loop is about to end.
+    pub(super) fn shut_down<D>(&mut self, at: &mut Loop<'_, D>) {
+        for id in self.iter().collect::<Vec<_>>() {
+            self.stop(id);
+        }
+        for id in self.pools.keys().map(PoolId).collect::<Vec<_>>() {
+            self.shut_down_pool(at, id);
+        }
+    }
+
     /// The clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = ClientId> + '_ {
         self.callings.keys().map(ClientId)

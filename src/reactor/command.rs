@@ -312,6 +312,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.stop_listening();
         let timer = self.shared.wheel.insert(after(self.shared.now, deadline), Timer::Drain);
         self.shared.drain = Drain::Draining(timer);
+        self.call_loop(|handler, at| handler.on_shutdown(at));
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
             let closed = self
                 .shared

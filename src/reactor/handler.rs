@@ -95,6 +95,11 @@ pub trait Handler {
     /// The loop turns for the first time.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
+    /// The loop is told to end, by [`Handle::shutdown`](super::Handle::shutdown): what is still to be
+    /// said can be said now. Behind it every connection is closed with 1001, and none is dialled any
+    /// more.
+    fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
     /// A timer has come that was set by [`Loop::set_timer`].
     fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}
 

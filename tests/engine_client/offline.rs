@@ -351,19 +351,24 @@ fn message_behind_the_applications_own_close_is_reported() {
 }
 
 #[test]
-fn end_of_the_loop_ends_the_clients() {
+fn end_of_the_loop_stops_the_clients_and_reports_what_waits() {
     let mut bed = LayerBed::new(|_| {});
     let (id, server) = bed.open(&usual());
     bed.host.replies(Reply::Silence);
     let other = bed.add(&usual());
+    let waiting = bed.ask(move |at, clients| clients.send(at, other, Message::Text("later")));
+    let Some(Submitted::Waiting { id: number }) = waiting else { panic!("{waiting:?}") };
     bed.reactor.handle().shutdown(5 * SEC).unwrap();
     bed.turn();
-    server.send(&Frame::close(1001, ""));
+    server.send(&Frame::close(1000, ""));
     server.peer.fin();
     bed.turns(4);
     assert!(bed.reactor.is_finished());
     assert_eq!(bed.sim.sockets(), 0);
     let told = bed.events();
-    assert!(told.contains(&Told::Stop(id, StopReason::Final)), "{told:?}");
-    assert!(told.iter().any(|told| matches!(told, Told::DialFailed(own, _) if *own == other)));
+    for client in [id, other] {
+        let stops = told.iter().filter(|told| **told == Told::Stop(client, StopReason::Stopped));
+        assert_eq!(stops.count(), 1, "{told:?}");
+    }
+    assert_eq!(unsent(&told), [(number, UnsentReason::Stopped)]);
 }
