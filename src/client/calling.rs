@@ -17,7 +17,7 @@ use super::reconnect::{Action, ClientState, Link};
 use super::retry_after::retry_after;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::protocol::{CloseSummary, SendOutcome};
+use crate::protocol::{CloseSummary, DropReason, SendOutcome};
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
 use crate::wire::CloseCode;
 
@@ -141,14 +141,12 @@ impl Calling {
         self.link.handle_stop();
     }
 
-    /// Sends a message, or has it wait; lays out what has made room for it.
+    /// Sends a message, or has it wait.
     pub(super) fn send<D>(
         &mut self,
         at: &mut Loop<'_, D>,
-        id: ClientId,
         message: Message<'_>,
         urgency: Urgency,
-        events: &mut VecDeque<Event>,
     ) -> Submitted {
         if self.link.state() == ClientState::Disconnected {
             return Submitted::Refused(UnsentReason::Stopped);
@@ -157,7 +155,11 @@ impl Calling {
         if let Some(connection) = self.connection
             && (self.outage.is_empty() || self.greeting == Greeting::UnderWay)
         {
-            return self.outlet(at.now()).send(at, connection, message, urgency, None);
+            match self.outlet(at.now()).send(at, connection, message, urgency, None) {
+                // It is on its way to its end: the message waits for the next one.
+                Submitted::Given(SendOutcome::Dropped(DropReason::Closing | DropReason::Gone)) => {}
+                submitted => return submitted,
+            }
         }
         let (opcode, mut payload) = (message.opcode(), message.payload());
         if self.settings.has_envelopes() {
@@ -166,9 +168,7 @@ impl Calling {
                 Err(error) => return Submitted::NotJson(error),
             };
         }
-        let queueing = self.outage.push(at.now(), opcode, Bytes::copy_from_slice(payload));
-        self.report_unsent(id, events);
-        match queueing {
+        match self.outage.push(at.now(), opcode, Bytes::copy_from_slice(payload)) {
             Queueing::Queued { id } => Submitted::Waiting { id },
             Queueing::Refused(reason) => Submitted::Refused(reason),
         }
@@ -312,7 +312,8 @@ impl Calling {
         outlet.poll_timeout(now).into_iter().chain(late).min()
     }
 
-    fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
+    /// Lays out what is not sent.
+    pub(super) fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
         while let Some(unsent) = self.outage.poll_unsent() {
             self.stats.unsent += 1;
             events.push_back(Event::Unsent(Owner::Client(id), unsent));

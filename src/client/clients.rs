@@ -8,6 +8,7 @@ use super::calling::{Calling, ClientStats, Future, Submitted};
 use super::connector::Connector;
 use super::deadline::Deadline;
 use super::event::Event;
+use super::lease::Lease;
 use super::names::Names;
 use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
@@ -31,6 +32,8 @@ pub struct Clients {
     connector: Connector<Holder>,
     /// Whose the open connections are that were dialled here.
     holders: HashMap<ConnectionId, Holder>,
+    /// Of the connection that `on_close` is told of.
+    over: Option<Over>,
     /// Those who may have something to do, perhaps more than once.
     busy: VecDeque<Owner>,
     /// Callbacks that are due.
@@ -59,6 +62,14 @@ pub enum Owner {
     Client(ClientId),
     /// A pool's.
     Pool(PoolId),
+}
+
+/// What was known of a connection that is just over.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    id: ConnectionId,
+    holder: Holder,
+    lease: Option<Lease>,
 }
 
 /// What a connection is for.
@@ -96,6 +107,7 @@ impl Clients {
             pools: Table::new(u32::MAX - 1, 0),
             connector: Connector::new(names),
             holders: HashMap::new(),
+            over: None,
             busy: VecDeque::new(),
             events: VecDeque::new(),
             postponed: Deadline::default(),
@@ -116,9 +128,12 @@ impl Clients {
         id
     }
 
-    /// Has a client connect again that has stopped. Nothing happens to one that is on its way.
+    /// Has a client connect again that has stopped. Nothing happens to one that is on its way, nor
+    /// to one that was removed.
     pub fn start(&mut self, id: ClientId) {
-        if let Some(calling) = self.callings.get_mut(id.0) {
+        if let Some(calling) = self.callings.get_mut(id.0)
+            && calling.future == Future::Stays
+        {
             calling.start();
             self.note_busy(Owner::Client(id));
         }
@@ -170,8 +185,10 @@ impl Clients {
         message: Message<'_>,
         urgency: Urgency,
     ) -> Option<Submitted> {
-        let Self { callings, events, .. } = self;
-        let submitted = callings.get_mut(id.0)?.send(at, id, message, urgency, events);
+        let calling = self.callings.get_mut(id.0)?;
+        let submitted = calling.send(at, message, urgency);
+        // An older one may have made room.
+        calling.report_unsent(id, &mut self.events);
         if !matches!(submitted, Submitted::Given(_)) {
             self.note_busy(Owner::Client(id));
         }
@@ -198,6 +215,16 @@ impl Clients {
         self.callings.get(id.0)?.connection()
     }
 
+    /// Stops all clients and shuts all pools down: the loop is about to end.
+    pub(super) fn shut_down<D>(&mut self, at: &mut Loop<'_, D>) {
+        for id in self.iter().collect::<Vec<_>>() {
+            self.stop(id);
+        }
+        for id in self.pools.keys().map(PoolId).collect::<Vec<_>>() {
+            self.shut_down_pool(at, id);
+        }
+    }
+
     /// The clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = ClientId> + '_ {
         self.callings.keys().map(ClientId)
@@ -210,7 +237,13 @@ impl Clients {
     }
 
     pub(super) fn holder(&self, id: ConnectionId) -> Option<Holder> {
-        self.holders.get(&id).copied()
+        let over = self.over.filter(|over| over.id == id);
+        self.holders.get(&id).copied().or(over.map(|over| over.holder))
+    }
+
+    /// The lease that has ended with a connection, while `on_close` is told of it.
+    pub(super) fn ended_lease(&self, id: ConnectionId) -> Option<Lease> {
+        self.over.filter(|over| over.id == id)?.lease
     }
 
     /// A connection has opened. Says whether the application is to hear of it.
@@ -250,7 +283,7 @@ impl Clients {
         }
     }
 
-    /// A connection is over, and the application has been told.
+    /// A connection is over, which the application is told next.
     pub(super) fn handle_closed<D>(
         &mut self,
         at: &mut Loop<'_, D>,
@@ -259,6 +292,7 @@ impl Clients {
     ) {
         let Some(holder) = self.holders.remove(&id) else { return };
         self.note_busy(holder.owner());
+        let mut lease = None;
         match holder {
             Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
@@ -269,11 +303,19 @@ impl Clients {
                 if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
                     let is_wanted = summary.is_clean() || summary.initiator == Initiator::Local;
                     let end = if is_wanted { End::Wanted } else { End::Lost };
-                    pooling.handle_closed(pool, member, end, at.now(), &mut self.events);
+                    let events = &mut self.events;
+                    let ended = pooling.handle_closed(pool, member, end, at.now(), events);
+                    lease = ended.map(|inner| Lease { pool, inner });
                 }
             }
             Holder::Probe(..) => {}
         }
+        self.over = Some(Over { id, holder, lease });
+    }
+
+    /// The application was told.
+    pub(super) fn forget_closed(&mut self) {
+        self.over = None;
     }
 
     pub(super) fn handle_pong<D>(

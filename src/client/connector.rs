@@ -224,3 +224,47 @@ fn unix_endpoint(socket: &UnixSocket) -> UnixEndpoint {
         UnixSocket::Abstract(name) => UnixEndpoint::Abstract(name.clone().into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    /// Whether somebody who is at `from` goes to `location`, with so many redirections left.
+    fn follows(from: &str, status: u16, location: &str, redirects_left: u8) -> bool {
+        let settings = Client::builder(from).build().unwrap();
+        let dial = settings.dial().clone();
+        let mut attempt = Attempt { owner: (), dial, redirects_left, step: Step::Begun };
+        let headers = vec![("Location".into(), location.as_bytes().into())];
+        let is_followed = attempt.follow(&Refusal { status, headers, body: Vec::new() });
+        assert_eq!(attempt.redirects_left, redirects_left - u8::from(is_followed));
+        is_followed
+    }
+
+    #[test]
+    fn redirections_never_lead_from_tls_to_plain() {
+        for (from, location, expected) in [
+            ("wss://a.example/", "wss://b.example/", true),
+            ("wss://a.example/", "https://b.example/", true),
+            ("wss://a.example/", "/other", true),
+            ("wss://a.example/", "//b.example/", true),
+            ("wss://a.example/", "ws://a.example/", false),
+            ("wss://a.example/", "http://a.example/", false),
+            ("wss://a.example/", "ws+unix:/run/x.sock:/", false),
+            ("ws://a.example/", "wss://a.example/", true),
+            ("ws://a.example/", "ws://b.example/", true),
+        ] {
+            assert_eq!(follows(from, 302, location, 1), expected, "{from} {location}");
+        }
+    }
+
+    #[test]
+    fn only_redirections_are_followed_and_no_more_than_are_left() {
+        for status in 300..400 {
+            let expected = [301, 302, 303, 307, 308].contains(&status);
+            assert_eq!(follows("ws://a.example/", status, "/x", 3), expected, "{status}");
+        }
+        assert!(!follows("ws://a.example/", 302, "/x", 0));
+        assert!(!follows("ws://a.example/", 200, "/x", 3));
+    }
+}

@@ -216,7 +216,7 @@ impl Pooling {
         end: End,
         now: Instant,
         events: &mut VecDeque<Event>,
-    ) {
+    ) -> Option<pool::Lease> {
         if let Some(Contact { outlet: Some(outlet), .. }) =
             self.contacts.get_mut(member.index()).and_then(Option::as_mut)
         {
@@ -230,8 +230,7 @@ impl Pooling {
             self.core.handle_error(member, now);
         }
         self.forget(member);
-        // Its user hears of it by `on_close`.
-        let _: Option<pool::Lease> = self.core.handle_closed(member, now);
+        self.core.handle_closed(member, now)
     }
 
     pub(super) fn handle_pong(
@@ -406,9 +405,11 @@ impl Pooling {
             }
             Some(Stage::Dialling(attempt)) => {
                 connector.cancel(at, attempt);
-                self.handle_closed(id, member, End::Wanted, at.now(), events);
+                let _ = self.handle_closed(id, member, End::Wanted, at.now(), events);
             }
-            None => self.handle_closed(id, member, End::Wanted, at.now(), events),
+            None => {
+                let _ = self.handle_closed(id, member, End::Wanted, at.now(), events);
+            }
         }
     }
 

@@ -190,8 +190,12 @@ impl Clients {
         }
     }
 
-    /// The lease that a pool's connection is used by; `None` if it is free, or none of a pool.
+    /// The lease that a pool's connection is used by; `None` if it is free, or none of a pool. In
+    /// [`on_close`](super::ClientHandler::on_close), the one that has ended with it.
     pub fn lease_of(&self, id: ConnectionId) -> Option<Lease> {
+        if let Some(lease) = self.ended_lease(id) {
+            return Some(lease);
+        }
         let Some(Holder::Member(pool, member)) = self.holder(id) else { return None };
         let Some(PoolSlot::Running(pooling)) = self.pools.get(pool.0) else { return None };
         pooling.lease_of(member).map(|inner| Lease { pool, inner })

@@ -77,8 +77,8 @@ pub trait Handler {
     /// may go on.
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
-    /// The server that a connection was dialled to has switched protocols; `on_open` follows at
-    /// once. Here are the fields of its answer.
+    /// The server that a connection was dialled to has switched protocols; here are the fields of
+    /// its answer. `on_open` follows at once, unless it is [given up](Loop::give_up) for them.
     fn on_answer(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId, _: &ResponseHead<'_>) {}
 
     /// A connection that was [dialled](Loop::dial) has not opened, and will not. What the
@@ -95,11 +95,21 @@ pub trait Handler {
     /// The loop turns for the first time.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
+    /// The loop is told to end, by [`Handle::shutdown`](super::Handle::shutdown): what is still to be
+    /// said can be said now. Behind it every connection is closed with 1001, and none is dialled any
+    /// more.
+    fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
     /// A timer has come that was set by [`Loop::set_timer`].
     fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}
 
     /// Something has come from another thread, by [`Handle::notify`](super::Handle::notify).
     fn on_notice(&mut self, _: &mut Loop<'_, Self::Data>, _notice: Box<dyn Any + Send>) {}
+
+    /// A callback has panicked, which was caught by
+    /// [`PanicPolicy::CloseConnection`](super::PanicPolicy): the place to set right what it has left
+    /// undone. A panic in here goes through.
+    fn on_panic(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.

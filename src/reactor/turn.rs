@@ -92,7 +92,6 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) backlogs: Slab<Backlog>,
     pub(super) shared: Shared<H::Data>,
     pub(super) admission: Admission,
-    pub(super) drain: Drain,
     /// Those whose TLS handshakes wait for a turn that has time for them.
     pub(super) handshakes: HandshakeQueue,
     pub(super) life: Life,
@@ -175,12 +174,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 tasks: Tasks::new(),
                 dials: VecDeque::new(),
                 dialled_open: 0,
+                drain: Drain::Running,
+                connections_max: limits.connections_max,
                 counters: Counters::default(),
                 now,
                 moment,
             },
             admission: Admission::default(),
-            drain: Drain::Running,
             life: Life::Fresh,
             handshakes: HandshakeQueue::default(),
             ended: Vec::new(),
@@ -286,7 +286,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Whether the loop has drained after a shutdown.
     pub fn is_finished(&self) -> bool {
-        self.drain == Drain::Finished
+        self.shared.drain == Drain::Finished
     }
 
     /// When [`Reactor::turn`] has to be called at the latest, though nothing happens.
@@ -454,11 +454,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.shared.configs.end(slot.config);
             }
         }
-        if let Drain::Draining(deadline) = self.drain
+        if let Drain::Draining(deadline) = self.shared.drain
             && self.shared.slots.is_empty()
         {
             self.shared.wheel.cancel(deadline);
-            self.drain = Drain::Finished;
+            self.shared.drain = Drain::Finished;
         }
     }
 }
