@@ -9,6 +9,8 @@ mod answers;
 mod connecting;
 #[path = "engine_dial/heads.rs"]
 mod heads;
+#[path = "engine_dial/outages.rs"]
+mod outages;
 #[path = "engine_dial/refusals.rs"]
 mod refusals;
 

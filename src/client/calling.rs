@@ -288,7 +288,8 @@ impl Calling {
         }
     }
 
-    fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
+    /// Lays out what the queue has dropped, to be told.
+    pub(super) fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
         while let Some(unsent) = self.outage.poll_unsent() {
             self.stats.unsent += 1;
             events.push_back(Event::Unsent(id, unsent));

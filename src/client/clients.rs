@@ -159,7 +159,10 @@ impl Clients {
         message: Message<'_>,
         urgency: Urgency,
     ) -> Option<Submitted> {
-        let submitted = self.callings.get_mut(id.0)?.send(at, message, urgency);
+        let calling = self.callings.get_mut(id.0)?;
+        let submitted = calling.send(at, message, urgency);
+        // Before the next message of this callback, which may make others leave the queue.
+        calling.report_unsent(id, &mut self.events);
         if !matches!(submitted, Submitted::Given(_)) {
             self.note_busy(Owner::Client(id));
         }
