@@ -21,7 +21,7 @@ server.on('connection', (ws) => {
     const message = data.toString();
     const space = message.indexOf(' ');
     name ??= message.slice(space + 1);
-    writeSync(log, `${name} ${message.slice(0, space)}\n`);
+    writeSync(log, `${name} ${message.slice(0, space)}`.padEnd(31) + '\n');
     ws.send(message);
   });
   // Resets are what this is about; the connection closes after them.

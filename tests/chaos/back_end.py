@@ -4,7 +4,8 @@
 
 Listens on 127.0.0.1, says "listening" when it does, and ends with its standard input. A message is a
 number and a payload. The first one of a connection has the connection's name for a payload; every one
-becomes the line "NAME NUMBER" of the log.
+becomes the line "NAME NUMBER" of the log. Lines have 32 bytes, of which no page of a file holds parts:
+a write that is killed may end where a page does.
 
 The log is written before anything is answered. websockets' own servers answer a ping as soon as it is
 read, with messages in front of it still on their way to the application: a pong proves what the peer's
@@ -55,7 +56,7 @@ class BackEnd(asyncio.Protocol):
         number, payload = message.split(b" ", 1)
         if self.name is None:
             self.name = payload
-        os.write(self.log, b"%s %s\n" % (self.name, number))
+        os.write(self.log, (b"%s %s" % (self.name, number)).ljust(31) + b"\n")
         # What came together with a Close is logged, and has no answer.
         if self.protocol.state is State.OPEN:
             self.protocol.send_text(message)

@@ -21,7 +21,8 @@ impl Handler for BackEnd {
         if ctx.data().is_empty() {
             payload.clone_into(ctx.data());
         }
-        let line = format!("{} {number}\n", ctx.data());
+        let entry = format!("{} {number}", ctx.data());
+        let line = format!("{entry:<31}\n");
         if self.log.write_all(line.as_bytes()).is_err() {
             let _ = ctx.close(CloseCode::INTERNAL_ERROR, "the log cannot be written");
             return;

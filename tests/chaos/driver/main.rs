@@ -158,7 +158,7 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
 
 fn read_log(path: &Path) -> Result<Vec<Line>, Box<dyn Error>> {
     let parse = |line: &str| {
-        let (name, number) = line.split_once(' ')?;
+        let (name, number) = line.trim_end().split_once(' ')?;
         Some(Line { name: name.to_owned(), number: number.parse().ok()? })
     };
     let text = fs::read_to_string(path)?;
