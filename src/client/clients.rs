@@ -202,14 +202,14 @@ impl Clients {
         self.callings.keys().map(ClientId)
     }
 
-    /// Whose a connection is, open or just over; `None` if it was accepted, or dialled by the
+    /// Whose a connection is, on its way, open or just over; `None` if it was accepted, or dialled by the
     /// application itself.
     pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
         self.holder(id).map(Holder::owner)
     }
 
     pub(super) fn holder(&self, id: ConnectionId) -> Option<Holder> {
-        self.holders.get(&id).copied()
+        self.holders.get(&id).copied().or_else(|| self.connector.owner(id))
     }
 
     /// A connection has opened. Says whether the application is to hear of it.

@@ -78,7 +78,7 @@ pub trait Handler {
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
     /// The server that a connection was dialled to has switched protocols; `on_open` follows at
-    /// once. Here are the fields of its answer.
+    /// once. Here are the fields of its answer; of `wss`, `Peer::tls` tells the certificate.
     fn on_answer(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId, _: &ResponseHead<'_>) {}
 
     /// A connection that was [dialled](Loop::dial) has not opened, and will not. What the
