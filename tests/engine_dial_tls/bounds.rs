@@ -62,7 +62,9 @@ fn handshake_that_has_begun_goes_on_however_many_are_dialled() {
         let mut server = Server::new(bed.host.next().unwrap(), &config);
         for turn in 0.. {
             assert!(turn < 20, "it goes on");
-            bed.dial();
+            (0..10).for_each(|_| {
+                bed.dial();
+            });
             server.turns(&mut bed, 1);
             if let Some(request) = server.request() {
                 server.tls.say(&request.switching(""));

@@ -133,6 +133,22 @@ fn alert_behind_the_handshake_is_told_although_the_request_finds_nobody() {
 }
 
 #[test]
+fn request_that_finds_nobody_is_told_in_the_same_turn() {
+    let (mut bed, config) = bed(VERSIONS[0], |_| {});
+    let (id, mut server) = Server::dial(&mut bed, &config);
+    while server.tls.tls.is_handshaking() {
+        server.turns(&mut bed, 1);
+    }
+    // Its last word leads to the request.
+    server.tls.push();
+    bed.sim.fail(Call::Send, &[EPIPE]);
+    bed.turn();
+    let DialError::Io { phase, .. } = &bed.failure(id).error else { panic!() };
+    assert_eq!(*phase, DialPhase::Upgrade);
+    bed.assert_empty();
+}
+
+#[test]
 fn giving_up_amid_the_handshake_is_told_and_leaves_nothing() {
     for version in VERSIONS {
         for pieces in 0..4 {
