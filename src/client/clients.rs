@@ -230,7 +230,7 @@ impl Clients {
         self.callings.keys().map(ClientId)
     }
 
-    /// Whose a connection is, open or just over; `None` if it was accepted, or dialled by the
+    /// Whose a connection is, on its way, open or just over; `None` if it was accepted, or dialled by the
     /// application itself.
     pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
         self.holder(id).map(Holder::owner)
@@ -238,7 +238,8 @@ impl Clients {
 
     pub(super) fn holder(&self, id: ConnectionId) -> Option<Holder> {
         let over = self.over.filter(|over| over.id == id);
-        self.holders.get(&id).copied().or(over.map(|over| over.holder))
+        let open = self.holders.get(&id).copied().or(over.map(|over| over.holder));
+        open.or_else(|| self.connector.owner(id))
     }
 
     /// The lease that has ended with a connection, while `on_close` is told of it.

@@ -98,6 +98,12 @@ impl<O: Copy> Connector<O> {
         self.attempts.remove(key).map(|attempt| attempt.owner)
     }
 
+    /// Whose the connection is that is on its way.
+    pub(super) fn owner(&self, id: ConnectionId) -> Option<O> {
+        let attempt = self.attempts.get(*self.dialling.get(&id)?)?;
+        Some(attempt.owner)
+    }
+
     /// A connection has not opened. Gives the error back if it was not dialled here.
     pub(super) fn handle_dial_failed<D: Default>(
         &mut self,

@@ -12,6 +12,7 @@ use super::handler::{ClientHandler, Undecodable};
 use super::names::{Answer, Names};
 use super::resolver::{DnsSettings, Resolver, SystemResolver};
 use crate::handshake::Request;
+use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::reactor::{
     Arrival, ConnectionId, Context, DialError, Handler, Loop, Message, MioNet, Reactor,
@@ -177,6 +178,13 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
             self.handler.on_open(ctx, &mut self.clients);
         }
         self.visit(ctx);
+    }
+
+    fn on_answer(&mut self, at: &mut Loop<'_, H::Data>, id: ConnectionId, head: &ResponseHead<'_>) {
+        if self.clients.hearing(id) == Hearing::Public {
+            self.handler.on_answer(at, &mut self.clients, id, head);
+        }
+        self.visit(at);
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {

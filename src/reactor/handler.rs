@@ -78,7 +78,8 @@ pub trait Handler {
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
     /// The server that a connection was dialled to has switched protocols; here are the fields of
-    /// its answer. `on_open` follows at once, unless it is [given up](Loop::give_up) for them.
+    /// its answer, and of `wss`, `Peer::tls` tells the certificate. `on_open` follows at once, unless
+    /// it is [given up](Loop::give_up) for them.
     fn on_answer(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId, _: &ResponseHead<'_>) {}
 
     /// A connection that was [dialled](Loop::dial) has not opened, and will not. What the
