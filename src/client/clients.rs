@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::balance::{EndpointId, Outcome};
 use super::calling::{Calling, ClientStats, Future, Submitted};
-use super::connector::Connector;
+use super::connector::{Connector, Ending};
 use super::deadline::Deadline;
 use super::event::Event;
 use super::names::Names;
 use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
+use super::pooling::Lease;
 use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
 use super::settings::ClientSettings;
@@ -34,6 +35,8 @@ pub struct Clients {
     busy: VecDeque<Owner>,
     /// Callbacks that are due.
     pub(super) events: VecDeque<Event>,
+    /// The connection whose `on_close` is under way, and the lease that has ended with it.
+    pub(super) ended: Option<(ConnectionId, Lease)>,
     /// When there were more of them than a visit may make.
     postponed: Deadline,
 }
@@ -89,6 +92,7 @@ impl Clients {
             holders: HashMap::new(),
             busy: VecDeque::new(),
             events: VecDeque::new(),
+            ended: None,
             postponed: Deadline::default(),
         }
     }
@@ -238,14 +242,15 @@ impl Clients {
         }
     }
 
-    /// A connection is over, and the application has been told.
+    /// A connection is over; the application is told next. Whose it was is known until nothing of it
+    /// is left.
     pub(super) fn handle_closed<D>(
         &mut self,
         at: &mut Loop<'_, D>,
         id: ConnectionId,
         summary: &CloseSummary,
     ) {
-        let Some(holder) = self.holders.remove(&id) else { return };
+        let Some(holder) = self.holder(id) else { return };
         self.note_busy(holder.owner());
         match holder {
             Holder::Client(client) => {
@@ -253,13 +258,26 @@ impl Clients {
                     calling.handle_closed(at, id, summary);
                 }
             }
-            Holder::Member(pool, member) => {
-                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
-                    pool.handle_closed(member, at.now());
+            Holder::Member(pool_id, member) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool_id.0) {
+                    let lease = pool.handle_closed(member, at.now());
+                    self.ended = lease.map(|inner| (id, Lease { pool: pool_id, inner }));
                 }
             }
             Holder::Probe(..) => {}
         }
+    }
+
+    /// Nothing of a connection is left. Says whether it was dialled here.
+    pub(super) fn handle_gone<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) -> bool {
+        let Some(holder) = self.holders.remove(&id) else { return false };
+        if let Holder::Member(id, member) = holder
+            && let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0)
+        {
+            pool.handle_gone(member, at.now());
+            self.note_busy(holder.owner());
+        }
+        true
     }
 
     pub(super) fn handle_pong<D>(
@@ -369,6 +387,14 @@ impl Clients {
         }
     }
 
+    /// The loop is about to end.
+    pub(super) fn shut_down<D>(&mut self, at: &mut Loop<'_, D>) {
+        let clients: Vec<_> = self.callings.keys().map(ClientId).collect();
+        clients.into_iter().for_each(|id| self.stop(id));
+        let pools: Vec<_> = self.pools.keys().map(PoolId).collect();
+        pools.into_iter().for_each(|id| self.shut_down_pool(at, id));
+    }
+
     /// Has the layer visited again in the next turn.
     pub(super) fn postpone<D>(&mut self, at: &mut Loop<'_, D>) {
         self.postponed.set(at, Some(at.now()), 0);
@@ -377,8 +403,11 @@ impl Clients {
     /// Has everybody who may have something to do, do it.
     pub(super) fn work<D: Default>(&mut self, at: &mut Loop<'_, D>) {
         loop {
-            while let Some((holder, error)) = self.connector.poll_failed() {
-                self.handle_failed(at, holder, error);
+            while let Some((holder, ending)) = self.connector.poll_ended() {
+                match ending {
+                    Ending::Failed(error) => self.handle_failed(at, holder, error),
+                    Ending::Cancelled => self.handle_cancelled(at, holder),
+                }
             }
             match self.busy.pop_front() {
                 Some(Owner::Client(id)) => self.work_client(at, id),
@@ -407,6 +436,19 @@ impl Clients {
                 pool.release_timer(at);
                 self.pools.remove(id.0);
             }
+        }
+    }
+
+    /// Nothing is left of a dial that was given up.
+    fn handle_cancelled<D>(&mut self, at: &Loop<'_, D>, holder: Holder) {
+        match holder {
+            Holder::Member(id, member) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
+                    pool.handle_gone(member, at.now());
+                }
+                self.note_busy(holder.owner());
+            }
+            Holder::Client(_) | Holder::Probe(..) => {}
         }
     }
 

@@ -134,6 +134,10 @@ pub trait ClientHandler {
     /// The loop turns for the first time. Clients that were added before are on their way.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
 
+    /// As [`Handler::on_shutdown`](crate::Handler::on_shutdown). Afterwards clients stop and pools
+    /// shut down, so that whoever waits is told.
+    fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
+
     /// As [`Handler::on_timer`](crate::Handler::on_timer).
     fn on_timer(
         &mut self,

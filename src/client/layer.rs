@@ -181,11 +181,19 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
 
     fn on_close(&mut self, ctx: &mut Context<'_, H::Data>, summary: &CloseSummary) {
         let id = ctx.id();
+        // First, so that nobody is given what is over, not even inside the callback.
+        self.clients.handle_closed(ctx, id, summary);
         if self.clients.hearing(id) == Hearing::Public {
             self.handler.on_close(ctx, &mut self.clients, summary);
         }
-        self.clients.handle_closed(ctx, id, summary);
+        self.clients.ended = None;
         self.visit(ctx);
+    }
+
+    fn on_gone(&mut self, at: &mut Loop<'_, H::Data>, id: ConnectionId) {
+        if self.clients.handle_gone(at, id) {
+            self.visit(at);
+        }
     }
 
     fn on_dial_failed(
@@ -204,6 +212,16 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     fn on_start(&mut self, at: &mut Loop<'_, H::Data>) {
         self.handler.on_start(at, &mut self.clients);
         self.visit(at);
+    }
+
+    fn on_shutdown(&mut self, at: &mut Loop<'_, H::Data>) {
+        self.handler.on_shutdown(at, &mut self.clients);
+        self.clients.shut_down(at);
+        self.visit(at);
+        // There may be no next turn. Nothing can be asked for any more, so this has an end.
+        while !self.clients.events.is_empty() {
+            self.visit(at);
+        }
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {

@@ -185,6 +185,11 @@ impl Pooling {
         self.core.try_acquire(user, site, now)
     }
 
+    /// Takes a lease back that was given just now.
+    pub(super) fn take_back(&mut self, lease: pool::Lease, now: Instant) {
+        self.core.take_back(lease, now);
+    }
+
     pub(super) fn cancel(&mut self, ticket: pool::LeaseTicket, now: Instant) -> Option<()> {
         self.core.cancel(ticket, now)
     }
@@ -240,9 +245,16 @@ impl Pooling {
         self.core.handle_dial_failed(member, now);
     }
 
-    pub(super) fn handle_closed(&mut self, member: MemberKey, now: Instant) {
+    /// A connection is over; its socket may linger. Gives the lease that has ended with it.
+    pub(super) fn handle_closed(&mut self, member: MemberKey, now: Instant) -> Option<pool::Lease> {
         self.forget(member);
-        // Its user hears of it by `on_close`.
+        self.core.handle_lost(member, now)
+    }
+
+    /// Nothing of a connection is left.
+    pub(super) fn handle_gone(&mut self, member: MemberKey, now: Instant) {
+        self.forget(member);
+        // The lease has ended before.
         let _: Option<pool::Lease> = self.core.handle_closed(member, now);
     }
 
@@ -406,16 +418,18 @@ impl Pooling {
                     // It does not answer, and would not answer a Close.
                     Eviction::NoPong => peer.abort(),
                     _ => {
-                        let closed = peer.close(CloseCode::NORMAL, "");
+                        let code = match reason {
+                            Eviction::ShutDown => CloseCode::GOING_AWAY,
+                            _ => CloseCode::NORMAL,
+                        };
+                        let closed = peer.close(code, "");
                         debug_assert!(closed.is_ok(), "the code may be sent");
                     }
                 }
             }
-            Some(Stage::Dialling(attempt)) => {
-                connector.cancel(at, attempt);
-                self.handle_closed(member, at.now());
-            }
-            None => self.handle_closed(member, at.now()),
+            Some(Stage::Dialling(attempt)) => connector.cancel(at, attempt),
+            // It is over already, and what lingers of it is told when it is gone.
+            None => {}
         }
     }
 

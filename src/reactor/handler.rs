@@ -95,6 +95,10 @@ pub trait Handler {
     /// The loop turns for the first time.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
+    /// The loop has been told to end by [`Handle::shutdown`](super::Handle::shutdown). Everybody is
+    /// told 1001 next, and what is dialled from now on does not open.
+    fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
     /// A timer has come that was set by [`Loop::set_timer`].
     fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}
 
@@ -104,6 +108,12 @@ pub trait Handler {
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.
     fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &CloseSummary) {}
+
+    /// Nothing of a connection is left: its socket is closed. The last word about each, whether it
+    /// has opened or not. It follows `on_close` by as long as the peer takes to close its end, at
+    /// most [`LoopLimits::parting_timeout`](crate::LoopLimits::parting_timeout) where nothing is
+    /// left to be written.
+    fn on_gone(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId) {}
 }
 
 /// A whole message, lent.
