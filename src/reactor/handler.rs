@@ -115,6 +115,12 @@ pub trait Handler {
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.
     fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &CloseSummary) {}
+
+    /// Nothing of a connection is left: its socket is closed. The last word about each, whether it
+    /// has opened or not. It follows `on_close` by as long as the peer takes to close its end, at
+    /// most [`LoopLimits::parting_timeout`](crate::LoopLimits::parting_timeout) where nothing is
+    /// left to be written.
+    fn on_gone(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId) {}
 }
 
 /// A whole message, lent.

@@ -379,15 +379,15 @@ impl ClientHandler for Load {
         &mut self,
         at: &mut Loop<'_, Data>,
         _: &mut Clients,
-        id: ClientId,
+        owner: Owner,
         unsent: Unsent,
     ) {
         let text = String::from_utf8_lossy(&unsent.payload).into_owned();
         let number = text.split_once(' ').and_then(|(number, _)| number.parse().ok());
-        let stream = self.streams.iter_mut().find(|stream| stream.id == id);
+        let stream = self.streams.iter_mut().find(|stream| Owner::Client(stream.id) == owner);
         let result = match (stream, number) {
             (Some(stream), Some(number)) => stream.handle_unsent(&mut self.ledger, number),
-            _ => Err(format!("{id:?} has not sent {unsent:?}")),
+            _ => Err(format!("{owner:?} has not sent {unsent:?}")),
         };
         self.note(at, result);
     }
