@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corewire::{
     Client, ClientHandler, ClientId, ClientLayer, Clients, Context, Loop, Message, Outage,
-    OutagePolicy, Reactor, ReactorConfig, Submitted, Undecodable, Unsent, UnsentReason,
+    OutagePolicy, Owner, Reactor, ReactorConfig, Submitted, Undecodable, Unsent, UnsentReason,
 };
 
 use crate::sim_net::SimNet;
@@ -34,7 +34,7 @@ impl ClientHandler for Talker {
         Ok(())
     }
 
-    fn on_unsent(&mut self, _: &mut Loop<'_, ()>, _: &mut Clients, _: ClientId, unsent: Unsent) {
+    fn on_unsent(&mut self, _: &mut Loop<'_, ()>, _: &mut Clients, _: Owner, unsent: Unsent) {
         self.unsent.push((unsent.payload.to_vec(), unsent.reason));
     }
 }
