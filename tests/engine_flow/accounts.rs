@@ -252,7 +252,7 @@ fn heartbeat() -> Heartbeat {
 #[test]
 fn of_each_message_it_is_known_what_became_of_it() {
     let (mut taken, mut arrived, mut reported, mut counted) = (0, 0, 0, 0);
-    for seed in 0..40 {
+    for seed in 0..16 {
         let mut run = Run::new(seed);
         run.live(150);
         run.end();
@@ -266,7 +266,7 @@ fn of_each_message_it_is_known_what_became_of_it() {
     // It has happened.
     println!("{taken} taken, {arrived} arrived, {reported} reported, {counted} counted");
     assert!(
-        arrived > taken / 3 && reported > 100 && counted > 100,
+        arrived > taken / 3 && reported > 100 && counted > 50,
         "{arrived} {reported} {counted}"
     );
 }
