@@ -13,6 +13,8 @@ mod connecting;
 mod heads;
 #[path = "engine_dial/loops.rs"]
 mod loops;
+#[path = "engine_dial/outages.rs"]
+mod outages;
 #[path = "engine_dial/refusals.rs"]
 mod refusals;
 #[path = "engine_dial/stages.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::balance::{EndpointId, Outcome};
 use super::calling::{Calling, ClientStats, Future, Submitted};
-use super::connector::Connector;
+use super::connector::{Connector, Ending};
 use super::deadline::Deadline;
 use super::event::Event;
 use super::lease::Lease;
@@ -32,12 +32,12 @@ pub struct Clients {
     connector: Connector<Holder>,
     /// Whose the open connections are that were dialled here.
     holders: HashMap<ConnectionId, Holder>,
-    /// Of the connection that `on_close` is told of.
-    over: Option<Over>,
     /// Those who may have something to do, perhaps more than once.
     busy: VecDeque<Owner>,
     /// Callbacks that are due.
     pub(super) events: VecDeque<Event>,
+    /// The connection whose `on_close` is under way, and the lease that has ended with it.
+    pub(super) ended: Option<(ConnectionId, Lease)>,
     /// When there were more of them than a visit may make.
     postponed: Deadline,
     envelopes: Envelopes,
@@ -62,14 +62,6 @@ pub enum Owner {
     Client(ClientId),
     /// A pool's.
     Pool(PoolId),
-}
-
-/// What was known of a connection that is just over.
-#[derive(Clone, Copy, Debug)]
-struct Over {
-    id: ConnectionId,
-    holder: Holder,
-    lease: Option<Lease>,
 }
 
 /// What a connection is for.
@@ -107,9 +99,9 @@ impl Clients {
             pools: Table::new(u32::MAX - 1, 0),
             connector: Connector::new(names),
             holders: HashMap::new(),
-            over: None,
             busy: VecDeque::new(),
             events: VecDeque::new(),
+            ended: None,
             postponed: Deadline::default(),
             envelopes: Envelopes::Nowhere,
         }
@@ -230,20 +222,14 @@ impl Clients {
         self.callings.keys().map(ClientId)
     }
 
-    /// Whose a connection is, open or just over; `None` if it was accepted, or dialled by the
+    /// Whose a connection is, on its way, open or just over; `None` if it was accepted, or dialled by the
     /// application itself.
     pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
         self.holder(id).map(Holder::owner)
     }
 
     pub(super) fn holder(&self, id: ConnectionId) -> Option<Holder> {
-        let over = self.over.filter(|over| over.id == id);
-        self.holders.get(&id).copied().or(over.map(|over| over.holder))
-    }
-
-    /// The lease that has ended with a connection, while `on_close` is told of it.
-    pub(super) fn ended_lease(&self, id: ConnectionId) -> Option<Lease> {
-        self.over.filter(|over| over.id == id)?.lease
+        self.holders.get(&id).copied().or_else(|| self.connector.owner(id))
     }
 
     /// A connection has opened. Says whether the application is to hear of it.
@@ -283,16 +269,16 @@ impl Clients {
         }
     }
 
-    /// A connection is over, which the application is told next.
+    /// A connection is over; the application is told next. Whose it was is known until nothing of it
+    /// is left.
     pub(super) fn handle_closed<D>(
         &mut self,
         at: &mut Loop<'_, D>,
         id: ConnectionId,
         summary: &CloseSummary,
     ) {
-        let Some(holder) = self.holders.remove(&id) else { return };
+        let Some(holder) = self.holder(id) else { return };
         self.note_busy(holder.owner());
-        let mut lease = None;
         match holder {
             Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
@@ -304,18 +290,24 @@ impl Clients {
                     let is_wanted = summary.is_clean() || summary.initiator == Initiator::Local;
                     let end = if is_wanted { End::Wanted } else { End::Lost };
                     let events = &mut self.events;
-                    let ended = pooling.handle_closed(pool, member, end, at.now(), events);
-                    lease = ended.map(|inner| Lease { pool, inner });
+                    let lease = pooling.handle_closed(pool, member, end, at.now(), events);
+                    self.ended = lease.map(|inner| (id, Lease { pool, inner }));
                 }
             }
             Holder::Probe(..) => {}
         }
-        self.over = Some(Over { id, holder, lease });
     }
 
-    /// The application was told.
-    pub(super) fn forget_closed(&mut self) {
-        self.over = None;
+    /// Nothing of a connection is left. Says whether it was dialled here.
+    pub(super) fn handle_gone<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) -> bool {
+        let Some(holder) = self.holders.remove(&id) else { return false };
+        if let Holder::Member(id, member) = holder
+            && let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0)
+        {
+            pool.handle_gone(member, at.now());
+            self.note_busy(holder.owner());
+        }
+        true
     }
 
     pub(super) fn handle_pong<D>(
@@ -456,8 +448,11 @@ impl Clients {
     /// Has everybody who may have something to do, do it.
     pub(super) fn work<D: Default>(&mut self, at: &mut Loop<'_, D>) {
         loop {
-            while let Some((holder, error)) = self.connector.poll_failed() {
-                self.handle_failed(at, holder, error);
+            while let Some((holder, ending)) = self.connector.poll_ended() {
+                match ending {
+                    Ending::Failed(error) => self.handle_failed(at, holder, error),
+                    Ending::Cancelled => self.handle_cancelled(at, holder),
+                }
             }
             match self.busy.pop_front() {
                 Some(Owner::Client(id)) => self.work_client(at, id),
@@ -486,6 +481,19 @@ impl Clients {
                 pool.release_timer(at);
                 self.pools.remove(id.0);
             }
+        }
+    }
+
+    /// Nothing is left of a dial that was given up.
+    fn handle_cancelled<D>(&mut self, at: &Loop<'_, D>, holder: Holder) {
+        match holder {
+            Holder::Member(id, member) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
+                    pool.handle_gone(member, at.now());
+                }
+                self.note_busy(holder.owner());
+            }
+            Holder::Client(_) | Holder::Probe(..) => {}
         }
     }
 

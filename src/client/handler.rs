@@ -12,6 +12,7 @@ use super::outage::Unsent;
 use super::pool::PoolError;
 use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
+use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::reactor::{Arrival, ConnectionId, Context, DialError, Loop, Message, TimerId, Verdict};
 
@@ -34,6 +35,17 @@ pub trait ClientHandler {
     /// As [`Handler::on_request`](crate::Handler::on_request).
     fn on_request(&mut self, request: &Request<'_>, _: &Arrival<'_>) -> Verdict<Self::Data> {
         Verdict::by_upgrade(request)
+    }
+
+    /// As [`Handler::on_answer`](crate::Handler::on_answer), for connections of clients and pools and
+    /// those that the application has dialled itself; [`Clients::owner`] tells whose it is.
+    fn on_answer(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _: ConnectionId,
+        _: &ResponseHead<'_>,
+    ) {
     }
 
     /// As [`Handler::on_open`](crate::Handler::on_open), for accepted connections and dialled ones.

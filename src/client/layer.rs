@@ -12,6 +12,7 @@ use super::handler::{ClientHandler, Undecodable};
 use super::names::{Answer, Names};
 use super::resolver::{DnsSettings, Resolver, SystemResolver};
 use crate::handshake::Request;
+use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::reactor::{
     Arrival, ConnectionId, Context, DialError, Handler, Loop, Message, MioNet, Reactor,
@@ -179,6 +180,13 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         self.visit(ctx);
     }
 
+    fn on_answer(&mut self, at: &mut Loop<'_, H::Data>, id: ConnectionId, head: &ResponseHead<'_>) {
+        if self.clients.hearing(id) == Hearing::Public {
+            self.handler.on_answer(at, &mut self.clients, id, head);
+        }
+        self.visit(at);
+    }
+
     fn on_message(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
         match message {
             Message::Text(text) if self.clients.takes_envelopes(ctx.id()) => {
@@ -220,13 +228,18 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     fn on_close(&mut self, ctx: &mut Context<'_, H::Data>, summary: &CloseSummary) {
         // First, lest a panic of the application leave a client with a connection that is gone.
         let id = ctx.id();
-        let hearing = self.clients.hearing(id);
         self.clients.handle_closed(ctx, id, summary);
-        if hearing == Hearing::Public {
+        if self.clients.hearing(id) == Hearing::Public {
             self.handler.on_close(ctx, &mut self.clients, summary);
         }
-        self.clients.forget_closed();
+        self.clients.ended = None;
         self.visit(ctx);
+    }
+
+    fn on_gone(&mut self, at: &mut Loop<'_, H::Data>, id: ConnectionId) {
+        if self.clients.handle_gone(at, id) {
+            self.visit(at);
+        }
     }
 
     fn on_dial_failed(

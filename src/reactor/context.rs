@@ -12,6 +12,8 @@ use super::id::ConnectionId;
 use super::net::NetKey;
 use super::shared::Shared;
 use super::slot::Phase;
+#[cfg(feature = "tls")]
+use super::tls::TlsFacts;
 use crate::collections::Key;
 use crate::protocol::{
     BatchOutcome, DropReason, Part, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
@@ -34,10 +36,14 @@ pub struct Peer<'a, D> {
     pub(super) key: Key,
 }
 
-/// The writing part of a [`Transport`](super::transport::Transport), without its type: only large
-/// payloads and full corks pass here.
+/// What callbacks need of a [`Transport`](super::transport::Transport), without its type: only large
+/// payloads and full corks pass here, and questions.
 pub(super) trait Writer {
     fn write(&mut self, socket: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// What the TLS handshake of this socket has brought to light.
+    #[cfg(feature = "tls")]
+    fn tls_facts(&self, socket: NetKey) -> Option<TlsFacts<'_>>;
 }
 
 /// Offers the output of one slot to its socket. An error is noted for after the callback.
@@ -298,6 +304,13 @@ impl<D> Peer<'_, D> {
     /// The other end, as [`Arrival::peer`](super::Arrival::peer) has told it.
     pub fn address(&self) -> Option<PeerAddress> {
         self.shared.slots.get(self.key).map(|slot| slot.peer.unpack())
+    }
+
+    /// What is known of the connection's TLS, accepted or dialled; `None` if it has none. Of one that
+    /// was dialled it is known from [`Handler::on_answer`](super::Handler::on_answer) on.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<TlsFacts<'_>> {
+        self.writer.tls_facts(self.shared.slots.get(self.key)?.socket)
     }
 
     /// Which listener the connection came to, counted in the order they were added. `None` for one

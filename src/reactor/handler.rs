@@ -78,7 +78,8 @@ pub trait Handler {
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
     /// The server that a connection was dialled to has switched protocols; here are the fields of
-    /// its answer. `on_open` follows at once, unless it is [given up](Loop::give_up) for them.
+    /// its answer, and of `wss`, `Peer::tls` tells the certificate. `on_open` follows at once, unless
+    /// it is [given up](Loop::give_up) for them.
     fn on_answer(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId, _: &ResponseHead<'_>) {}
 
     /// A connection that was [dialled](Loop::dial) has not opened, and will not. What the
@@ -114,6 +115,12 @@ pub trait Handler {
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.
     fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &CloseSummary) {}
+
+    /// Nothing of a connection is left: its socket is closed. The last word about each, whether it
+    /// has opened or not. It follows `on_close` by as long as the peer takes to close its end, at
+    /// most [`LoopLimits::parting_timeout`](crate::LoopLimits::parting_timeout) where nothing is
+    /// left to be written.
+    fn on_gone(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId) {}
 }
 
 /// A whole message, lent.

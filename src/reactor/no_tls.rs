@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 
 use super::net::{Buffer, Net, NetKey};
-use super::transport::{Begun, Reading};
+use super::transport::Reading;
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 
@@ -94,15 +94,6 @@ impl Workshop {
 }
 
 impl Link {
-    pub(super) fn begin<N: Net>(
-        &mut self,
-        _: &mut N,
-        _: NetKey,
-        _: &mut Workshop,
-    ) -> io::Result<Begun> {
-        match *self {}
-    }
-
     pub(super) fn take_failure(&mut self) -> Option<TlsFailure> {
         match *self {}
     }

@@ -326,6 +326,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         self.shared.counters.read_errors += 1;
         match &mut slot.phase {
+            Phase::Dialling(_) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // What TLS had to say to what came in finds nobody. What has come behind that may
+                // tell why, so it is read to its end first.
+                slot.notes.write_error = Some(error.kind());
+                slot.notes.readable = true;
+            }
             Phase::Open { sender, .. } => sender.handle_transport_error(error.kind()),
             // TLS cannot go on, and has said so: the peer shall see that and not a reset.
             Phase::Http(_) if error.kind() == io::ErrorKind::InvalidData => self.part_http(key),

@@ -30,16 +30,6 @@ pub(super) enum Urgency {
     Fresh,
 }
 
-/// Whether a client has said its first word.
-#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has clients that begin"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(super) enum Begun {
-    Now,
-    /// This turn has no more time for handshakes: the next read in a turn that has says it.
-    Later,
-}
-
 /// Whether something has left that was taken before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
@@ -99,27 +89,23 @@ impl<N: Net> Transport<N> {
     }
 
     /// Has `key` speak TLS from here on, as a client of `host`: a name, or an address as it is
-    /// written. Its first word leaves, or waits with what else the kernel has refused.
+    /// written. Its first word is said by the first read in a turn that has time for handshakes.
     ///
     /// # Errors
     /// `OutOfMemory` if there is no memory for that; `InvalidInput` if the configuration cannot be,
-    /// or no certificate can name this host; what the network says.
-    #[allow(dead_code, reason = "the dialler uses it")]
+    /// or no certificate can name this host.
     pub(super) fn secure_client(
         &mut self,
         key: NetKey,
         tls: &TlsClient,
         host: &str,
-    ) -> io::Result<Begun> {
-        self.links.insert_client(key, tls, host)?;
-        let Some((link, workshop)) = self.links.get(key) else { return Ok(Begun::Later) };
-        workshop.watch(link, |link, workshop| link.begin(&mut self.net, key, workshop))
+    ) -> io::Result<()> {
+        self.links.insert_client(key, tls, host)
     }
 
     /// Why TLS has failed where a read or a write said `InvalidData`: what is wrong with the peer's
     /// certificate or its records, or the alert that it has sent; told once. A server refuses a
     /// client's certificate after the client's handshake, so there may be one behind it too.
-    #[allow(dead_code, reason = "the dialler uses it")]
     pub(super) fn tls_failure(&mut self, key: NetKey) -> Option<TlsFailure> {
         self.links.get(key)?.0.take_failure()
     }
@@ -263,5 +249,10 @@ impl<N: Net> Writer for Transport<N> {
     #[inline]
     fn write(&mut self, key: NetKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.send(key, slices)
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls_facts(&self, key: NetKey) -> Option<TlsFacts<'_>> {
+        self.links.facts(key)
     }
 }

@@ -15,7 +15,7 @@ use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
-use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
+use super::id::{CONNECTIONS_MAX, ConnectionId, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
 use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::{Shared, after};
@@ -447,13 +447,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     fn reap(&mut self) {
-        for key in self.ended.drain(..) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for key in ended.drain(..) {
             self.shared.negotiated.remove(&key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
                 self.shared.configs.end(slot.config);
             }
+            let id = ConnectionId::new(self.shared.shard, key);
+            self.call_loop(|handler, at| handler.on_gone(at, id));
         }
+        self.ended = ended;
         if let Drain::Draining(deadline) = self.shared.drain
             && self.shared.slots.is_empty()
         {

@@ -79,6 +79,11 @@ impl SimServer {
         Self { peer, pending: Vec::new(), masking_key: None }
     }
 
+    /// Has it hear what came by another way than the socket: out of TLS, or through a proxy.
+    pub fn hear(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
     fn take_in(&mut self) {
         self.pending.extend(self.peer.read_all());
     }

@@ -1,4 +1,4 @@
-//! A scripted peer that speaks TLS: a client of rustls in memory between the test and a
+//! A scripted peer that speaks TLS: a client or server of rustls in memory between the test and a
 //! [`SimPeer`], and certificates for both ends.
 
 use std::io::{Read, Write};
@@ -7,7 +7,10 @@ use std::sync::Arc;
 use corewire::Tls;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
+};
 
 use crate::sim_bed::Bed;
 use crate::sim_net::SimPeer;
@@ -42,9 +45,23 @@ impl Identity {
         Self::with_key(names, &key.expect("a key of 2,048 bits"))
     }
 
+    /// That has expired.
+    pub fn expired(names: &[&str]) -> Self {
+        let key = KeyPair::generate().expect("there is entropy");
+        Self::changed(names, &key, |params| {
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
+    }
+
     fn with_key(names: &[&str], key: &KeyPair) -> Self {
+        Self::changed(names, key, |_| {})
+    }
+
+    fn changed(names: &[&str], key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).expect("names of hosts");
+        change(&mut params);
         // By itself it would be random, and of one size or another.
         params.serial_number = Some(1.into());
         let certificate = params.self_signed(key).expect("the key signs");
@@ -117,10 +134,20 @@ impl TlsPeer {
     /// On a connection of any bed.
     pub fn over(socket: SimPeer, config: &Arc<ClientConfig>, name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).expect("a name or an address");
-        let mut tls = ClientConnection::new(config.clone(), name).expect("a good configuration");
+        let tls = ClientConnection::new(config.clone(), name).expect("a good configuration");
+        Self::speaking(socket, tls.into())
+    }
+
+    /// The server's end of a connection that the engine has dialled.
+    pub fn serving(socket: SimPeer, config: &Arc<ServerConfig>) -> Self {
+        let tls = ServerConnection::new(config.clone()).expect("a good configuration");
+        Self::speaking(socket, tls.into())
+    }
+
+    fn speaking(socket: SimPeer, mut tls: Connection) -> Self {
         tls.set_buffer_limit(None);
         let (received, is_ended, failure) = (Vec::new(), false, None);
-        Self { socket, tls: tls.into(), received, is_ended, failure }
+        Self { socket, tls, received, is_ended, failure }
     }
 
     /// A peer whose opening handshake is over.

@@ -19,7 +19,7 @@ use crate::reactor::net::Net;
 use crate::reactor::remote::RemoteAddress;
 use crate::reactor::shared::after;
 use crate::reactor::slot::{Inbound, Phase, ReceiveSlot};
-use crate::reactor::transport::{Begun, Urgency};
+use crate::reactor::transport::Urgency;
 use crate::reactor::turn::Reactor;
 
 impl<N: Net, H: Handler> Reactor<N, H> {
@@ -134,10 +134,23 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.tell_refused(key);
                 }
             }
-            // In front of the end of a handshake there is no payload.
-            Stage::Noted(_) | Stage::Connecting(_) | Stage::Tls => {}
+            Stage::Tls => return self.handle_unasked(key, bytes),
+            // There is no socket yet that could be read.
+            Stage::Noted(_) | Stage::Connecting(_) => {}
         }
         Some(bytes.len())
+    }
+
+    /// The server has spoken before it was asked. Behind its handshake that is its answer, whatever
+    /// it is worth; in front of it nobody vouches for what came.
+    fn handle_unasked(&mut self, key: Key, bytes: &[u8]) -> Option<usize> {
+        let socket = self.shared.slots.get(key)?.socket;
+        if self.net.is_handshaking(socket) {
+            self.fail_dial(key, DialError::Tls("the server has spoken before it was asked".into()));
+            return Some(bytes.len());
+        }
+        self.begin_upgrade(key);
+        self.handle_dial_input(key, bytes)
     }
 
     fn handle_tunnel_progress(
@@ -171,16 +184,21 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if settings.request.uri().scheme() == Scheme::Ws {
             return self.begin_upgrade(key);
         }
+        if !dialling.outbox.is_empty() {
+            // A proxy has answered what it cannot have read to its end. The rest would go through
+            // TLS, to somebody whom its password is not for.
+            let error = io::ErrorKind::InvalidData.into();
+            return self.fail_dial(key, DialError::Io { phase: DialPhase::Tunnel, error });
+        }
         let Some(tls) = &settings.tls else {
             return self.fail_dial(key, DialError::Tls("there are no settings for it".into()));
         };
         match self.net.secure_client(socket, tls, settings.request.uri().host()) {
-            Ok(begun) => {
+            Ok(()) => {
                 self.enter_stage(key, Stage::Tls, settings.timeouts.tls);
-                if begun == Begun::Later
-                    && let Some(slot) = self.shared.slots.get_mut(key)
-                {
-                    // The next read says the first word.
+                if let Some(slot) = self.shared.slots.get_mut(key) {
+                    // The next read says the first word, when those who came before have said
+                    // theirs: however many are dialled, what has begun goes on.
                     slot.notes.readable = true;
                     slot.notes.awaits_handshake = true;
                     self.handshakes.push(key, Urgency::Fresh);
@@ -280,6 +298,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         {
             self.begin_upgrade(key);
             self.flush(key);
+            self.settle(key);
         }
     }
 

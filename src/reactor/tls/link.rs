@@ -10,7 +10,7 @@ use super::session::{
 };
 use crate::limits::{TLS_HANDSHAKE_BYTES, TLS_SESSION_BYTES};
 use crate::reactor::net::{Net, NetKey, Received};
-use crate::reactor::transport::{Begun, Reading, Urgency};
+use crate::reactor::transport::{Reading, Urgency};
 
 /// One connection's TLS between the loop and the network. While nothing is under way it holds no
 /// buffers: torn records come and go with the reads, refused ones with the writes.
@@ -82,7 +82,7 @@ impl Link {
         Self { early: early.to_vec(), ..Self::new(session, Opening::Awaited) }
     }
 
-    /// A client's link. It has to speak first: see [`begin`](Self::begin).
+    /// A client's link. It speaks first, in the first read that has time for handshakes.
     pub fn client(session: Box<dyn Session>) -> Self {
         Self::new(session, Opening::Owed)
     }
@@ -103,22 +103,19 @@ impl Link {
         }
     }
 
-    /// Says a client's first word, if it is owed and this turn has time for it; what the kernel
-    /// refuses of it waits. It is a step of the handshake: a key is made for it.
+    /// Says a client's first word, if it is owed; what the kernel refuses of it waits. It is a step of
+    /// the handshake: a key is made for it.
     ///
     /// # Errors
     /// What the network says, but for `WouldBlock`.
-    pub fn begin<N: Net>(
+    fn begin<N: Net>(
         &mut self,
         net: &mut N,
         key: NetKey,
         workshop: &mut Workshop,
-    ) -> io::Result<Begun> {
+    ) -> io::Result<()> {
         if self.opening != Opening::Owed {
-            return Ok(Begun::Now);
-        }
-        if !workshop.may_shake_hands() {
-            return Ok(Begun::Later);
+            return Ok(());
         }
         self.opening = Opening::Begun;
         workshop.count_step();
@@ -126,7 +123,7 @@ impl Link {
         debug_assert_eq!(handled.verdict, Verdict::Fine, "there was nothing to be bad");
         match self.flush(net, key) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => Ok(Begun::Now),
+            _ => Ok(()),
         }
     }
 
@@ -160,8 +157,7 @@ impl Link {
                     Opening::Awaited | Opening::Owed => Urgency::Fresh,
                 }));
             }
-            // There is time, so it is said now.
-            let _ = self.begin(net, key, workshop)?;
+            self.begin(net, key, workshop)?;
         }
         // At least a record: of its parts nothing can be had.
         let payload_bytes_max = place.len().saturating_add(surplus_bytes_max);

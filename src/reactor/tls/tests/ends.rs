@@ -215,7 +215,9 @@ impl Ours {
     pub fn client(tls: &TlsClient, host: &str, wire: Wire) -> Self {
         let mut end = Self::over(wire, &LoopLimits::default());
         end.transport.begin_turn();
-        let _ = end.transport.secure_client(KEY, tls, host).unwrap();
+        end.transport.secure_client(KEY, tls, host).unwrap();
+        let heard = end.transport.receive(KEY, &mut [], 1 << 16).err().unwrap();
+        assert_eq!(heard.kind(), ErrorKind::WouldBlock);
         end
     }
 

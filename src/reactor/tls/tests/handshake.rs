@@ -11,7 +11,7 @@ use super::ends::{COARSE, End, Foreign, Grain, KEY, MAKERS, Ours, Wire, exchange
 use crate::limits::{LoopLimits, TLS_HANDSHAKE_BYTES, TLS_SESSION_BYTES};
 use crate::reactor::net::NetKey;
 use crate::reactor::tls::TlsVersion;
-use crate::reactor::transport::{Begun, Flushed, Reading, Transport, Urgency};
+use crate::reactor::transport::{Flushed, Reading, Transport, Urgency};
 
 #[test]
 fn both_versions_agree_on_http_1_1_and_tell_what_the_server_has_shown() {
@@ -199,7 +199,9 @@ fn network_that_fails_under_the_hello_is_an_error_at_once() {
     let [near, _far] = Wire::pair(COARSE);
     near.set_broken();
     let mut transport = Transport::new(near, &LoopLimits::default());
-    let error = transport.secure_client(KEY, &tls, "example.com").unwrap_err();
+    transport.begin_turn();
+    transport.secure_client(KEY, &tls, "example.com").unwrap();
+    let error = transport.receive(KEY, &mut [], 1 << 16).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     transport.close(KEY);
     assert_eq!((transport.links(), transport.pinned_bytes()), (0, 0));
@@ -212,14 +214,15 @@ fn hello_is_a_step_of_a_handshake_and_waits_for_a_turn_with_time_for_it() {
     let [near, far] = Wire::pair(COARSE);
     let mut client = Ours::over(near.clone(), &limits);
     client.transport.begin_turn();
-    let spent = client.transport.secure_client(NetKey(0), &tls, "example.com").unwrap();
-    assert_eq!(spent, Begun::Now);
+    client.transport.secure_client(NetKey(0), &tls, "example.com").unwrap();
+    let error = client.transport.receive(NetKey(0), &mut [], 1 << 16).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
     far.intercept();
     let written_bytes = near.written_bytes();
-    let begun = client.transport.secure_client(KEY, &tls, "example.com").unwrap();
-    assert_eq!((begun, near.written_bytes()), (Begun::Later, written_bytes));
+    client.transport.secure_client(KEY, &tls, "example.com").unwrap();
     let later = client.transport.receive(KEY, &mut [], 1 << 16).unwrap();
     assert!(matches!(later, Reading::Later(Urgency::Fresh)));
+    assert_eq!(near.written_bytes(), written_bytes);
     let begun = client.transport.receive(NetKey(0), &mut [], 1 << 16).unwrap();
     assert!(matches!(begun, Reading::Later(Urgency::Begun)));
     client.transport.begin_turn();
@@ -241,13 +244,14 @@ fn clients_are_charged_like_servers_and_there_is_a_bound() {
         let limits = LoopLimits { tls_bytes_max: bytes_max, ..LoopLimits::default() };
         let [near, far] = Wire::pair(COARSE);
         let mut client = Ours::over(near, &limits);
-        let _ = client.transport.secure_client(KEY, &tls, "example.com").unwrap();
+        client.transport.secure_client(KEY, &tls, "example.com").unwrap();
         let error = client.transport.secure_client(NetKey(4), &tls, "example.com").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         assert_eq!(client.transport.links(), 1);
         assert_eq!(client.transport.pinned_bytes(), TLS_HANDSHAKE_BYTES);
         let certificate_bytes = certified.der.len();
         let mut server = Foreign::new(config, far);
+        client.step();
         server.step();
         client.step();
         if client.transport.is_handshaking(KEY) {
