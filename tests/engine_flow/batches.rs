@@ -80,14 +80,14 @@ const TICK: Duration = millis(1);
 fn ten_thousand_a_second_leave_a_hundred_in_a_write_and_in_time() {
     let (mut bed, server) = Bed::opened(|client| client.batch(Batch::default()));
     let mut watch = Watch::new(&bed, server);
-    let sent_at = stream(&mut bed, &mut watch, Duration::from_micros(100), 20_000);
-    assert_eq!(watch.sizes(), [100; 200]);
+    let sent_at = stream(&mut bed, &mut watch, Duration::from_micros(100), 10_000);
+    assert_eq!(watch.sizes(), [100; 100]);
     let latency = watch.latency(&sent_at);
     assert_eq!(latency, Duration::from_micros(9900), "the first waits for the hundredth");
     assert!(latency <= millis(50) + TICK);
     let stats = bed.flow().batch.expect("it has batches");
-    assert_eq!((stats.batches, stats.batched, stats.writes), (200, 20_000, 200));
-    assert_eq!((stats.bytes, stats.straight, stats.dropped), (400_000, 0, 0));
+    assert_eq!((stats.batches, stats.batched, stats.writes), (100, 10_000, 100));
+    assert_eq!((stats.bytes, stats.straight, stats.dropped), (200_000, 0, 0));
     assert_eq!((stats.buffered, stats.buffered_bytes), (0, 0));
     assert!((stats.mean_size() - 100.0).abs() < 1e-9);
     assert!((stats.messages_per_write() - 100.0).abs() < 1e-9);
@@ -96,7 +96,7 @@ fn ten_thousand_a_second_leave_a_hundred_in_a_write_and_in_time() {
 #[test]
 fn batches_at_any_rate_are_in_time_and_as_large_as_that_allows() {
     for (gap_micros, count, sizes) in
-        [(100_000, 50, 1..=1), (10_000, 300, 5..=6), (1000, 2000, 50..=52), (10, 20_000, 100..=100)]
+        [(100_000, 50, 1..=1), (10_000, 300, 5..=6), (1000, 1000, 50..=52), (10, 20_000, 100..=100)]
     {
         let (mut bed, server) = Bed::opened(|client| client.batch(Batch::default()));
         let mut watch = Watch::new(&bed, server);
@@ -114,7 +114,7 @@ fn batches_at_any_rate_are_in_time_and_as_large_as_that_allows() {
 
 #[test]
 fn adaptive_batches_at_a_low_rate_are_at_most_a_tick_late() {
-    for (gap, count) in [(millis(100), 100), (millis(10), 500), (millis(2), 2000)] {
+    for (gap, count) in [(millis(100), 100), (millis(10), 500), (millis(2), 1000)] {
         let (mut bed, server) = Bed::opened(|client| client.batch(adaptive()));
         let mut watch = Watch::new(&bed, server);
         let sent_at = stream(&mut bed, &mut watch, gap, count);
@@ -174,7 +174,7 @@ fn bursts_leave_in_whole_batches_and_the_rest_in_time() {
 
 #[test]
 fn messages_of_all_sizes_keep_their_order_and_their_time() {
-    for seed in 0..20 {
+    for seed in 0..8 {
         let mut rng = Rng::new(seed);
         let mut batch = Batch::default();
         if rng.one_in(2) {

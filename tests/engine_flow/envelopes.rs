@@ -31,7 +31,7 @@ fn json_messages_leave_in_one_envelope() {
     let come = arrivals(&mut server);
     assert_eq!((bed.writes() - before, come.len()), (1, 1));
     assert!(come[0].starts_with(r#"{"type":"batch","batch_size":100,"messages":[0,1,"#));
-    bed.send("1");
+    assert_eq!(bed.send("1"), Submitted::Held);
     let large = format!("\"{}\"", "x".repeat(100 << 10));
     assert_eq!(bed.send(large.as_str()), Submitted::Held);
     let come = arrivals(&mut server);

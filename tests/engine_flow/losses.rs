@@ -90,7 +90,7 @@ fn what_waits_while_the_server_closes_is_sent_over_the_next_connection_and_costs
     let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
     server.peer.set_buffers(1 << 20, 1024);
     bed.send_all((0..100).map(|number| numbered(number, 20)).collect());
-    bed.send(numbered(100, 20));
+    assert_eq!(bed.send(numbered(100, 20)), Submitted::Held);
     // What is queued keeps the closing handshake from its end.
     server.send(&crate::naive::Frame::close(1001, ""));
     let mut turns = 0;
