@@ -1,4 +1,5 @@
-//! After warm-up the echo path allocates nothing, whatever the size and however it arrives.
+//! After warm-up the echo path allocates nothing, whatever the size and however it arrives, nor does
+//! what a client sends.
 //!
 //! One thread runs the loop and a client on a real socket in turn; a counting allocator watches
 //! while the loop runs.
@@ -10,6 +11,8 @@
 #[path = "support/deflated.rs"]
 mod deflated;
 
+#[path = "allocations/client.rs"]
+mod client;
 #[cfg(feature = "tls")]
 #[path = "allocations/tls.rs"]
 mod tls;

@@ -5,12 +5,22 @@
 
 #[path = "engine_dial/answers.rs"]
 mod answers;
+#[path = "engine_dial/bounds.rs"]
+mod bounds;
 #[path = "engine_dial/connecting.rs"]
 mod connecting;
 #[path = "engine_dial/heads.rs"]
 mod heads;
+#[path = "engine_dial/loops.rs"]
+mod loops;
+#[path = "engine_dial/outages.rs"]
+mod outages;
 #[path = "engine_dial/refusals.rs"]
 mod refusals;
+#[path = "engine_dial/stages.rs"]
+mod stages;
+#[path = "engine_dial/tunnels.rs"]
+mod tunnels;
 
 #[path = "support/client_bed.rs"]
 mod client_bed;

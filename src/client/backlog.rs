@@ -73,6 +73,15 @@ impl Backlog {
         Messages { places, bytes: &self.bytes[start..self.start] }
     }
 
+    /// Takes the last `count` messages back that were taken since the last push; says how many bytes
+    /// they have.
+    pub fn untake(&mut self, count: usize) -> usize {
+        let places = &self.places[self.first - count..self.first];
+        let bytes = places.iter().map(|place| place.len).sum();
+        (self.first, self.start) = (self.first - count, self.start - bytes);
+        bytes
+    }
+
     /// Has one message wait instead of all others, which `write` writes into an empty buffer.
     pub fn replace(&mut self, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
         self.take(usize::MAX);

@@ -188,6 +188,8 @@ pub struct Batcher {
     meter: DrainMeter,
     /// What the kernel had not taken after the last write.
     queued_bytes: usize,
+    /// Messages of the last batch that was given away.
+    lent: usize,
     stats: BatchStats,
 }
 
@@ -210,6 +212,7 @@ impl Batcher {
             pace,
             meter: DrainMeter::default(),
             queued_bytes: 0,
+            lent: 0,
             stats: BatchStats::default(),
         }
     }
@@ -236,6 +239,7 @@ impl Batcher {
         let messages_max = self.pace.map_or(self.settings.max_messages, |pace| pace.messages());
         if self.backlog.len() - self.due >= messages_max
             || self.gathering_bytes >= self.settings.max_bytes
+            || self.is_full()
             || self.due_at.is_some_and(|due_at| due_at <= now)
             || self.is_pointless_to_wait()
         {
@@ -261,6 +265,25 @@ impl Batcher {
         Ok(self.release_with(now, opcode, payload))
     }
 
+    /// Takes a message for which [`Push::Straight`] came too early: what is in front of it cannot be
+    /// written yet.
+    pub fn keep(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.stats.straight -= 1;
+        self.stats.bytes -= payload.len() as u64;
+        self.backlog.push(opcode, payload);
+        self.release();
+    }
+
+    /// Whether [`Batcher::poll_batch`] has something to give.
+    pub const fn is_due(&self) -> bool {
+        self.due > 0
+    }
+
+    /// Whether so much is kept that no more is taken.
+    pub const fn is_full(&self) -> bool {
+        self.backlog.bytes() >= self.settings.max_buffered_bytes
+    }
+
     /// The next batch that is to be written, lent until the next call: the messages in order, or
     /// their envelope. From here on they count as sent.
     pub fn poll_batch(&mut self) -> Option<Messages<'_>> {
@@ -275,6 +298,7 @@ impl Batcher {
             return None;
         }
         self.due -= count;
+        self.lent = count;
         self.stats.batches += 1;
         self.stats.batched += count as u64;
         self.stats.bytes += bytes as u64;
@@ -287,6 +311,26 @@ impl Batcher {
                 self.envelope.iter()
             }
         })
+    }
+
+    /// So many messages of the last batch were taken, or of its envelope: what is left is due as it
+    /// was, and in the course of [`Batch::max_delay`] once more. Says how much that is.
+    pub fn handle_taken(&mut self, now: Instant, taken_messages: usize) -> usize {
+        let count = std::mem::take(&mut self.lent);
+        let taken_messages = match self.settings.form {
+            BatchForm::Transparent => taken_messages.min(count),
+            BatchForm::Envelope => count * taken_messages.min(1),
+        };
+        let left_messages = count - taken_messages;
+        if left_messages > 0 {
+            let left_bytes = self.backlog.untake(left_messages);
+            self.due += left_messages;
+            self.due_at = now.checked_add(self.settings.max_delay);
+            self.stats.batched -= left_messages as u64;
+            self.stats.bytes -= left_bytes as u64;
+            self.stats.batches -= u64::from(taken_messages == 0);
+        }
+        left_messages
     }
 
     /// When [`Batcher::handle_timeout`] is to be called; `None` while nothing gathers.
@@ -330,15 +374,27 @@ impl Batcher {
     /// Hands back what waits, in order and as it was given, to be reported as not sent.
     pub fn close(&mut self) -> Messages<'_> {
         self.release();
-        self.due = 0;
+        (self.due, self.lent, self.queued_bytes) = (0, 0, 0);
+        // What is written next goes over another connection.
+        self.meter = DrainMeter::default();
         self.backlog.take(usize::MAX)
     }
 
     /// What of the payload is kept, if the message may be taken.
     fn admitted<'p>(&mut self, opcode: Opcode, payload: &'p [u8]) -> Result<&'p [u8], BatchError> {
-        let admitted = if self.backlog.bytes() >= self.settings.max_buffered_bytes {
-            Err(BatchError::Full)
-        } else if !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        if self.is_full() {
+            self.stats.dropped += 1;
+            return Err(BatchError::Full);
+        }
+        self.check(opcode, payload)
+    }
+
+    /// What of a payload a batch takes, while it takes any.
+    ///
+    /// # Errors
+    /// As [`Batcher::push`], but for [`BatchError::Full`].
+    pub fn check<'p>(&mut self, opcode: Opcode, payload: &'p [u8]) -> Result<&'p [u8], BatchError> {
+        let admitted = if !matches!(opcode, Opcode::Text | Opcode::Binary) {
             Err(BatchError::NotAMessage)
         } else {
             match self.settings.form {

@@ -9,7 +9,7 @@ use super::cause::Recovery;
 use super::clients::{ClientId, Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
-use super::envelope::PayloadError;
+use super::envelope::{self, PayloadError};
 use super::event::Event;
 use super::outage::{OutageQueue, Queueing, UnsentReason};
 use super::outlet::{FlowStats, Outlet, Urgency};
@@ -17,9 +17,9 @@ use super::reconnect::{Action, ClientState, Link};
 use super::retry_after::retry_after;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::protocol::{CloseSummary, SendOutcome};
+use crate::protocol::{CloseSummary, DropReason, SendOutcome};
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
-use crate::wire::{CloseCode, Opcode};
+use crate::wire::CloseCode;
 
 /// One client of a loop.
 pub(super) struct Calling {
@@ -125,8 +125,12 @@ impl Calling {
         &self.stats
     }
 
-    pub(super) fn flow(&self, now: Instant) -> FlowStats {
-        self.outlet.as_ref().map(|outlet| outlet.stats(now)).unwrap_or_default()
+    pub(super) fn flow<D>(&mut self, at: &mut Loop<'_, D>) -> FlowStats {
+        let Some(outlet) = &mut self.outlet else { return FlowStats::default() };
+        if let Some(connection) = self.connection {
+            outlet.look(at.now(), at.peer(connection).queued_bytes());
+        }
+        outlet.stats(at.now())
     }
 
     pub(super) fn start(&mut self) {
@@ -151,10 +155,20 @@ impl Calling {
         if let Some(connection) = self.connection
             && (self.outage.is_empty() || self.greeting == Greeting::UnderWay)
         {
-            return self.outlet(at.now()).send(at, connection, message, urgency, None);
+            match self.outlet(at.now()).send(at, connection, message, urgency, None) {
+                // It is on its way to its end: the message waits for the next one.
+                Submitted::Given(SendOutcome::Dropped(DropReason::Closing | DropReason::Gone)) => {}
+                submitted => return submitted,
+            }
         }
-        let payload = Bytes::copy_from_slice(message.payload());
-        match self.outage.push(at.now(), message.opcode(), payload) {
+        let (opcode, mut payload) = (message.opcode(), message.payload());
+        if self.settings.has_envelopes() {
+            payload = match envelope::payload(opcode, payload) {
+                Ok(payload) => payload,
+                Err(error) => return Submitted::NotJson(error),
+            };
+        }
+        match self.outage.push(at.now(), opcode, Bytes::copy_from_slice(payload)) {
             Queueing::Queued { id } => Submitted::Waiting { id },
             Queueing::Refused(reason) => Submitted::Refused(reason),
         }
@@ -249,19 +263,19 @@ impl Calling {
             }
         }
         self.flush(at);
+        let outlet = self.poll_outlet(at.now());
         self.report_unsent(id, events);
-        let outlet = self.outlet.as_ref().and_then(|outlet| outlet.poll_timeout(at.now()));
         let deadlines = [self.link.poll_timeout(), self.outage.poll_timeout(), outlet];
         self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Client(id).cookie());
     }
 
-    /// What leads to the connection; made when the first message is sent.
+    /// What leads to the connection; made when the first one opens.
     fn outlet(&mut self, now: Instant) -> &mut Outlet {
         let inner = self.settings.inner();
-        let high_water_bytes = inner.dial.config.limits.high_water_bytes;
+        let limits = &inner.dial.config.limits;
         self.outlet.get_or_insert_with(|| {
             let (batch, rate) = (inner.batch.as_ref(), inner.rate.as_ref());
-            Box::new(Outlet::new(batch, rate, high_water_bytes, 0, now))
+            Box::new(Outlet::new(batch, rate, limits, 0, now))
         })
     }
 
@@ -275,35 +289,31 @@ impl Calling {
         self.outage.put_back(now, messages);
     }
 
-    /// Sends what has waited, as long as the connection takes it.
+    /// Sends what has waited, as long as the rate and the connection let it.
     fn flush<D>(&mut self, at: &mut Loop<'_, D>) {
         let Some(connection) = self.connection else { return };
         let now = at.now();
-        if let Some(outlet) = &mut self.outlet {
-            outlet.work(at, connection, None);
-        }
-        let high_water_bytes = self.settings.dial().config.limits.high_water_bytes;
-        let mut peer = at.peer(connection);
-        while let Some(waiting) = self.outage.front(now) {
-            if peer.queued_bytes() > high_water_bytes {
-                return;
-            }
-            let outcome = match waiting.opcode {
-                Opcode::Text => {
-                    let text = std::str::from_utf8(&waiting.payload);
-                    peer.send_text(text.expect("it was given as a text"))
-                }
-                _ => peer.send_bytes(waiting.payload.clone()),
-            };
-            if !outcome.is_taken() {
-                return;
-            }
-            self.outage.pop();
-            self.stats.sent_late += 1;
+        self.outlet(now).work(at, connection, None);
+        let Self { outlet: Some(outlet), outage, stats, .. } = self else { return };
+        while let Some(waiting) = outage.front(now)
+            && outlet.send_late(at, connection, (waiting.opcode, &waiting.payload))
+        {
+            outage.pop();
+            stats.sent_late += 1;
         }
     }
 
-    fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
+    /// When what waits on its way to the connection may go on.
+    fn poll_outlet(&mut self, now: Instant) -> Option<Instant> {
+        self.connection?;
+        let Self { outlet: Some(outlet), outage, .. } = self else { return None };
+        let late = outage.front(now).map(|waiting| waiting.payload.len());
+        let late = late.and_then(|bytes| outlet.late_timeout(now, bytes));
+        outlet.poll_timeout(now).into_iter().chain(late).min()
+    }
+
+    /// Lays out what is not sent.
+    pub(super) fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
         while let Some(unsent) = self.outage.poll_unsent() {
             self.stats.unsent += 1;
             events.push_back(Event::Unsent(Owner::Client(id), unsent));

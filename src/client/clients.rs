@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::balance::{EndpointId, Outcome};
 use super::calling::{Calling, ClientStats, Future, Submitted};
-use super::connector::Connector;
+use super::connector::{Connector, Ending};
 use super::deadline::Deadline;
 use super::event::Event;
+use super::lease::Lease;
 use super::names::Names;
 use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
@@ -35,6 +36,8 @@ pub struct Clients {
     busy: VecDeque<Owner>,
     /// Callbacks that are due.
     pub(super) events: VecDeque<Event>,
+    /// The connection whose `on_close` is under way, and the lease that has ended with it.
+    pub(super) ended: Option<(ConnectionId, Lease)>,
     /// When there were more of them than a visit may make.
     postponed: Deadline,
     envelopes: Envelopes,
@@ -98,6 +101,7 @@ impl Clients {
             holders: HashMap::new(),
             busy: VecDeque::new(),
             events: VecDeque::new(),
+            ended: None,
             postponed: Deadline::default(),
             envelopes: Envelopes::Nowhere,
         }
@@ -116,9 +120,12 @@ impl Clients {
         id
     }
 
-    /// Has a client connect again that has stopped. Nothing happens to one that is on its way.
+    /// Has a client connect again that has stopped. Nothing happens to one that is on its way, nor
+    /// to one that was removed.
     pub fn start(&mut self, id: ClientId) {
-        if let Some(calling) = self.callings.get_mut(id.0) {
+        if let Some(calling) = self.callings.get_mut(id.0)
+            && calling.future == Future::Stays
+        {
             calling.start();
             self.note_busy(Owner::Client(id));
         }
@@ -170,7 +177,10 @@ impl Clients {
         message: Message<'_>,
         urgency: Urgency,
     ) -> Option<Submitted> {
-        let submitted = self.callings.get_mut(id.0)?.send(at, message, urgency);
+        let calling = self.callings.get_mut(id.0)?;
+        let submitted = calling.send(at, message, urgency);
+        // An older one may have made room.
+        calling.report_unsent(id, &mut self.events);
         if !matches!(submitted, Submitted::Given(_)) {
             self.note_busy(Owner::Client(id));
         }
@@ -178,8 +188,8 @@ impl Clients {
     }
 
     /// What went through a client's batches and rate, and how long what is queued will take.
-    pub fn flow<D>(&self, at: &Loop<'_, D>, id: ClientId) -> Option<FlowStats> {
-        self.callings.get(id.0).map(|calling| calling.flow(at.now()))
+    pub fn flow<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> Option<FlowStats> {
+        self.callings.get_mut(id.0).map(|calling| calling.flow(at))
     }
 
     /// Where a client stands; `None` if there is no such client any more.
@@ -195,6 +205,16 @@ impl Clients {
     /// The open connection of a client.
     pub fn connection(&self, id: ClientId) -> Option<ConnectionId> {
         self.callings.get(id.0)?.connection()
+    }
+
+    /// Stops all clients and shuts all pools down: the loop is about to end.
+    pub(super) fn shut_down<D>(&mut self, at: &mut Loop<'_, D>) {
+        for id in self.iter().collect::<Vec<_>>() {
+            self.stop(id);
+        }
+        for id in self.pools.keys().map(PoolId).collect::<Vec<_>>() {
+            self.shut_down_pool(at, id);
+        }
     }
 
     /// The clients, in no order.
@@ -249,14 +269,15 @@ impl Clients {
         }
     }
 
-    /// A connection is over, and the application has been told.
+    /// A connection is over; the application is told next. Whose it was is known until nothing of it
+    /// is left.
     pub(super) fn handle_closed<D>(
         &mut self,
         at: &mut Loop<'_, D>,
         id: ConnectionId,
         summary: &CloseSummary,
     ) {
-        let Some(holder) = self.holders.remove(&id) else { return };
+        let Some(holder) = self.holder(id) else { return };
         self.note_busy(holder.owner());
         match holder {
             Holder::Client(client) => {
@@ -268,11 +289,25 @@ impl Clients {
                 if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
                     let is_wanted = summary.is_clean() || summary.initiator == Initiator::Local;
                     let end = if is_wanted { End::Wanted } else { End::Lost };
-                    pooling.handle_closed(pool, member, end, at.now(), &mut self.events);
+                    let events = &mut self.events;
+                    let lease = pooling.handle_closed(pool, member, end, at.now(), events);
+                    self.ended = lease.map(|inner| (id, Lease { pool, inner }));
                 }
             }
             Holder::Probe(..) => {}
         }
+    }
+
+    /// Nothing of a connection is left. Says whether it was dialled here.
+    pub(super) fn handle_gone<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) -> bool {
+        let Some(holder) = self.holders.remove(&id) else { return false };
+        if let Holder::Member(id, member) = holder
+            && let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0)
+        {
+            pool.handle_gone(member, at.now());
+            self.note_busy(holder.owner());
+        }
+        true
     }
 
     pub(super) fn handle_pong<D>(
@@ -413,8 +448,11 @@ impl Clients {
     /// Has everybody who may have something to do, do it.
     pub(super) fn work<D: Default>(&mut self, at: &mut Loop<'_, D>) {
         loop {
-            while let Some((holder, error)) = self.connector.poll_failed() {
-                self.handle_failed(at, holder, error);
+            while let Some((holder, ending)) = self.connector.poll_ended() {
+                match ending {
+                    Ending::Failed(error) => self.handle_failed(at, holder, error),
+                    Ending::Cancelled => self.handle_cancelled(at, holder),
+                }
             }
             match self.busy.pop_front() {
                 Some(Owner::Client(id)) => self.work_client(at, id),
@@ -443,6 +481,19 @@ impl Clients {
                 pool.release_timer(at);
                 self.pools.remove(id.0);
             }
+        }
+    }
+
+    /// Nothing is left of a dial that was given up.
+    fn handle_cancelled<D>(&mut self, at: &Loop<'_, D>, holder: Holder) {
+        match holder {
+            Holder::Member(id, member) => {
+                if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
+                    pool.handle_gone(member, at.now());
+                }
+                self.note_busy(holder.owner());
+            }
+            Holder::Client(_) | Holder::Probe(..) => {}
         }
     }
 

@@ -24,8 +24,15 @@ pub(super) struct Connector<O> {
     /// Those that the loop has a connection for.
     dialling: HashMap<ConnectionId, Key>,
     names: Names,
-    /// Those that have failed and are to be told.
-    failed: VecDeque<(O, DialError)>,
+    /// Those that are over and are to be told.
+    ended: VecDeque<(O, Ending)>,
+}
+
+/// How a dial has ended that has not opened. Nothing of it is left.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Failed(DialError),
+    Cancelled,
 }
 
 /// A dial that is under way.
@@ -42,6 +49,8 @@ enum Step {
     /// The phase of resolving ends with this timer.
     Resolving(TimerId),
     Dialling(ConnectionId),
+    /// The loop's last word on it is to come: until then it may have a socket.
+    GivenUp,
 }
 
 /// A dial that was begun.
@@ -54,12 +63,12 @@ impl<O: Copy> Connector<O> {
             attempts: Table::new(u32::MAX - 1, 0),
             dialling: HashMap::new(),
             names,
-            failed: VecDeque::new(),
+            ended: VecDeque::new(),
         }
     }
 
     /// Begins to connect for `owner`. What comes of it is told by [`Connector::handle_open`] or
-    /// [`Connector::poll_failed`], never before this returns.
+    /// [`Connector::poll_ended`], never before this returns.
     pub(super) fn start<D: Default>(
         &mut self,
         at: &mut Loop<'_, D>,
@@ -80,15 +89,18 @@ impl<O: Copy> Connector<O> {
         AttemptKey(key)
     }
 
-    /// Gives a dial up; nothing is told of it any more.
-    pub(super) fn cancel<D>(&mut self, at: &mut Loop<'_, D>, attempt: AttemptKey) {
-        match self.attempts.remove(attempt.0).map(|attempt| attempt.step) {
-            Some(Step::Resolving(timer)) => {
+    /// Gives a dial up. It does not open any more; that nothing of it is left is told by
+    /// [`Connector::poll_ended`].
+    pub(super) fn cancel<D>(&mut self, at: &mut Loop<'_, D>, AttemptKey(key): AttemptKey) {
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        match std::mem::replace(&mut attempt.step, Step::GivenUp) {
+            Step::Resolving(timer) => {
                 at.cancel_timer(timer);
+                self.end(key, Ending::Cancelled);
             }
-            // The loop's last word on it finds nobody.
-            Some(Step::Dialling(id)) => at.give_up(id),
-            Some(Step::Begun) | None => {}
+            Step::Begun => self.end(key, Ending::Cancelled),
+            Step::Dialling(id) => at.give_up(id),
+            Step::GivenUp => {}
         }
     }
 
@@ -114,8 +126,9 @@ impl<O: Copy> Connector<O> {
         let Some(key) = self.dialling.remove(&id) else { return Some(error) };
         let attempt = self.attempts.get_mut(key)?;
         match &error {
+            _ if matches!(attempt.step, Step::GivenUp) => self.end(key, Ending::Cancelled),
             DialError::Refused(refusal) if attempt.follow(refusal) => self.go_on(at, key),
-            _ => self.fail(key, error),
+            _ => self.end(key, Ending::Failed(error)),
         }
         None
     }
@@ -133,16 +146,16 @@ impl<O: Copy> Connector<O> {
         let Some(key) = self.attempts.key_at(cookie as u32) else { return false };
         match self.attempts.get(key) {
             Some(Attempt { step: Step::Resolving(own), .. }) if *own == timer => {
-                self.fail(key, DialError::TimedOut(DialPhase::Resolve));
+                self.end(key, Ending::Failed(DialError::TimedOut(DialPhase::Resolve)));
                 true
             }
             _ => false,
         }
     }
 
-    /// A dial that has failed.
-    pub(super) fn poll_failed(&mut self) -> Option<(O, DialError)> {
-        self.failed.pop_front()
+    /// A dial that is over without having opened.
+    pub(super) fn poll_ended(&mut self) -> Option<(O, Ending)> {
+        self.ended.pop_front()
     }
 
     /// Dials, or asks for the addresses first.
@@ -179,7 +192,7 @@ impl<O: Copy> Connector<O> {
             }
             Err(error) => {
                 let error = io::Error::new(error.kind(), error.clone());
-                self.fail(key, DialError::Io { phase: DialPhase::Resolve, error });
+                self.end(key, Ending::Failed(DialError::Io { phase: DialPhase::Resolve, error }));
             }
         }
     }
@@ -191,13 +204,13 @@ impl<O: Copy> Connector<O> {
                 attempt.step = Step::Dialling(id);
                 self.dialling.insert(id, key);
             }
-            Err(error) => self.fail(key, error),
+            Err(error) => self.end(key, Ending::Failed(error)),
         }
     }
 
-    fn fail(&mut self, key: Key, error: DialError) {
+    fn end(&mut self, key: Key, ending: Ending) {
         if let Some(attempt) = self.attempts.remove(key) {
-            self.failed.push_back((attempt.owner, error));
+            self.ended.push_back((attempt.owner, ending));
         }
     }
 }
@@ -228,5 +241,49 @@ fn unix_endpoint(socket: &UnixSocket) -> UnixEndpoint {
     match socket {
         UnixSocket::Path(path) => UnixEndpoint::Path(PathBuf::from(OsStr::from_bytes(path))),
         UnixSocket::Abstract(name) => UnixEndpoint::Abstract(name.clone().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    /// Whether somebody who is at `from` goes to `location`, with so many redirections left.
+    fn follows(from: &str, status: u16, location: &str, redirects_left: u8) -> bool {
+        let settings = Client::builder(from).build().unwrap();
+        let dial = settings.dial().clone();
+        let mut attempt = Attempt { owner: (), dial, redirects_left, step: Step::Begun };
+        let headers = vec![("Location".into(), location.as_bytes().into())];
+        let is_followed = attempt.follow(&Refusal { status, headers, body: Vec::new() });
+        assert_eq!(attempt.redirects_left, redirects_left - u8::from(is_followed));
+        is_followed
+    }
+
+    #[test]
+    fn redirections_never_lead_from_tls_to_plain() {
+        for (from, location, expected) in [
+            ("wss://a.example/", "wss://b.example/", true),
+            ("wss://a.example/", "https://b.example/", true),
+            ("wss://a.example/", "/other", true),
+            ("wss://a.example/", "//b.example/", true),
+            ("wss://a.example/", "ws://a.example/", false),
+            ("wss://a.example/", "http://a.example/", false),
+            ("wss://a.example/", "ws+unix:/run/x.sock:/", false),
+            ("ws://a.example/", "wss://a.example/", true),
+            ("ws://a.example/", "ws://b.example/", true),
+        ] {
+            assert_eq!(follows(from, 302, location, 1), expected, "{from} {location}");
+        }
+    }
+
+    #[test]
+    fn only_redirections_are_followed_and_no_more_than_are_left() {
+        for status in 300..400 {
+            let expected = [301, 302, 303, 307, 308].contains(&status);
+            assert_eq!(follows("ws://a.example/", status, "/x", 3), expected, "{status}");
+        }
+        assert!(!follows("ws://a.example/", 302, "/x", 0));
+        assert!(!follows("ws://a.example/", 200, "/x", 3));
     }
 }

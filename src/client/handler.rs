@@ -145,6 +145,10 @@ pub trait ClientHandler {
     /// The loop turns for the first time. Clients that were added before are on their way.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
 
+    /// The loop is told to end. Behind it all clients are stopped and all pools shut down, which is
+    /// told as always.
+    fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
+
     /// As [`Handler::on_timer`](crate::Handler::on_timer).
     fn on_timer(
         &mut self,

@@ -64,6 +64,9 @@ pub struct ClientLayer<H> {
     handler: H,
 }
 
+/// Visits that are made when the loop is told to end: 64 thousand callbacks.
+const VISITS_AT_THE_END: usize = 64;
+
 /// Callbacks that are made in a row before the loop goes on with other work. Guess: what takes no
 /// longer than a budget of messages.
 const EVENTS_PER_VISIT: usize = 1024;
@@ -97,7 +100,9 @@ impl<H: ClientHandler> ClientLayer<H> {
         Ok(Reactor::new(MioNet::new(config.limits.receive_buffer_bytes)?, self, config))
     }
 
-    /// The clients and pools.
+    /// The clients and pools, for who sets them up before the loop turns. Later, callbacks have them
+    /// at hand; another thread reaches them by [`Handle::notify`](crate::Handle::notify), since what
+    /// is asked for here is done in the course of a callback.
     pub fn clients(&mut self) -> &mut Clients {
         &mut self.clients
     }
@@ -221,12 +226,20 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, H::Data>, summary: &CloseSummary) {
+        // First, lest a panic of the application leave a client with a connection that is gone.
         let id = ctx.id();
+        self.clients.handle_closed(ctx, id, summary);
         if self.clients.hearing(id) == Hearing::Public {
             self.handler.on_close(ctx, &mut self.clients, summary);
         }
-        self.clients.handle_closed(ctx, id, summary);
+        self.clients.ended = None;
         self.visit(ctx);
+    }
+
+    fn on_gone(&mut self, at: &mut Loop<'_, H::Data>, id: ConnectionId) {
+        if self.clients.handle_gone(at, id) {
+            self.visit(at);
+        }
     }
 
     fn on_dial_failed(
@@ -242,9 +255,23 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         self.visit(at);
     }
 
+    fn on_panic(&mut self, at: &mut Loop<'_, H::Data>) {
+        // What is due beside what has panicked comes in the next turn.
+        self.clients.postpone(at);
+    }
+
     fn on_start(&mut self, at: &mut Loop<'_, H::Data>) {
         self.handler.on_start(at, &mut self.clients);
         self.visit(at);
+    }
+
+    fn on_shutdown(&mut self, at: &mut Loop<'_, H::Data>) {
+        self.handler.on_shutdown(at, &mut self.clients);
+        self.clients.shut_down(at);
+        // No turn may follow to tell the rest in, but who starts clients anew has no end.
+        for _ in 0..VISITS_AT_THE_END {
+            self.visit(at);
+        }
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {

@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::calling::Submitted;
 use super::outlet::{Outlet, Urgency};
 use super::pool::{self, PoolError};
-use super::pooling::{Pooling, Stage};
+use super::pooling::{Contact, Pooling, Stage};
 use super::rate::Rate;
-use crate::reactor::{Loop, Message};
+use crate::reactor::{ConnectionId, Loop, Message};
 
 impl Pooling {
     /// Sends a message by the connection of a lease.
@@ -26,12 +26,12 @@ impl Pooling {
         };
         let inner = settings.inner();
         let outlet = contact.outlet.get_or_insert_with(|| {
-            let high_water_bytes = inner.dial.config.limits.high_water_bytes;
+            let limits = &inner.dial.config.limits;
             let (batch, own_rate) = (inner.batch.as_ref(), inner.rate.as_ref());
             // The pool's rate is asked by that of the connection.
             let unbounded = Rate::default();
             let own_rate = own_rate.or(rate.is_some().then_some(&unbounded));
-            Box::new(Outlet::new(batch, own_rate, high_water_bytes, place as u64, at.now()))
+            Box::new(Outlet::new(batch, own_rate, limits, place as u64, at.now()))
         });
         let submitted = outlet.send(at, connection, message, Urgency::MayWait, rate.as_mut());
         if submitted == Submitted::Held {
@@ -44,30 +44,37 @@ impl Pooling {
     pub(super) fn work_outlets<D>(&mut self, at: &mut Loop<'_, D>) -> Option<Instant> {
         let now = at.now();
         let Self { contacts, rate, holding, .. } = self;
-        let mut next: Option<Instant> = None;
+        for place in holding.iter() {
+            if let Some((connection, outlet)) = outlet_of(contacts, *place) {
+                outlet.work(at, connection, rate.as_mut());
+            }
+        }
+        if let Some(rate) = rate {
+            // Each that comes out sends a message or steps back.
+            while let Some(key) = rate.poll_ready(now)
+                && let Some((connection, outlet)) = outlet_of(contacts, key as usize)
+            {
+                outlet.work(at, connection, Some(rate));
+            }
+        }
+        let mut next = rate.as_ref().and_then(|rate| rate.poll_timeout(now));
         holding.retain(|place| {
-            let Some(Some(contact)) = contacts.get_mut(*place) else { return false };
-            let (Stage::Open { connection, .. }, Some(outlet)) =
-                (contact.stage, &mut contact.outlet)
-            else {
-                return false;
-            };
-            outlet.work(at, connection, rate.as_mut());
-            let due = outlet.poll_timeout(now);
-            next = next.into_iter().chain(due).min();
+            let Some((_, outlet)) = outlet_of(contacts, *place) else { return false };
+            next = next.into_iter().chain(outlet.poll_timeout(now)).min();
             outlet.holds()
         });
-        let Some(rate) = rate else { return next };
-        // Each that comes out sends a message or steps back.
-        while let Some(key) = rate.poll_ready(now) {
-            let Some(Some(contact)) = contacts.get_mut(key as usize) else { break };
-            let (Stage::Open { connection, .. }, Some(outlet)) =
-                (contact.stage, &mut contact.outlet)
-            else {
-                break;
-            };
-            outlet.work(at, connection, Some(rate));
-        }
-        next.into_iter().chain(rate.poll_timeout(now)).min()
+        next
+    }
+}
+
+/// What leads to the member at `place`, if it is open and has sent anything.
+fn outlet_of(
+    contacts: &mut [Option<Contact>],
+    place: usize,
+) -> Option<(ConnectionId, &mut Outlet)> {
+    let contact = contacts.get_mut(place)?.as_mut()?;
+    match contact.stage {
+        Stage::Open { connection, .. } => Some((connection, contact.outlet.as_mut()?)),
+        Stage::Dialling(_) => None,
     }
 }

@@ -79,8 +79,8 @@ pub enum UnsentReason {
 /// A message that waits.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Waiting {
-    /// Its number.
-    pub(crate) id: u64,
+    /// Its number, if it was given one.
+    pub(crate) id: Option<u64>,
     /// Text or binary.
     pub(crate) opcode: Opcode,
     /// As it was given.
@@ -197,18 +197,18 @@ impl OutageQueue {
         let id = self.next_id;
         self.next_id += 1;
         self.bytes += bytes;
-        self.waiting.push_back(Waiting { id, opcode, payload, queued_at: now });
+        self.waiting.push_back(Waiting { id: Some(id), opcode, payload, queued_at: now });
         Queueing::Queued { id }
     }
 
     /// Takes messages back that have left the queue, or would have passed it by, and were not sent:
     /// they are older than what waits. They are there already, so no bound refuses them.
     pub(crate) fn put_back(&mut self, now: Instant, messages: Vec<(Opcode, Bytes)>) {
+        // The oldest has to be in front.
+        let queued_at = self.waiting.front().map_or(now, |front| front.queued_at.min(now));
         for (opcode, payload) in messages.into_iter().rev() {
-            let id = self.next_id;
-            self.next_id += 1;
             self.bytes += counted_bytes(&payload);
-            self.waiting.push_front(Waiting { id, opcode, payload, queued_at: now });
+            self.waiting.push_front(Waiting { id: None, opcode, payload, queued_at });
         }
     }
 
@@ -266,7 +266,7 @@ impl OutageQueue {
     fn drop_front(&mut self, reason: UnsentReason) {
         let dropped = self.pop();
         self.unsent.extend(dropped.map(|Waiting { id, opcode, payload, .. }| Unsent {
-            id: Some(id),
+            id,
             opcode,
             payload,
             reason,
@@ -337,8 +337,8 @@ mod tests {
         assert_eq!(queue.push(now, Opcode::Binary, message(2)), Queueing::Queued { id: 1 });
         assert_eq!((queue.count(), queue.bytes()), (2, 5 + 2 * WAITING_BYTES));
         let front = queue.front(now).map(|front| (front.id, front.opcode, front.payload.clone()));
-        assert_eq!(front, Some((0, Opcode::Text, text)));
-        assert_eq!(queue.pop().map(|waiting| waiting.id), Some(0));
+        assert_eq!(front, Some((Some(0), Opcode::Text, text)));
+        assert_eq!(queue.pop().map(|waiting| waiting.id), Some(Some(0)));
         assert_eq!(queue.pop().map(|waiting| waiting.opcode), Some(Opcode::Binary));
         assert_eq!(queue.pop(), None);
         assert_eq!((queue.count(), queue.bytes()), (0, 0));
@@ -502,7 +502,7 @@ mod tests {
                         model.expire();
                         let expected = (!model.waiting.is_empty()).then(|| model.waiting.remove(0));
                         let ours = popped.map(|waiting| (waiting.id, waiting.payload.len()));
-                        prop_assert_eq!(ours, expected.map(|(id, bytes, _)| (id, bytes)));
+                        prop_assert_eq!(ours, expected.map(|(id, bytes, _)| (Some(id), bytes)));
                         prop_assert_eq!(front, ours.map(|(id, _)| id));
                         sent += u64::from(ours.is_some());
                     }

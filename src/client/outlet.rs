@@ -7,6 +7,7 @@ use super::calling::Submitted;
 use super::drain::DrainMeter;
 use super::outage::UnsentReason;
 use super::rate::{PoolRate, Rate, RateLimiter, RateStats, RateVerdict};
+use crate::limits::ConnectionLimits;
 use crate::reactor::{ConnectionId, Loop, Message, Peer};
 use crate::wire::Opcode;
 
@@ -19,9 +20,19 @@ pub(super) struct Outlet {
     meter: DrainMeter,
     /// Unsent bytes of the connection when it was looked at last.
     queued_bytes: usize,
-    high_water_bytes: usize,
-    /// Messages of a batch of which no more were taken.
-    lost: Vec<(Opcode, Box<[u8]>)>,
+    /// What waits here stays while so many are exceeded; less than what has a message refused.
+    queued_bytes_max: usize,
+    /// So many of those that wait for the rate do not wait for a batch then.
+    hurried: usize,
+    gate: Gate,
+}
+
+/// Whether what waits for the rate may leave when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// The connection takes nothing: it drains or ends first, and says so.
+    Shut,
 }
 
 /// Whether a message may wait for others.
@@ -49,17 +60,19 @@ impl Outlet {
     pub(super) fn new(
         batch: Option<&Batch>,
         rate: Option<&Rate>,
-        high_water_bytes: usize,
+        limits: &ConnectionLimits,
         key: u64,
         now: Instant,
     ) -> Self {
+        let refused_at_bytes = limits.backpressure_bytes_max;
         Self {
             limiter: rate.map(|rate| RateLimiter::new(rate, now, key)),
             batcher: batch.map(|batch| Batcher::new(batch.clone())),
             meter: DrainMeter::default(),
             queued_bytes: 0,
-            high_water_bytes,
-            lost: Vec::new(),
+            queued_bytes_max: limits.high_water_bytes.min(refused_at_bytes.saturating_sub(1)),
+            hurried: 0,
+            gate: Gate::Open,
         }
     }
 
@@ -73,15 +86,59 @@ impl Outlet {
         pool: Option<&mut PoolRate>,
     ) -> Submitted {
         let now = at.now();
+        let (opcode, payload) = (message.opcode(), message.payload());
+        // What waits for the rate has to be good for the batch.
+        if let (Some(_), Some(batcher)) = (&self.limiter, &mut self.batcher)
+            && let Err(error) = batcher.check(opcode, payload)
+        {
+            return refused(error);
+        }
         let verdict = match &mut self.limiter {
-            Some(limiter) => limiter.offer(now, message.opcode(), message.payload(), pool),
+            Some(limiter) => limiter.offer(now, opcode, payload, pool),
             None => RateVerdict::Go,
         };
         match verdict {
-            RateVerdict::Go => self.pass(&mut at.peer(connection), now, message, urgency),
-            RateVerdict::Waits => Submitted::Held,
+            RateVerdict::Go if self.batcher.is_none() => {
+                let mut peer = at.peer(connection);
+                self.look(now, peer.queued_bytes());
+                let outcome = peer.send(message);
+                self.queued_bytes = peer.queued_bytes();
+                Submitted::Given(outcome)
+            }
+            RateVerdict::Go => self.pass(&mut at.peer(connection), now, (opcode, payload), urgency),
+            RateVerdict::Waits => {
+                if urgency == Urgency::Now {
+                    self.hurried = self.limiter.as_ref().map_or(0, RateLimiter::waiting);
+                }
+                Submitted::Held
+            }
             RateVerdict::Dropped => Submitted::Dropped,
             RateVerdict::Refused => Submitted::Refused(UnsentReason::TooFast),
+        }
+    }
+
+    /// Sends a message that has waited for the connection, if it is its turn and there is room; says
+    /// whether it was taken. Whose messages go this way has no pool.
+    pub(super) fn send_late<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        connection: ConnectionId,
+        message: (Opcode, &[u8]),
+    ) -> bool {
+        let now = at.now();
+        let mut peer = at.peer(connection);
+        if !self.has_room(&mut peer, now) {
+            self.gate = Gate::Shut;
+            return false;
+        }
+        if let Some(limiter) = &mut self.limiter
+            && !limiter.pass(now, message.1.len())
+        {
+            return false;
+        }
+        match self.pass(&mut peer, now, message, Urgency::MayWait) {
+            Submitted::Given(outcome) => outcome.is_taken(),
+            submitted => submitted == Submitted::Held,
         }
     }
 
@@ -90,35 +147,31 @@ impl Outlet {
         &mut self,
         peer: &mut Peer<'_, D>,
         now: Instant,
-        message: Message<'_>,
+        (opcode, payload): (Opcode, &[u8]),
         urgency: Urgency,
     ) -> Submitted {
         self.look(now, peer.queued_bytes());
         let Some(batcher) = &mut self.batcher else {
-            let outcome = peer.send(message);
+            let outcome = peer.send_payload(opcode, payload);
             self.queued_bytes = peer.queued_bytes();
             return Submitted::Given(outcome);
         };
-        let (opcode, payload) = (message.opcode(), message.payload());
         let pushed = match urgency {
             Urgency::MayWait => batcher.push(now, opcode, payload),
             Urgency::Now => batcher.send_now(now, opcode, payload),
         };
-        let submitted = match pushed {
-            Ok(Push::Waits) => return Submitted::Held,
-            Ok(Push::Ready) => Submitted::Held,
-            // What waits in front of it goes whatever is queued: a queue too long refuses it.
-            Ok(Push::Straight) => return self.pass_straight(peer, now, opcode, payload),
-            Err(BatchError::Full) => Submitted::Refused(UnsentReason::QueueFull),
-            Err(BatchError::NotAMessage) => Submitted::Refused(UnsentReason::NotAMessage),
-            Err(BatchError::Payload(error)) => Submitted::NotJson(error),
-        };
-        self.write(peer, now, self.high_water_bytes);
-        submitted
+        match pushed {
+            Ok(Push::Waits) => Submitted::Held,
+            Ok(Push::Ready) => {
+                self.write(peer, now);
+                Submitted::Held
+            }
+            Ok(Push::Straight) => self.pass_straight(peer, now, opcode, payload),
+            Err(error) => refused(error),
+        }
     }
 
-    /// A message that does not wait. What waits in front of it goes whatever is queued: a queue that
-    /// is too long refuses it.
+    /// A message that does not wait, unless something in front of it has to.
     fn pass_straight<D>(
         &mut self,
         peer: &mut Peer<'_, D>,
@@ -126,7 +179,13 @@ impl Outlet {
         opcode: Opcode,
         payload: &[u8],
     ) -> Submitted {
-        self.write(peer, now, usize::MAX);
+        self.write(peer, now);
+        if let Some(batcher) = &mut self.batcher
+            && batcher.is_due()
+        {
+            batcher.keep(opcode, payload);
+            return Submitted::Held;
+        }
         let outcome = peer.send_payload(opcode, payload);
         self.flush(peer, now);
         Submitted::Given(outcome)
@@ -137,42 +196,60 @@ impl Outlet {
         &mut self,
         at: &mut Loop<'_, D>,
         connection: ConnectionId,
-        mut pool: Option<&mut PoolRate>,
+        pool: Option<&mut PoolRate>,
     ) {
         let now = at.now();
         let mut peer = at.peer(connection);
-        if !peer.is_open() {
-            return;
-        }
-        let queued_bytes = peer.queued_bytes();
-        self.look(now, queued_bytes);
+        self.look(now, peer.queued_bytes());
         if let Some(batcher) = &mut self.batcher {
             batcher.handle_timeout(now);
         }
-        // What the rate has held up goes on, as far as there is room.
-        while let Self { limiter: Some(limiter), batcher, .. } = self {
-            if peer.queued_bytes() > self.high_water_bytes {
+        self.write(&mut peer, now);
+        self.work_rate(&mut peer, now, pool);
+    }
+
+    /// What the rate has held up goes on, as far as there is room.
+    fn work_rate<D>(
+        &mut self,
+        peer: &mut Peer<'_, D>,
+        now: Instant,
+        mut pool: Option<&mut PoolRate>,
+    ) {
+        self.gate = Gate::Open;
+        while self.limiter.is_some() {
+            let has_room = self.has_room(peer, now);
+            let Self { limiter: Some(limiter), batcher, hurried, .. } = self else { return };
+            if !has_room || batcher.as_ref().is_some_and(Batcher::is_full) {
                 limiter.step_back(pool);
-                break;
+                self.gate = Gate::Shut;
+                return;
             }
             let Some((opcode, payload)) = limiter.poll_message(now, pool.as_deref_mut()) else {
-                break;
+                return;
             };
-            match batcher {
-                Some(batcher) => {
-                    // It was let in by `offer` already, and is bounded by what waits there.
-                    let pushed = batcher.push(now, opcode, payload);
-                    if pushed == Ok(Push::Straight) {
-                        let payload = payload.to_vec();
-                        let _ = self.pass_straight(&mut peer, now, opcode, &payload);
-                    }
+            let Some(batcher) = batcher else {
+                if !peer.send_payload(opcode, payload).is_taken() {
+                    limiter.handle_refused();
                 }
-                None => {
-                    let _ = peer.send_payload(opcode, payload);
+                continue;
+            };
+            let pushed = match hurried.checked_sub(1) {
+                Some(left) => {
+                    *hurried = left;
+                    batcher.send_now(now, opcode, payload)
                 }
+                None => batcher.push(now, opcode, payload),
+            };
+            match pushed {
+                Ok(Push::Waits) => {}
+                Ok(Push::Ready) => self.write(peer, now),
+                Ok(Push::Straight) => {
+                    let payload = payload.to_vec();
+                    let _ = self.pass_straight(peer, now, opcode, &payload);
+                }
+                Err(error) => debug_assert!(false, "it was looked at before: {error}"),
             }
         }
-        self.write(&mut peer, now, self.high_water_bytes);
     }
 
     /// What gathers leaves now: nothing follows it.
@@ -180,44 +257,53 @@ impl Outlet {
         if let Some(batcher) = &mut self.batcher {
             batcher.release();
             let now = at.now();
-            self.write(&mut at.peer(connection), now, self.high_water_bytes);
+            self.write(&mut at.peer(connection), now);
         }
     }
 
-    /// Writes the batches that are due, each in one write, as long as so many bytes are queued at
-    /// most.
-    fn write<D>(&mut self, peer: &mut Peer<'_, D>, now: Instant, queued_bytes_max: usize) {
-        while peer.is_open() && peer.queued_bytes() <= queued_bytes_max {
-            let Self { batcher: Some(batcher), lost, .. } = self else { return };
+    /// Writes the batches that are due, each in one write, as long as there is room.
+    fn write<D>(&mut self, peer: &mut Peer<'_, D>, now: Instant) {
+        while self.batcher.as_ref().is_some_and(Batcher::is_due) && self.has_room(peer, now) {
+            let Some(batcher) = &mut self.batcher else { return };
             let Some(messages) = batcher.poll_batch() else { return };
-            let batch = peer.send_payloads(messages.clone());
-            // Only a pool without memory takes no more, and it fails the connection.
-            let left = messages.skip(batch.taken_messages);
-            lost.extend(left.map(|(opcode, payload)| (opcode, payload.into())));
+            let taken_messages = peer.send_payloads(messages).taken_messages;
+            let left_messages = batcher.handle_taken(now, taken_messages);
+            self.flush(peer, now);
+            if left_messages > 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether the connection takes what waits here. What is merely corked is offered to the kernel
+    /// before that is judged; once it was refused, the connection says when it has drained.
+    fn has_room<D>(&mut self, peer: &mut Peer<'_, D>, now: Instant) -> bool {
+        if peer.queued_bytes() > self.queued_bytes_max && !peer.is_held_up() {
             self.flush(peer, now);
         }
+        peer.is_open() && peer.queued_bytes() <= self.queued_bytes_max
     }
 
     /// Has what was queued written at once, and notes how that went.
     fn flush<D>(&mut self, peer: &mut Peer<'_, D>, now: Instant) {
         let corked_bytes = peer.queued_bytes();
         peer.flush();
-        self.queued_bytes = peer.queued_bytes();
-        if let Some(batcher) = &mut self.batcher {
-            let taken_bytes = corked_bytes.saturating_sub(self.queued_bytes);
-            batcher.handle_written(now, taken_bytes, self.queued_bytes);
-        }
+        self.note_written(now, corked_bytes, peer.queued_bytes());
     }
 
     /// So many bytes of the connection are queued now, perhaps fewer than before.
-    fn look(&mut self, now: Instant, queued_bytes: usize) {
-        let left_bytes = self.queued_bytes.saturating_sub(queued_bytes);
+    pub(super) fn look(&mut self, now: Instant, queued_bytes: usize) {
+        if self.batcher.is_none() || queued_bytes < self.queued_bytes {
+            self.note_written(now, self.queued_bytes, queued_bytes);
+        }
+        self.queued_bytes = queued_bytes;
+    }
+
+    fn note_written(&mut self, now: Instant, before_bytes: usize, queued_bytes: usize) {
+        let left_bytes = before_bytes.saturating_sub(queued_bytes);
         self.queued_bytes = queued_bytes;
         match &mut self.batcher {
-            Some(batcher) if left_bytes > 0 => {
-                batcher.handle_written(now, left_bytes, queued_bytes);
-            }
-            Some(_) => {}
+            Some(batcher) => batcher.handle_written(now, left_bytes, queued_bytes),
             None => self.meter.handle_written(now, left_bytes, queued_bytes),
         }
     }
@@ -230,9 +316,17 @@ impl Outlet {
 
     /// When [`Outlet::work`] is to be called, though nothing happens.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let rate = self.limiter.as_ref().and_then(|limiter| limiter.poll_timeout(now));
+        let limiter = self.limiter.as_ref().filter(|_| self.gate == Gate::Open);
+        let rate = limiter.and_then(|limiter| limiter.poll_timeout(now));
         let batch = self.batcher.as_ref().and_then(Batcher::poll_timeout);
         rate.into_iter().chain(batch).min()
+    }
+
+    /// When it is the turn of a message of so many bytes that has waited for the connection, if it
+    /// is the rate that it waits for.
+    pub(super) fn late_timeout(&self, now: Instant, bytes: usize) -> Option<Instant> {
+        let limiter = self.limiter.as_ref().filter(|_| self.gate == Gate::Open);
+        limiter.map(|limiter| limiter.turn_at(now, bytes))
     }
 
     /// The connection is lost: what has waited is handed back, in its order.
@@ -243,7 +337,7 @@ impl Outlet {
     ) {
         self.queued_bytes = 0;
         self.meter = DrainMeter::default();
-        self.lost.drain(..).for_each(|(opcode, payload)| hand_back(opcode, &payload));
+        (self.hurried, self.gate) = (0, Gate::Open);
         if let Some(batcher) = &mut self.batcher {
             batcher.close().for_each(|(opcode, payload)| hand_back(opcode, payload));
         }
@@ -262,5 +356,14 @@ impl Outlet {
                 None => self.meter.estimated_drain(now, self.queued_bytes),
             },
         }
+    }
+}
+
+/// What the sender is told of a message that a batch does not take.
+const fn refused(error: BatchError) -> Submitted {
+    match error {
+        BatchError::Full => Submitted::Refused(UnsentReason::QueueFull),
+        BatchError::NotAMessage => Submitted::Refused(UnsentReason::NotAMessage),
+        BatchError::Payload(error) => Submitted::NotJson(error),
     }
 }

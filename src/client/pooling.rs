@@ -148,6 +148,11 @@ impl Pooling {
         self.core.try_acquire(user, site, now)
     }
 
+    /// Takes a lease back that was given just now.
+    pub(super) fn take_back(&mut self, lease: pool::Lease, now: Instant) {
+        self.core.take_back(lease, now);
+    }
+
     pub(super) fn cancel(&mut self, ticket: pool::LeaseTicket, now: Instant) -> Option<()> {
         self.core.cancel(ticket, now)
     }
@@ -216,7 +221,7 @@ impl Pooling {
         end: End,
         now: Instant,
         events: &mut VecDeque<Event>,
-    ) {
+    ) -> Option<pool::Lease> {
         if let Some(Contact { outlet: Some(outlet), .. }) =
             self.contacts.get_mut(member.index()).and_then(Option::as_mut)
         {
@@ -230,7 +235,13 @@ impl Pooling {
             self.core.handle_error(member, now);
         }
         self.forget(member);
-        // Its user hears of it by `on_close`.
+        self.core.handle_lost(member, now)
+    }
+
+    /// Nothing of a connection is left.
+    pub(super) fn handle_gone(&mut self, member: MemberKey, now: Instant) {
+        self.forget(member);
+        // The lease has ended before.
         let _: Option<pool::Lease> = self.core.handle_closed(member, now);
     }
 
@@ -329,9 +340,7 @@ impl Pooling {
         };
         match action {
             Action::Open { member, endpoint } => self.dial(at, id, member, endpoint, connector),
-            Action::Close { member, reason } => {
-                self.close(at, id, member, reason, connector, events);
-            }
+            Action::Close { member, reason } => self.close(at, member, reason, connector),
             Action::Ping { member } => self.ping(at, member),
             Action::Grant { ticket: granted, lease: inner } => {
                 events.push_back(Event::Lease(ticket(granted), Ok(lease(inner))));
@@ -386,11 +395,9 @@ impl Pooling {
     fn close<D>(
         &mut self,
         at: &mut Loop<'_, D>,
-        id: PoolId,
         member: MemberKey,
         reason: Eviction,
         connector: &mut Connector<Holder>,
-        events: &mut VecDeque<Event>,
     ) {
         match self.contact(member).map(|contact| contact.stage) {
             Some(Stage::Open { connection, .. }) => {
@@ -399,16 +406,18 @@ impl Pooling {
                     // It does not answer, and would not answer a Close.
                     Eviction::NoPong => peer.abort(),
                     _ => {
-                        let closed = peer.close(CloseCode::NORMAL, "");
+                        let code = match reason {
+                            Eviction::ShutDown => CloseCode::GOING_AWAY,
+                            _ => CloseCode::NORMAL,
+                        };
+                        let closed = peer.close(code, "");
                         debug_assert!(closed.is_ok(), "the code may be sent");
                     }
                 }
             }
-            Some(Stage::Dialling(attempt)) => {
-                connector.cancel(at, attempt);
-                self.handle_closed(id, member, End::Wanted, at.now(), events);
-            }
-            None => self.handle_closed(id, member, End::Wanted, at.now(), events),
+            Some(Stage::Dialling(attempt)) => connector.cancel(at, attempt),
+            // It is over already, and what lingers of it is told when it is gone.
+            None => {}
         }
     }
 

@@ -99,10 +99,14 @@ impl Clients {
         pool: PoolId,
     ) -> Result<Lease, PoolError> {
         let (site, now) = (Location::caller(), at.now());
-        let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
-        let acquired = pooling.try_acquire(None, site, now);
         self.note_busy(Owner::Pool(pool));
-        acquired.map(|inner| Lease { pool, inner })
+        loop {
+            let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
+            let lease = Lease { pool, inner: pooling.try_acquire(None, site, now)? };
+            if self.is_fit(at, lease) {
+                return Ok(lease);
+            }
+        }
     }
 
     fn acquire_wanted<D>(
@@ -112,13 +116,31 @@ impl Clients {
         wanted: Wanted,
     ) -> Result<Acquired, PoolError> {
         let now = at.now();
-        let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
-        let acquired = pooling.acquire(wanted, now);
         self.note_busy(Owner::Pool(pool));
-        Ok(match acquired? {
-            pool::Acquired::Now(inner) => Acquired::Now(Lease { pool, inner }),
-            pool::Acquired::Later(inner) => Acquired::Later(LeaseTicket { pool, inner }),
-        })
+        loop {
+            let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
+            let inner = match pooling.acquire(wanted, now)? {
+                pool::Acquired::Now(inner) => inner,
+                pool::Acquired::Later(inner) => {
+                    return Ok(Acquired::Later(LeaseTicket { pool, inner }));
+                }
+            };
+            let lease = Lease { pool, inner };
+            if self.is_fit(at, lease) {
+                return Ok(Acquired::Now(lease));
+            }
+        }
+    }
+
+    /// Whether the connection of a lease that was given just now is good. One whose closing has begun
+    /// goes, though its end was not told yet.
+    fn is_fit<D>(&mut self, at: &mut Loop<'_, D>, lease: Lease) -> bool {
+        let is_open = self.leased(lease).is_ok_and(|id| at.peer(id).is_open());
+        if !is_open && let Some(pooling) = self.running(at, lease.pool) {
+            let now = at.now();
+            pooling.take_back(lease.inner, now);
+        }
+        is_open
     }
 
     /// Gives a connection back.
@@ -132,6 +154,9 @@ impl Clients {
         outcome: Outcome,
     ) -> Result<(), PoolError> {
         let now = at.now();
+        // One that is closing is good for nobody, whoever has closed it.
+        let is_open = at.peer(self.leased(lease)?).is_open();
+        let outcome = if is_open { outcome } else { Outcome::Broken };
         let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
         let released = pooling.release(lease.inner, outcome, now);
         self.note_busy(Owner::Pool(lease.pool));
@@ -190,8 +215,12 @@ impl Clients {
         }
     }
 
-    /// The lease that a pool's connection is used by; `None` if it is free, or none of a pool.
+    /// The lease that a pool's connection is used by; `None` if it is free, or none of a pool. In
+    /// its [`on_close`](super::ClientHandler::on_close) it is the one that has ended with it.
     pub fn lease_of(&self, id: ConnectionId) -> Option<Lease> {
+        if let Some((_, lease)) = self.ended.filter(|(ended, _)| *ended == id) {
+            return Some(lease);
+        }
         let Some(Holder::Member(pool, member)) = self.holder(id) else { return None };
         let Some(PoolSlot::Running(pooling)) = self.pools.get(pool.0) else { return None };
         pooling.lease_of(member).map(|inner| Lease { pool, inner })

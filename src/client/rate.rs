@@ -203,6 +203,31 @@ impl RateLimiter {
         self.backlog.take(1).next()
     }
 
+    /// The message that [`RateLimiter::poll_message`] has just given was not taken, and is the first
+    /// again.
+    pub fn handle_refused(&mut self) {
+        self.stats.passed -= 1;
+        self.backlog.untake(1);
+    }
+
+    /// Whether a message of so many bytes that has waited elsewhere goes now.
+    #[must_use = "only a message that may go is sent"]
+    pub fn pass(&mut self, now: Instant, bytes: usize) -> bool {
+        let passes = self.backlog.is_empty() && self.passes(now, bytes, None);
+        self.stats.passed += u64::from(passes);
+        passes
+    }
+
+    /// When [`RateLimiter::pass`] succeeds, if nothing waits here.
+    pub fn turn_at(&self, now: Instant, bytes: usize) -> Instant {
+        self.bucket.when(now, 1, bytes as u64)
+    }
+
+    /// How many messages wait.
+    pub const fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// When [`RateLimiter::poll_message`] is to be called. `None` while nothing waits, or while the
     /// pool's line does it: then [`PoolRate::poll_timeout`] knows.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {

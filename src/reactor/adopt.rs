@@ -93,7 +93,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if bytes.len() > listener.head.head_bytes_max as usize {
             return Err(invalid("no head has so many bytes"));
         }
-        if self.drain != Drain::Running {
+        if self.shared.drain != Drain::Running {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let key = self.shared.slots.vacant_key().ok_or(io::ErrorKind::QuotaExceeded)?;

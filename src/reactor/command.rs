@@ -306,12 +306,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Stops accepting and tells everyone to go.
     fn begin_drain(&mut self, deadline: Duration) {
-        if self.drain != Drain::Running {
+        if self.shared.drain != Drain::Running {
             return;
         }
         self.stop_listening();
+        self.call_loop(|handler, at| handler.on_shutdown(at));
         let timer = self.shared.wheel.insert(after(self.shared.now, deadline), Timer::Drain);
-        self.drain = Drain::Draining(timer);
+        self.shared.drain = Drain::Draining(timer);
+        self.call_loop(|handler, at| handler.on_shutdown(at));
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
             let closed = self
                 .shared
@@ -336,7 +338,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// The drain's deadline: who is left is cut off.
     pub(super) fn cut_off(&mut self) {
-        self.drain = Drain::Finished;
+        self.shared.drain = Drain::Finished;
         for key in self.shared.slots.keys().collect::<Vec<_>>() {
             let ended = self.shared.with_transmit(key, &mut self.net, |to| {
                 to.sender.end(Initiator::Local, CloseCause::LoopEnded);

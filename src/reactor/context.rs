@@ -290,6 +290,11 @@ impl<D> Peer<'_, D> {
         self.shared.sender(self.key).map_or(0, |sender| sender.queued_bytes())
     }
 
+    /// Whether the kernel has refused output: then `on_drain` follows.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.shared.sender(self.key).is_some_and(|sender| sender.is_held_up())
+    }
+
     /// How far the messages sent to it have come, `None` if it is gone. See
     /// [`Transmit::delivery`]. What TLS has in hand counts as handed to the kernel.
     pub fn delivery(&self) -> Option<Proof> {

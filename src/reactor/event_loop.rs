@@ -120,8 +120,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             PanicPolicy::Propagate => callback(handler, &mut at),
             PanicPolicy::CloseConnection => {
                 let run = std::panic::AssertUnwindSafe(|| callback(handler, &mut at));
-                let caught = std::panic::catch_unwind(run).is_err();
-                self.shared.counters.loop_panics += u64::from(caught);
+                if std::panic::catch_unwind(run).is_err() {
+                    at.shared.counters.loop_panics += 1;
+                    handler.on_panic(&mut at);
+                }
             }
         }
     }

@@ -236,7 +236,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if let Some(backlog) = self.take_backlog(key) {
             self.receive_pools.blocks.put_back(backlog.block);
         }
-        match std::mem::take(&mut self.receivers[key.index as usize].inbound) {
+        // One that was dialled and is not begun has no place there yet.
+        let Some(receiver) = self.receivers.get_mut(key.index as usize) else { return 0 };
+        match std::mem::take(&mut receiver.inbound) {
             Inbound::Open(mut receiver) => receiver.release(&mut self.receive_pools),
             Inbound::Vacant | Inbound::Http(_) | Inbound::Dialling | Inbound::Parting { .. } => 0,
         }
@@ -425,6 +427,7 @@ fn call_catching<H: Handler>(
             transmit.fail_with(CloseCode::INTERNAL_ERROR, "", CloseCause::HandlerPanicked);
         });
         ctx.at.shared.mark_dirty(current);
+        handler.on_panic(ctx);
     }
 }
 

@@ -77,8 +77,9 @@ pub trait Handler {
     /// may go on.
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
-    /// The server that a connection was dialled to has switched protocols; `on_open` follows at
-    /// once. Here are the fields of its answer; of `wss`, `Peer::tls` tells the certificate.
+    /// The server that a connection was dialled to has switched protocols; here are the fields of
+    /// its answer, and of `wss`, `Peer::tls` tells the certificate. `on_open` follows at once, unless
+    /// it is [given up](Loop::give_up) for them.
     fn on_answer(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId, _: &ResponseHead<'_>) {}
 
     /// A connection that was [dialled](Loop::dial) has not opened, and will not. What the
@@ -95,15 +96,31 @@ pub trait Handler {
     /// The loop turns for the first time.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
+    /// The loop is told to end, by [`Handle::shutdown`](super::Handle::shutdown): what is still to be
+    /// said can be said now. Behind it every connection is closed with 1001, and none is dialled any
+    /// more.
+    fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
     /// A timer has come that was set by [`Loop::set_timer`].
     fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}
 
     /// Something has come from another thread, by [`Handle::notify`](super::Handle::notify).
     fn on_notice(&mut self, _: &mut Loop<'_, Self::Data>, _notice: Box<dyn Any + Send>) {}
 
+    /// A callback has panicked, which was caught by
+    /// [`PanicPolicy::CloseConnection`](super::PanicPolicy): the place to set right what it has left
+    /// undone. A panic in here goes through.
+    fn on_panic(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
     /// The connection is over. Nothing can be sent to it any more; its data is there to the end of
     /// this callback.
     fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &CloseSummary) {}
+
+    /// Nothing of a connection is left: its socket is closed. The last word about each, whether it
+    /// has opened or not. It follows `on_close` by as long as the peer takes to close its end, at
+    /// most [`LoopLimits::parting_timeout`](crate::LoopLimits::parting_timeout) where nothing is
+    /// left to be written.
+    fn on_gone(&mut self, _: &mut Loop<'_, Self::Data>, _: ConnectionId) {}
 }
 
 /// A whole message, lent.

@@ -13,7 +13,7 @@ use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
 use super::slot::{Phase, Slot};
-use super::turn::Timer;
+use super::turn::{Drain, Timer};
 use crate::collections::{Key, Table, Wheel};
 use crate::handshake::Negotiated;
 use crate::metrics::Counters;
@@ -45,6 +45,9 @@ pub(super) struct Shared<D> {
     pub(super) dials: VecDeque<Key>,
     /// Open ones that were dialled.
     pub(super) dialled_open: usize,
+    pub(super) drain: Drain,
+    /// As in the loop's limits.
+    pub(super) connections_max: u32,
     pub(super) wheel: Wheel<Timer>,
     pub(super) tasks: Tasks,
     pub(super) counters: Counters,

@@ -15,7 +15,7 @@ use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
-use super::id::{CONNECTIONS_MAX, ShardIndex, Target};
+use super::id::{CONNECTIONS_MAX, ConnectionId, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
 use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::{Shared, after};
@@ -92,7 +92,6 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) backlogs: Slab<Backlog>,
     pub(super) shared: Shared<H::Data>,
     pub(super) admission: Admission,
-    pub(super) drain: Drain,
     /// Those whose TLS handshakes wait for a turn that has time for them.
     pub(super) handshakes: HandshakeQueue,
     pub(super) life: Life,
@@ -175,12 +174,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 tasks: Tasks::new(),
                 dials: VecDeque::new(),
                 dialled_open: 0,
+                drain: Drain::Running,
+                connections_max: limits.connections_max,
                 counters: Counters::default(),
                 now,
                 moment,
             },
             admission: Admission::default(),
-            drain: Drain::Running,
             life: Life::Fresh,
             handshakes: HandshakeQueue::default(),
             ended: Vec::new(),
@@ -286,7 +286,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Whether the loop has drained after a shutdown.
     pub fn is_finished(&self) -> bool {
-        self.drain == Drain::Finished
+        self.shared.drain == Drain::Finished
     }
 
     /// When [`Reactor::turn`] has to be called at the latest, though nothing happens.
@@ -447,18 +447,22 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     fn reap(&mut self) {
-        for key in self.ended.drain(..) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for key in ended.drain(..) {
             self.shared.negotiated.remove(&key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
                 self.shared.configs.end(slot.config);
             }
+            let id = ConnectionId::new(self.shared.shard, key);
+            self.call_loop(|handler, at| handler.on_gone(at, id));
         }
-        if let Drain::Draining(deadline) = self.drain
+        self.ended = ended;
+        if let Drain::Draining(deadline) = self.shared.drain
             && self.shared.slots.is_empty()
         {
             self.shared.wheel.cancel(deadline);
-            self.drain = Drain::Finished;
+            self.shared.drain = Drain::Finished;
         }
     }
 }

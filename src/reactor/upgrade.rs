@@ -86,7 +86,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 let place = Place { key, listener, request: http.requests, route: None };
                 let bound =
                     self.shared.listeners[listener].settings.handshake.keep_alive_requests_max;
-                let is_last = http.requests >= bound || is_crowded || self.drain != Drain::Running;
+                let is_last =
+                    http.requests >= bound || is_crowded || self.shared.drain != Drain::Running;
                 let offer = if is_last { Persistence::Close } else { Persistence::KeepAlive };
                 (head_bytes, self.answer(place, &bytes[..head_bytes], offer, decided))
             }
@@ -225,7 +226,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn check_room(&mut self, key: Key) -> Result<(), HandshakeError> {
         let peer = self.shared.slots.get(key).map(|slot| slot.peer.unpack());
         let has_room = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
-        if has_room && self.drain == Drain::Running {
+        if has_room && self.shared.drain == Drain::Running {
             return Ok(());
         }
         self.shared.counters.refused_over_capacity += 1;

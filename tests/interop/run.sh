@@ -11,13 +11,12 @@
 # else than it expects; 2 something is missing.
 set -euo pipefail
 
-WS=8.23.0
-PLAYWRIGHT=1.65.1
-
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/listening.sh
 . "$root/tests/support/listening.sh"
+# shellcheck source=tests/support/node_clients.sh
+. "$root/tests/support/node_clients.sh"
 # shellcheck source=tests/support/python_clients.sh
 . "$root/tests/support/python_clients.sh"
 die() { echo "interop: $*" >&2; exit 2; }
@@ -28,16 +27,6 @@ shift 2
 [ $# -gt 0 ] || set -- python node browser tls deflate bomb
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
-
-install_node() {
-  command -v node > /dev/null || die "node is missing"
-  command -v npm > /dev/null || die "npm is missing"
-  local wanted="ws@$WS playwright-core@$PLAYWRIGHT"
-  [ "$(cat "$dir/node_modules/.wanted" 2> /dev/null || true)" != "$wanted" ] || return 0
-  # shellcheck disable=SC2086 # two words
-  npm install --prefix "$dir" --no-save --no-audit --no-fund --loglevel=error $wanted
-  echo "$wanted" > "$dir/node_modules/.wanted"
-}
 
 server='' servers=()
 start_server() { # [ARGUMENT]...: leaves $server and $port
@@ -153,11 +142,11 @@ for name in "$@"; do
       client "websockets $WEBSOCKETS" "$dir/venv/bin/python" "$here/client.py"
       ;;
     node)
-      install_node
+      install_node "$dir"
       client "ws $WS" node "$here/client.mjs"
       ;;
     browser)
-      install_node
+      install_node "$dir"
       need_chromium
       echo "interop: $("$CHROMIUM" --version --no-sandbox 2> /dev/null)"
       start_server
@@ -166,13 +155,13 @@ for name in "$@"; do
       ;;
     tls)
       install_python "$dir"
-      install_node
+      install_node "$dir"
       need_chromium
       tls
       ;;
     deflate)
       install_python "$dir"
-      install_node
+      install_node "$dir"
       need_chromium
       echo "interop: permessage-deflate"
       deflate

@@ -1,5 +1,6 @@
 //! A reactor on a simulated network that dials, with a handler that writes everything down.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use corewire::opening::{ClientRequest, ResponseHead, WebSocketUri};
 use corewire::{
     CloseSummary, Config, ConnectionId, Context, DialError, DialSettings, Handler, Loop, Message,
-    Reactor, ReactorConfig, RemoteAddress, Role, Usage,
+    Reactor, ReactorConfig, RemoteAddress, Role, TimerId, Usage,
 };
 
 use crate::sim_host::SimHost;
@@ -35,14 +36,34 @@ pub struct Failure {
     pub error: DialError,
 }
 
+/// A callback that is about no open connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Told {
+    Start,
+    /// What [`Heard::Answer`] is about.
+    Answer(ConnectionId),
+    /// What a [`Failure`] is about.
+    Failed(ConnectionId),
+    Timer(TimerId, u64),
+    /// A notice that was a number.
+    Notice(u64),
+}
+
 pub type Act = Box<dyn FnMut(&mut Context<'_, u32>, &Heard)>;
+pub type LoopAct = Box<dyn FnMut(&mut Loop<'_, u32>, Told)>;
+
+/// A notice that is done when it comes.
+pub type Order = Box<dyn FnOnce(&mut Loop<'_, u32>) + Send>;
 
 /// Writes down and acts.
 pub struct Probe {
     sim: Sim,
     act: Act,
+    act_loop: LoopAct,
     pub heard: Vec<(ConnectionId, Heard)>,
     pub failures: Vec<Failure>,
+    /// With the time of each.
+    pub told: Vec<(Duration, Told)>,
 }
 
 impl Probe {
@@ -55,14 +76,21 @@ impl Probe {
         self.note(ctx.id(), heard.clone());
         (self.act)(ctx, &heard);
     }
+
+    fn tell(&mut self, at: &mut Loop<'_, u32>, told: Told) {
+        self.sim.0.borrow_mut().progress += 1;
+        self.told.push((self.sim.elapsed(), told));
+        (self.act_loop)(at, told);
+    }
 }
 
 impl Handler for Probe {
     type Data = u32;
 
-    fn on_answer(&mut self, _: &mut Loop<'_, u32>, id: ConnectionId, head: &ResponseHead<'_>) {
+    fn on_answer(&mut self, at: &mut Loop<'_, u32>, id: ConnectionId, head: &ResponseHead<'_>) {
         let fields = head.fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec()));
         self.note(id, Heard::Answer(head.status, fields.collect()));
+        self.tell(at, Told::Answer(id));
     }
 
     fn on_open(&mut self, ctx: &mut Context<'_, u32>) {
@@ -83,14 +111,31 @@ impl Handler for Probe {
 
     fn on_dial_failed(
         &mut self,
-        _: &mut Loop<'_, u32>,
+        at: &mut Loop<'_, u32>,
         id: ConnectionId,
         data: u32,
         error: DialError,
     ) {
-        let at = self.sim.elapsed();
-        self.sim.0.borrow_mut().progress += 1;
-        self.failures.push(Failure { at, id, data, error });
+        self.failures.push(Failure { at: self.sim.elapsed(), id, data, error });
+        self.tell(at, Told::Failed(id));
+    }
+
+    fn on_start(&mut self, at: &mut Loop<'_, u32>) {
+        self.tell(at, Told::Start);
+    }
+
+    fn on_timer(&mut self, at: &mut Loop<'_, u32>, timer: TimerId, cookie: u64) {
+        self.tell(at, Told::Timer(timer, cookie));
+    }
+
+    fn on_notice(&mut self, at: &mut Loop<'_, u32>, notice: Box<dyn Any + Send>) {
+        match notice.downcast::<Order>() {
+            Ok(order) => order(at),
+            Err(notice) => {
+                let number = notice.downcast::<u64>().expect("an order or a number");
+                self.tell(at, Told::Notice(*number));
+            }
+        }
     }
 }
 
@@ -99,6 +144,7 @@ pub struct Settings {
     pub reactor: ReactorConfig,
     pub dial: DialSettings,
     pub act: Act,
+    pub act_loop: LoopAct,
 }
 
 /// A reactor that dials one host.
@@ -118,16 +164,27 @@ pub fn address() -> SocketAddr {
 
 impl Bed {
     pub fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let (net, sim) = SimNet::new(1, 256 << 10);
+        Self::on(net, sim, change)
+    }
+
+    /// Beside others that are on this network.
+    pub fn beside(sim: &Sim, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(SimNet::beside(sim, 256 << 10), sim.clone(), change)
+    }
+
+    fn on(net: SimNet, sim: Sim, change: impl FnOnce(&mut Settings)) -> Self {
         let uri = WebSocketUri::parse("ws://example.com/feed").expect("a good URI");
         let mut settings = Settings {
             reactor: ReactorConfig::new([1; 32]),
             dial: DialSettings::new(ClientRequest::new(uri), Config::new(Role::Client)),
             act: Box::new(|_, _| {}),
+            act_loop: Box::new(|_, _| {}),
         };
         change(&mut settings);
-        let (net, sim) = SimNet::new(1, 256 << 10);
-        let (heard, failures) = (Vec::new(), Vec::new());
-        let probe = Probe { sim: sim.clone(), act: settings.act, heard, failures };
+        let (heard, failures, told) = (Vec::new(), Vec::new(), Vec::new());
+        let Settings { act, act_loop, .. } = settings;
+        let probe = Probe { sim: sim.clone(), act, act_loop, heard, failures, told };
         let reactor = Reactor::new(net, probe, settings.reactor);
         let host = sim.host(address());
         Self { reactor, sim, host, dial: Arc::new(settings.dial), dialled: 0 }
@@ -143,6 +200,12 @@ impl Bed {
         self.dialled += 1;
         let remotes = addresses.iter().map(|address| RemoteAddress::from(*address));
         self.reactor.dial(remotes, &self.dial, self.dialled).expect("there is room")
+    }
+
+    /// Has something done in the next turn.
+    pub fn order(&self, order: impl FnOnce(&mut Loop<'_, u32>) + Send + 'static) {
+        let order: Order = Box::new(order);
+        self.reactor.handle().notify(order).expect("the mailbox has room");
     }
 
     /// Dials, and takes it so far that the host has the request.

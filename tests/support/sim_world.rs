@@ -92,6 +92,8 @@ pub struct World {
     pub sleepers: Vec<Sleeper>,
     /// By key: as with descriptors the lowest free one is used.
     sockets: Vec<Option<Socket>>,
+    /// The most sockets of connections that there were at once.
+    pub sockets_peak: usize,
     pub trace: u64,
     /// Kernel buffers of connections to come.
     pub to_engine_max: usize,
@@ -126,6 +128,7 @@ impl World {
             hosts: Vec::new(),
             sleepers: Vec::new(),
             sockets: Vec::new(),
+            sockets_peak: 0,
             trace: 0xCBF2_9CE4_8422_2325,
             to_engine_max: 4 << 20,
             to_peer_max: 4 << 20,
@@ -188,6 +191,7 @@ impl World {
             self.sockets.len() - 1
         });
         self.sockets[index] = Some(socket);
+        self.sockets_peak = self.sockets_peak.max(self.sockets());
         NetKey(index as u32)
     }
 

@@ -6,6 +6,7 @@ use super::action::{Action, Eviction, Lease, LeaseTicket, MemberKey, PoolError, 
 use super::endpoints::{Reach, Select, part};
 use super::machine::{Core, Place, Timer, Waiter, later};
 use super::member::{State, Tenancy, Watch};
+use super::settings::PoolSettings;
 use crate::client::balance::EndpointId;
 use crate::collections::{Key, TimerKey};
 
@@ -14,8 +15,8 @@ impl<B: Select> Core<B> {
     pub(crate) fn handle_opened(&mut self, member: MemberKey, now: Instant) {
         let key = member.0;
         let random = self.next_random();
-        let jitter = part(self.settings.age_jitter, random);
-        let retire_at = later(now, self.settings.age_max.saturating_sub(jitter));
+        let PoolSettings { age_max, age_jitter, .. } = self.settings;
+        let retire_at = later(now, age_max - part(age_jitter.min(age_max / 2), random));
         let Some(member) = self.members.get_mut(key).filter(|m| m.state.is_dialling()) else {
             return;
         };
@@ -47,25 +48,55 @@ impl<B: Select> Core<B> {
         }
     }
 
-    /// The connection has ended, whoever wanted it. Returns the lease that has ended with it.
+    /// The connection cannot be used any more, whoever wanted that; its place is free when
+    /// [`Core::handle_closed`] says so. Returns the lease that has ended with it.
+    pub(crate) fn handle_lost(&mut self, member: MemberKey, now: Instant) -> Option<Lease> {
+        let lease = self.lose(member, now);
+        self.settle(now);
+        lease
+    }
+
+    /// Nothing of the connection is left, whoever wanted that. Returns the lease that has ended with
+    /// it.
     pub(crate) fn handle_closed(&mut self, member: MemberKey, now: Instant) -> Option<Lease> {
+        let lease = self.lose(member, now);
+        if self.members.get(member.0).is_some() {
+            self.forget(member.0);
+            self.settle(now);
+        }
+        lease
+    }
+
+    /// The connection of a lease that was given just now turns out to be over. Nobody has had the
+    /// lease, so it is not counted.
+    pub(crate) fn take_back(&mut self, lease: Lease, now: Instant) {
+        let Some(member) = self.tenant(lease) else { return };
+        let is_reuse = member.leases > 1;
+        self.stats.acquired -= 1;
+        self.stats.reused -= u64::from(is_reuse);
+        self.handle_lost(lease.member, now);
+    }
+
+    fn lose(&mut self, member: MemberKey, now: Instant) -> Option<Lease> {
         let key = member.0;
-        let state = self.members.get(key)?.state;
-        match state {
+        match self.members.get(key)?.state {
             State::Connecting | State::Overdue => {
                 self.handle_dial_failed(member, now);
-                return None;
+                None
             }
-            State::Closing => {}
+            State::Closing => None,
             State::Idle { .. }
             | State::Stale { .. }
             | State::Checking { .. }
             | State::Active(_)
-            | State::Broken(_) => self.stats.evictions[Eviction::Lost as usize] += 1,
+            | State::Broken(_) => {
+                let lease = self.lease_of(member);
+                self.stats.evictions[Eviction::Lost as usize] += 1;
+                self.disarm(key);
+                self.transit(key, State::Closing);
+                lease
+            }
         }
-        self.forget(key);
-        self.settle(now);
-        state.tenancy().map(|tenancy| Lease { member, number: tenancy.number })
     }
 
     /// The lease that a connection is used by.
@@ -221,8 +252,8 @@ impl<B: Select> Core<B> {
 
     /// Hands a connection out.
     pub(super) fn lend(&mut self, key: Key, user: Option<u64>, site: Site, now: Instant) -> Lease {
-        // The count names the lease as well.
-        let number = self.stats.acquired;
+        let number = self.next_lease;
+        self.next_lease += 1;
         self.stats.acquired += 1;
         let tenancy = Tenancy { number, site, since: now, watch: Watch::Report };
         self.transit(key, State::Active(tenancy));

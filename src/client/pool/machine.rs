@@ -55,6 +55,8 @@ pub(crate) struct Core<B> {
     pub(super) line: Chain,
     /// How many connections are checked for a certain waiter.
     pub(super) reserved: u32,
+    /// Names the next lease.
+    pub(super) next_lease: u64,
     homes: Homes,
     pub(super) timers: Wheel<Timer>,
     pub(super) actions: VecDeque<Action>,
@@ -130,6 +132,7 @@ impl<B: Select> Core<B> {
             waiters: Table::new(settings.waiters_max, 0),
             line: Chain::default(),
             reserved: 0,
+            next_lease: 0,
             homes: Homes::new(settings.users_max),
             timers: Wheel::new(now),
             actions: VecDeque::new(),
@@ -407,7 +410,7 @@ impl<B: Select> Core<B> {
     }
 
     /// The member that this lease is of, while it lasts.
-    fn tenant(&mut self, lease: Lease) -> Option<&mut Member> {
+    pub(super) fn tenant(&mut self, lease: Lease) -> Option<&mut Member> {
         let member = self.members.get_mut(lease.member.0)?;
         let is_its = member.state.tenancy().is_some_and(|tenancy| tenancy.number == lease.number);
         is_its.then_some(member)

@@ -352,10 +352,17 @@ impl World {
             Phase::Lent { lease, .. } => Some(lease),
             _ => None,
         };
-        assert_eq!(self.pool.handle_closed(key, self.now), ended);
         self.ended.extend(ended);
-        self.unreserve(key);
-        self.forget(key);
+        if self.dice.below(2) == 0 {
+            assert_eq!(self.pool.handle_lost(key, self.now), ended);
+            // Its socket lingers.
+            self.member(key).phase = Phase::Closing;
+            self.unreserve(key);
+        } else {
+            assert_eq!(self.pool.handle_closed(key, self.now), ended);
+            self.unreserve(key);
+            self.forget(key);
+        }
         self.expected.evictions[Eviction::Lost as usize] += 1;
     }
 

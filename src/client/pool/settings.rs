@@ -44,7 +44,7 @@ pub struct PoolSettings {
     /// back ends that were added are used, and addresses that have moved are left. Guess.
     pub age_max: Duration,
     /// So much less than `age_max` at random, so that connections that were dialled together are not
-    /// closed together. Default 6 min, a tenth.
+    /// closed together. Default 6 min, a tenth. More than half of `age_max` counts as half.
     pub age_jitter: Duration,
     /// Errors counted on a connection at which it is retired. Default 3, guess. 0 counts as 1.
     pub errors_max: u32,

@@ -55,6 +55,11 @@ impl<B: Select> Core<B> {
             _ => return,
         };
         let desired = self.stats.desired;
+        if score > sizing.grow_above && desired == self.settings.max {
+            // Though there is no step to take: the load that would be one has not gone.
+            self.sized_at = Some(now);
+            return;
+        }
         let rests_until = self.sized_at.map(|sized_at| later(sized_at, rest));
         let next = if rests_until.is_some_and(|until| now < until) {
             desired

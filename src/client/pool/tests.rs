@@ -770,3 +770,44 @@ fn times_without_end_do_not_overflow() {
     assert!(bed.pass(100 * year).iter().all(|(_, action)| matches!(action, Action::Open { .. })));
     assert_eq!(bed.in_state(MemberState::Active), 1);
 }
+
+#[test]
+fn a_lease_that_is_taken_back_was_never_given() {
+    let (mut bed, members) = Bed::with_idle(2, |settings| settings.max = 2);
+    let first = bed.lease();
+    bed.release(first);
+    let second = bed.lease();
+    assert_eq!(second.member(), first.member(), "the one used last");
+    bed.pool.take_back(second, bed.now);
+    bed.pool.take_back(second, bed.now);
+    let stats = bed.pool.stats();
+    assert_eq!((stats.acquired, stats.reused, stats.evicted(Eviction::Lost)), (1, 0, 1));
+    assert_eq!(stats.members_in(MemberState::Closing), 1, "its socket lingers");
+    assert_eq!(bed.actions(), [], "and keeps its place");
+    let third = bed.lease();
+    assert!(third != first && third != second && members.contains(&third.member()));
+    bed.pool.handle_closed(second.member(), bed.now);
+    assert!(matches!(bed.actions()[..], [Action::Open { .. }]));
+}
+
+#[test]
+fn a_jitter_beyond_the_age_counts_as_half_of_it() {
+    let (mut bed, _) = Bed::with_idle(1, |settings| {
+        (settings.age_max, settings.age_jitter) = (10 * S, 360 * S);
+        settings.stale_after = Duration::MAX;
+    });
+    assert_eq!(bed.pass(5 * S - MS), []);
+    assert_eq!(bed.pass(5 * S + 2 * MS).len(), 2, "closed, and dialled again");
+}
+
+#[test]
+fn a_pool_at_its_largest_does_not_shrink_before_the_load_has_gone_for_long() {
+    let (mut bed, _) = Bed::with_idle(3, |settings| settings.max = 4);
+    for _ in 0..100 {
+        bed.pool.set_load(0.9, bed.now);
+        bed.pass(10 * S);
+        bed.open_all();
+        bed.pool.set_load(0.1, bed.now);
+        assert_eq!(bed.pool.stats().desired, 4);
+    }
+}

@@ -18,7 +18,7 @@ use crate::reactor::net::NetKey;
 use crate::reactor::remote::RemoteAddress;
 use crate::reactor::shared::{Shared, after};
 use crate::reactor::slot::{Notes, Phase, Slot};
-use crate::reactor::turn::Timer;
+use crate::reactor::turn::{Drain, Timer};
 
 /// A connection before it opens.
 #[derive(Debug)]
@@ -95,8 +95,8 @@ impl<D> Loop<'_, D> {
     /// that follows it, or [`Handler::on_dial_failed`].
     ///
     /// # Errors
-    /// [`DialError::NoRoom`] if the loop has no place for another connection; [`DialError::Io`] if
-    /// there is no address at all, or the configuration cannot be.
+    /// [`DialError::NoRoom`] if the loop has no place for another connection, or is about to end;
+    /// [`DialError::Io`] if there is no address at all, or the configuration cannot be.
     pub fn dial(
         &mut self,
         remotes: impl IntoIterator<Item = RemoteAddress>,
@@ -107,8 +107,8 @@ impl<D> Loop<'_, D> {
     }
 
     /// Gives a connection up that was dialled and has not opened: [`Handler::on_dial_failed`]
-    /// follows with [`DialError::Aborted`], in the next turn. One that is open is left alone, as is
-    /// one that is gone.
+    /// follows with [`DialError::Aborted`], in the next turn at the latest. One that is open is left
+    /// alone, as is one that is gone.
     pub fn give_up(&mut self, id: ConnectionId) {
         let key = id.key();
         if id.shard() == self.shared.shard
@@ -135,6 +135,10 @@ impl<D> Shared<D> {
             .map_err(|error| unfit(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         if remotes.is_empty() {
             return Err(unfit(io::ErrorKind::AddrNotAvailable.into()));
+        }
+        // Whoever is dialled anew when it is told of its end must not keep a loop from ending.
+        if self.drain != Drain::Running || self.slots.len() >= self.connections_max as usize {
+            return Err(DialError::NoRoom);
         }
         let key = self.slots.vacant_key().ok_or(DialError::NoRoom)?;
         let config = self.configs.begin(&settings.config).ok_or(DialError::NoRoom)?;

@@ -20,7 +20,7 @@ use crate::reactor::remote::RemoteAddress;
 use crate::reactor::shared::after;
 use crate::reactor::slot::{Inbound, Phase, ReceiveSlot};
 use crate::reactor::transport::Urgency;
-use crate::reactor::turn::{Drain, Reactor};
+use crate::reactor::turn::Reactor;
 
 impl<N: Net, H: Handler> Reactor<N, H> {
     /// As [`Loop::dial`], from outside of a callback.
@@ -40,23 +40,24 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Begins to connect those that were dialled, as many as a turn has time for.
     pub(in crate::reactor) fn begin_dials(&mut self) {
-        let count = self.shared.dials.len().min(self.limits.dials_per_turn as usize);
-        for _ in 0..count {
+        let mut budget = self.limits.dials_per_turn;
+        // Those that are dialled by the callbacks on the way come in the next turn.
+        for _ in 0..self.shared.dials.len() {
+            if budget == 0 {
+                break;
+            }
             let Some(key) = self.shared.dials.pop_front() else { break };
             let Some(dialling) = self.shared.dialling(key) else { continue };
             let Stage::Noted(remotes) = &mut dialling.stage else { continue };
             let race = Race::new(std::mem::take(remotes));
             dialling.stage = Stage::Connecting(race);
+            budget -= 1;
             let index = key.index as usize;
             if index >= self.receivers.len() {
                 self.receivers.resize_with(index + 1, ReceiveSlot::default);
             }
             self.receivers[index].inbound = Inbound::Dialling;
-            if self.drain == Drain::Running {
-                self.run_race(key);
-            } else {
-                self.fail_dial(key, DialError::NoRoom);
-            }
+            self.run_race(key);
         }
     }
 
@@ -209,6 +210,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
             Err(error) => self.fail_dial(key, DialError::Tls(Box::new(error))),
         }
+    }
+
+    pub(super) fn is_given_up(&mut self, key: Key) -> bool {
+        self.shared.dialling(key).is_some_and(|dialling| dialling.fate == Fate::GivenUp)
     }
 
     pub(super) fn enter_stage(&mut self, key: Key, stage: Stage, timeout: Duration) {

@@ -57,7 +57,7 @@ impl Race {
         let count = self.runners.len();
         let mut winner = None;
         let error = &mut self.error;
-        self.runners.retain_mut(|runner| match net.finish_connect(runner.socket) {
+        self.runners.retain_mut(|runner| match finish(net, runner.socket) {
             Ok(()) if winner.is_none() => {
                 let remote = runner.remote.clone();
                 winner = Some(Runner { socket: runner.socket, remote });
@@ -65,7 +65,7 @@ impl Race {
             }
             // A second one that has arrived at the same time is not needed.
             Ok(()) => true,
-            Err(failure) if is_passing(&failure) => true,
+            Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => true,
             Err(failure) => {
                 net.close(runner.socket);
                 *error = Some(failure);
@@ -116,6 +116,12 @@ impl Race {
     }
 }
 
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+/// Whether a socket has arrived; a signal is no answer.
+fn finish<N: Net>(net: &mut N, socket: NetKey) -> io::Result<()> {
+    loop {
+        match net.finish_connect(socket) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }

@@ -100,6 +100,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 let id = ConnectionId::new(self.shared.shard, key);
                 let told = parsed;
                 self.call_loop(|handler, at| handler.on_answer(at, id, &told));
+                if self.is_given_up(key) {
+                    return self.fail_dial(key, DialError::Aborted);
+                }
                 self.open_dialled(key, negotiated, compression);
             }
             (Ok(Answer::Informational), _) => {

@@ -1,0 +1,93 @@
+//! Several pools on a loop, several loops on a network.
+
+use corewire::{Acquired, MemberState, Outcome, PoolError};
+
+use crate::bed::{Bed, S};
+use crate::sim_net::SimNet;
+
+#[test]
+fn pool_that_is_added_inside_a_callback_connects_before_the_turn_ends() {
+    let mut bed = Bed::new(1);
+    let pool = bed.describe().min(2).build().unwrap();
+    // Asked for in the same callback.
+    let (id, ticket) = bed.act(move |at, clients| {
+        let id = clients.add_pool(pool);
+        assert!(clients.pool_stats(id).is_none(), "it has not begun");
+        match clients.acquire(at, id, S) {
+            Ok(Acquired::Later(ticket)) => (id, ticket),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(bed.back_ends[0].host.tries(), 1);
+    bed.settle();
+    let [(told, Ok(_))] = bed.leases()[..] else { panic!() };
+    assert_eq!((told, bed.stats(id).size()), (ticket, 2));
+}
+
+#[test]
+fn pool_that_is_added_before_the_first_turn_connects_in_it() {
+    let mut bed = Bed::new(1);
+    let pool = bed.describe().min(3).build().unwrap();
+    let id = bed.reactor.handler().clients().add_pool(pool);
+    bed.settle();
+    assert_eq!(bed.stats(id).members_in(MemberState::Idle), 3);
+}
+
+#[test]
+fn two_pools_of_a_loop_have_nothing_in_common() {
+    let mut bed = Bed::new(1);
+    let one = bed.pool(|pool| pool.min(1).max(1));
+    let two = bed.pool(|pool| pool.min(2).max(2));
+    assert_eq!(bed.sim.sockets(), 3);
+    let lease = bed.lease(one);
+    let others = [bed.lease(two), bed.lease(two)];
+    assert!(matches!(bed.acquire(one), Ok(Acquired::Later(_))));
+    assert!(matches!(bed.acquire(two), Ok(Acquired::Later(_))));
+    let mut connections = vec![bed.leased(lease).unwrap()];
+    connections.extend(others.map(|lease| bed.leased(lease).unwrap()));
+    for (at, connection) in connections.iter().enumerate() {
+        assert!(!connections[..at].contains(connection));
+        let owner = bed.reactor.handler().clients().owner(*connection);
+        assert_eq!(owner, Some(corewire::Owner::Pool(if at == 0 { one } else { two })));
+    }
+    bed.act(move |at, clients| clients.shut_down_pool(at, one));
+    bed.release(lease, Outcome::Good).unwrap();
+    assert_eq!(bed.leased(lease), Err(PoolError::Revoked));
+    assert!(others.iter().all(|lease| bed.leased(*lease).is_ok()));
+    // The name of the one that is gone is used again by nobody.
+    let three = bed.pool(|pool| pool.min(1).max(1));
+    assert_ne!(three, one);
+    assert_eq!(bed.acquire(one), Err(PoolError::ShutDown));
+    assert_eq!(bed.leased(lease), Err(PoolError::Revoked));
+    assert_eq!(bed.sim.sockets(), 3);
+}
+
+#[test]
+fn two_loops_have_pools_of_their_own() {
+    let mut one = Bed::new(1);
+    let mut two = Bed::on(SimNet::beside(&one.sim, 64 << 10), one.sim.clone(), 2, 0);
+    let pool = one.describe().min(2).max(2).build().unwrap();
+    let (first, second) = (pool.clone(), pool);
+    let first = one.act(move |_, clients| clients.add_pool(first));
+    let second = two.act(move |_, clients| clients.add_pool(second));
+    let settle = |one: &mut Bed, two: &mut Bed| {
+        (0..8).for_each(|_| {
+            one.turn();
+            two.turn();
+        });
+    };
+    settle(&mut one, &mut two);
+    assert_eq!((one.stats(first).size(), two.stats(second).size()), (2, 2));
+    assert_eq!(one.back_ends[0].open(), 4);
+    let _leases = [one.lease(first), one.lease(first)];
+    let lease = two.lease(second);
+    one.reactor.handle().shutdown(S).unwrap();
+    settle(&mut one, &mut two);
+    assert!(one.reactor.is_finished());
+    assert_eq!(one.sim.sockets(), 2, "those of the other loop");
+    assert!(two.leased(lease).is_ok());
+    two.reactor.handle().shutdown(S).unwrap();
+    settle(&mut one, &mut two);
+    one.assert_empty();
+    two.assert_empty();
+}
