@@ -3,7 +3,11 @@
 //! It comes in two layers. [`Connection`] is the protocol without I/O: bytes and instants go in,
 //! events, bytes and deadlines come out. With the feature `net`, [`Server`] and [`Reactor`] put a
 //! single-threaded event loop over mio around it, one for each core, and call a [`Handler`].
-//! With the feature `tls` a listener speaks `wss://`. The loop accepts connections but dials none.
+//! With the feature `tls` it speaks `wss://`.
+//!
+//! The same loop calls servers. [`Client`] describes one; a [`ClientLayer`] around a [`ClientHandler`]
+//! keeps connections to it, reconnects, keeps what is sent meanwhile, and lends connections out of
+//! [`Pool`]s, beside a server or alone.
 //!
 //! # A server
 #![cfg_attr(feature = "net", doc = "```no_run")]
@@ -23,6 +27,40 @@
 //! fn main() -> Result<(), ServerError> {
 //!     Server::builder().listen(([127, 0, 0, 1], 9001)).build(|_shard| Echo)?.run()?;
 //!     Ok(())
+//! }
+//! ```
+//!
+//! # A client
+#![cfg_attr(feature = "net", doc = "```no_run")]
+#![cfg_attr(not(feature = "net"), doc = "```text")]
+//! use corewire::{
+//!     Client, ClientHandler, ClientLayer, Clients, Context, Message, Undecodable,
+//! };
+//!
+//! struct Follower;
+//!
+//! impl ClientHandler for Follower {
+//!     type Data = ();
+//!
+//!     fn on_open(&mut self, ctx: &mut Context<'_, ()>, _: &mut Clients) {
+//!         let _ = ctx.send_text("subscribe");
+//!     }
+//!
+//!     fn on_message(
+//!         &mut self,
+//!         _: &mut Context<'_, ()>,
+//!         _: &mut Clients,
+//!         message: Message<'_>,
+//!     ) -> Result<(), Undecodable> {
+//!         println!("{message:?}");
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut layer = ClientLayer::new(Follower);
+//!     layer.clients().add(Client::builder("ws://127.0.0.1:9001/feed").build()?);
+//!     Ok(layer.reactor()?.run()?)
 //! }
 //! ```
 //!
@@ -76,7 +114,8 @@
 //!   protocol alone, on any target.
 //! - `deflate`: permessage-deflate (RFC 7692), see `Compression`. Off until a configuration says
 //!   otherwise.
-//! - `tls`: `wss://` by rustls, see `Tls`. Off until a listener is given certificates.
+//! - `tls`: `wss://` by rustls, see `Tls` and `TlsClient`. A listener speaks it when it is given
+//!   certificates, a client when its URL says so.
 // Without the loop its names in the prose above lead nowhere.
 #![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]

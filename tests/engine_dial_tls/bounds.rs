@@ -4,7 +4,7 @@ use corewire::DialError;
 use corewire::limits::{TLS_HANDSHAKE_BYTES, TLS_SESSION_BYTES};
 
 use crate::bed::{Server, bed};
-use crate::client_bed::{Failure, Heard};
+use crate::client_bed::{Bed, Failure, Heard};
 use crate::tls_peer::VERSIONS;
 
 const STEPS: u32 = 8;
@@ -60,11 +60,18 @@ fn handshake_that_has_begun_goes_on_however_many_are_dialled() {
         let first = bed.dial();
         bed.turns(3);
         let mut server = Server::new(bed.host.next().unwrap(), &config);
-        for turn in 0.. {
-            assert!(turn < 20, "it goes on");
-            (0..10).for_each(|_| {
+        let crowd = |bed: &mut Bed| {
+            for _ in 0..10 {
                 bed.dial();
-            });
+            }
+        };
+        (0..5).for_each(|_| {
+            crowd(&mut bed);
+            bed.turn();
+        });
+        for turn in 0.. {
+            assert!(turn < 10, "it goes on");
+            crowd(&mut bed);
             server.turns(&mut bed, 1);
             if let Some(request) = server.request() {
                 server.tls.say(&request.switching(""));

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Lets other people's clients talk to the release build of corewire: PyPI's websockets and aiohttp,
-# npm's ws, and Chromium.
+# npm's ws, and Chromium; and a client of ours to other people's servers.
 #
-#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb]...
+#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb | servers]...
 #
 # `tls` has them come over TLS, and OpenSSL's s_client and curl besides; `deflate` has all of them offer
-# compression, `bomb` attacks with it. DIR keeps the clients' packages, which are installed on the
-# first run; OUTDIR takes the servers' logs, their certificates and the browser's screenshots. Without a further word all are run. Needs python3 with its venv module, node, npm, and
-# Chromium ($CHROMIUM or /usr/bin/chromium). Exit status: 0 all is well; 1 a client met something
-# else than it expects; 2 something is missing.
+# compression, `bomb` attacks with it. `servers` has a client of ours ($CALLER, or the release build of
+# tests/interop/caller.rs) call websockets and ws, over TLS and at Unix sockets too, through nginx and
+# the proxies of PyPI's pproxy, and OpenSSL's s_server.
+#
+# DIR keeps the others' packages, which are installed on the first run; OUTDIR takes the servers' logs,
+# their certificates and the browser's screenshots. Without a further word all are run. Needs python3
+# with its venv module, node, npm, nginx, openssl, curl and Chromium ($CHROMIUM or /usr/bin/chromium).
+# Exit status: 0 all is well; 1 somebody met something else than is expected; 2 something is missing.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,11 +24,11 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/python_clients.sh
 . "$root/tests/support/python_clients.sh"
 die() { echo "interop: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1" "$2"
 dir=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 shift 2
-[ $# -gt 0 ] || set -- python node browser tls deflate bomb
+[ $# -gt 0 ] || set -- python node browser tls deflate bomb servers
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
 
@@ -127,6 +131,24 @@ tls() {
   arguments=() scheme=ws
 }
 
+servers() {
+  local chain=$out/servers-chain.pem key=$out/servers-key.pem
+  # nginx may be where not every PATH leads.
+  PATH=$PATH:/usr/sbin:/sbin
+  command -v nginx > /dev/null || die "nginx is missing"
+  command -v openssl > /dev/null || die "openssl is missing"
+  if [ -z "${CALLER:-}" ]; then
+    (cd "$root" && cargo build -q --release --all-features --example interop_caller) ||
+      die "the caller did not build"
+  fi
+  # What calls itself an authority is no server's certificate.
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$key" -out "$chain" \
+    -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+    -addext basicConstraints=critical,CA:FALSE 2> /dev/null
+  "$dir/venv/bin/python" "$here/call.py" "$out" \
+    "${CALLER:-${CARGO_TARGET_DIR:-$root/target}/release/examples/interop_caller}" "$chain" "$key"
+}
+
 need_chromium() {
   [ -x "$CHROMIUM" ] || die "Chromium is missing: apt-get install chromium, or set CHROMIUM"
 }
@@ -172,6 +194,12 @@ for name in "$@"; do
         bomb --compression "$compression"
         bomb --compression "$compression" --echo-streaming
       done
+      ;;
+    servers)
+      install_python "$dir"
+      install_node "$dir"
+      echo "interop: servers of websockets $WEBSOCKETS and ws $WS, nginx, pproxy $PPROXY, OpenSSL"
+      servers
       ;;
     *) die "no such client: $name" ;;
   esac

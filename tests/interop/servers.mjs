@@ -31,14 +31,14 @@ const paths = {
       ws.close(4321, "told everything");
     });
   }),
-  // The Close is answered late.
-  "/slow": (ws) => {
-    ws.on("message", (data, isBinary) => ws.send(data, { binary: isBinary }));
-    setTimeout(() => {
+  // What comes behind the last message, the Close, is read late.
+  "/slow": (ws) => ws.on("message", (data, isBinary) => {
+    ws.send(data, { binary: isBinary });
+    if (!isBinary && data.equals(Buffer.from("in three parts"))) {
       ws.pause();
       setTimeout(() => ws.resume(), 1500);
-    }, 700);
-  },
+    }
+  }),
   "/kill": (ws) => ws.once("message", () => ws.terminate()),
 };
 

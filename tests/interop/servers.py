@@ -32,16 +32,12 @@ async def tell(ws):
 
 
 async def slow(ws):
-    """The Close is answered late."""
-    async def sleep():
-        await asyncio.sleep(0.7)
-        ws.transport.pause_reading()
-        await asyncio.sleep(1.5)
-        ws.transport.resume_reading()
-
-    sleeping = asyncio.create_task(sleep())
-    await echo(ws)
-    await sleeping
+    """What comes behind the last message, the Close, is read late."""
+    async for message in ws:
+        if message == "in three parts":
+            ws.transport.pause_reading()
+            asyncio.get_running_loop().call_later(1.5, ws.transport.resume_reading)
+        await ws.send(message)
 
 
 async def kill(ws):
@@ -68,7 +64,7 @@ async def main(port, chain, key, socket):
         context.load_cert_chain(chain, key)
     options = {
         "process_request": admit,
-        "subprotocols": ["chosen"],
+        "select_subprotocol": lambda _, offered: "chosen" if "chosen" in offered else None,
         "max_size": 64 << 20,
         "ssl": context,
     }

@@ -184,7 +184,8 @@ impl TlsClientBuilder {
     /// Talks to any server that has the key of the certificate that it shows, whoever has made it,
     /// whomever it names and whenever it has expired: to anybody, that is, who sits on the wire. For
     /// servers in tests; [`ca_file`](Self::ca_file) with the server's own certificate does the same
-    /// safely, for one that vouches for itself.
+    /// safely, for one that vouches for itself and does not call itself an authority (OpenSSL makes
+    /// it one unless told `-addext basicConstraints=critical,CA:FALSE`).
     pub fn dangerously_accept_any_certificate(mut self) -> Self {
         self.trust = Trust::Anybody;
         self
