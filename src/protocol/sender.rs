@@ -417,6 +417,7 @@ impl Sender {
             reason: ending.reason,
             initiator: ending.initiator,
             cause: ending.cause,
+            peer_code: ending.peer_code,
             unsent_messages: unsent.messages,
             unsent_bytes: unsent.bytes,
             incomplete_bytes,

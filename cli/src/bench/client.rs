@@ -368,7 +368,7 @@ fn check_piece(
 }
 
 fn closed(code: CloseCode, reason: &str) -> Trouble {
-    let reason = crate::opening::printable(reason);
+    let reason = crate::destination::printable(reason);
     let quoted = if reason.is_empty() { String::new() } else { format!(", {reason:?}") };
     Trouble::Closed(format!("the server closed a connection: {code}{quoted}"))
 }

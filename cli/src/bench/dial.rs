@@ -4,12 +4,15 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use corewire::opening::{ClientRequest, HeadLimits, HeadScanner};
+use corewire::opening::{
+    ClientHandshakeError, ClientRequest, FieldStorage, HeadLimits, HeadScanner, parse_response,
+    verify,
+};
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
 use super::client::Trouble;
-use crate::opening::{PATIENCE, verify_answer};
+use crate::destination::{PATIENCE, reason};
 
 /// A connection on its way.
 pub struct Shaking {
@@ -86,12 +89,16 @@ impl Shaking {
 
     fn conclude(mut self, request: &ClientRequest, head_bytes: usize) -> Result<Progress, Trouble> {
         let behind = self.answer.split_off(head_bytes);
-        match verify_answer(&self.answer, &behind, request, self.nonce) {
+        let mut storage = FieldStorage::new();
+        let verified = parse_response(&self.answer, &mut storage)
+            .map_err(ClientHandshakeError::Head)
+            .and_then(|response| verify(&response, &request.expectation(self.nonce)));
+        match verified {
             Ok(_) => {
                 let took = self.began.elapsed();
                 Ok(Progress::Done(Shaken { stream: self.stream, behind, took }))
             }
-            Err(reason) => Err(self.refused(&reason)),
+            Err(error) => Err(self.refused(&format!("{error}{}", reason(&behind)))),
         }
     }
 

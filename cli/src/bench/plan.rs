@@ -10,8 +10,8 @@ use corewire::opening::{ClientRequest, WebSocketUri};
 use rustix::process::{Resource, getrlimit};
 
 use super::sources::{Range, Sources};
-use crate::args::{Destination, Failure};
-use crate::opening::PATIENCE;
+use crate::args::Failure;
+use crate::destination::{Destination, PATIENCE};
 use crate::units;
 
 pub const ABOUT: &str = "Load an echo server: how many messages a second, and how long each takes
@@ -161,7 +161,9 @@ const OTHER_DESCRIPTORS: u64 = 32;
 
 impl Plan {
     pub fn new(args: &BenchArgs) -> Result<Self, Failure> {
-        let request = crate::opening::request(&args.destination)?;
+        let built = args.destination.builder(0)?.build();
+        let request =
+            built.map_err(|error| args.destination.refuse(&error))?.dial().request.clone();
         if args.bytes > PAYLOAD_BYTES_MAX {
             return Err(Failure("--bytes: a message has at most 1GiB".into()));
         }
