@@ -69,7 +69,9 @@ impl Shaking {
             match self.stream.write(&self.unsent) {
                 Ok(bytes) => drop(self.unsent.drain(..bytes)),
                 Err(error) if is_early(&error) => return Ok(Progress::Waiting(self)),
-                Err(error) => return Err(Trouble::Unreachable { address: self.address, error }),
+                Err(error) => {
+                    return Err(Trouble::Unreachable { address: self.address.to_string(), error });
+                }
             }
         }
         let mut buffer = [0; 4096];
@@ -111,7 +113,7 @@ impl Shaking {
             return Err(self.refused("the server does not answer"));
         }
         let error = ErrorKind::TimedOut.into();
-        Err(Trouble::Unreachable { address: self.address, error })
+        Err(Trouble::Unreachable { address: self.address.to_string(), error })
     }
 
     fn refused(&self, reason: &str) -> Trouble {
@@ -145,7 +147,7 @@ fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Tro
                  such as --from 127.0.0.0/24 on one machine"
             )));
         }
-        Err(error) => return Err(Trouble::Unreachable { address, error }),
+        Err(error) => return Err(Trouble::Unreachable { address: address.to_string(), error }),
     }
     Ok(TcpStream::from_std(socket.into()))
 }
