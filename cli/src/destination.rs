@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use corewire::opening::{Scheme, WebSocketUri};
 use corewire::{Client, ClientBuilder, ClientError, Compression, DialError, TlsClient, TlsError};
+use rustls::CertificateError;
 
 use crate::args::Failure;
 use crate::settings::compression;
@@ -36,8 +37,8 @@ pub struct Destination {
     /// Say who asks by a token
     #[arg(long, value_name = "TOKEN")]
     pub bearer: Option<String>,
-    /// Offer to compress messages: with one compressor for all, or one for each connection, of a
-    /// window of 2^BITS bytes (9 to 15) and memory level MEM (1 to 9)
+    /// Offer to compress messages, from 128 bytes on: with one compressor for all connections, or
+    /// with one for each, of a window of 2^BITS bytes (9 to 15) and memory level MEM (1 to 9)
     #[arg(long, value_name = "off|shared|dedicated[:BITS:MEM]", default_value = "off")]
     #[arg(value_parser = compression, hide_possible_values = true)]
     pub compression: Compression,
@@ -134,7 +135,13 @@ pub fn explain(error: &DialError) -> String {
     match error {
         DialError::Refused(refusal) => format!("{error}{}", reason(&refusal.body)),
         DialError::Tls(cause) => match cause.downcast_ref::<rustls::Error>() {
-            Some(rustls::Error::InvalidCertificate(_)) => format!("{error} ({TRUST})"),
+            // The second, where an authority of the same name is trusted.
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => format!("{error} ({TRUST})"),
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                format!("{error} (--insecure accepts it nevertheless)")
+            }
             Some(rustls::Error::InvalidMessage(_)) => {
                 format!("{error} (perhaps only ws:// is spoken there)")
             }

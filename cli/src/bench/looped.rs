@@ -227,6 +227,10 @@ impl LoopWorker<'_> {
     fn wait(&mut self, wake: Instant) -> io::Result<()> {
         let Self { reactor, idle, .. } = self;
         let wake = reactor.next_deadline().map_or(wake, |deadline| deadline.min(wake));
+        // It may have more to do already, and then nothing is waited for.
+        if wake <= Instant::now() {
+            return Ok(());
+        }
         idle.wait(wake, |timeout| {
             let timeout = Timespec {
                 tv_sec: timeout.as_secs() as i64,

@@ -136,15 +136,17 @@ fn every_way_to_a_server_is_measured() {
     let (_server, _socket, ways) = serve_every_way();
     for way in ways {
         let flags: Vec<&str> = way[1..].iter().map(String::as_str).collect();
-        let run = |args: &[&str]| json(&way[0], &[args, &SHORT[..], &flags[..]].concat());
-        let report = run(&["--connections", "70", "--in-flight", "30", "--threads", "2"]);
+        let run = |args: &[&str]| json(&way[0], &[args, &flags[..]].concat());
+        let many = ["--connections", "70", "--in-flight", "30", "--threads", "2"];
+        let report = run(&[&SHORT[..], &many].concat());
         assert!(report["messages"]["count"].as_u64().unwrap() > 70 * 30, "{report}");
         assert_eq!(report["handshakes"]["count"], 70);
-        let report = run(&["--rate", "2000", "--connections", "10"]);
+        let report = run(&[&SHORT[..], &["--rate", "2000", "--connections", "10"]].concat());
         let count = report["messages"]["count"].as_u64().unwrap();
         assert!((400..=800).contains(&count), "{report}");
         assert_eq!(report["messages"]["unanswered"], 0);
-        let report = run(&["--bytes", "300KiB", "--in-flight", "3", "--connections", "2"]);
+        let large = ["--bytes", "300KiB", "--in-flight", "2", "--connections", "1"];
+        let report = run(&[&large[..], &["--duration", "1500ms", "--warm-up", "0s"]].concat());
         assert!(report["messages"]["count"].as_u64().unwrap() > 0, "{report}");
     }
 }
