@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use corewire::Proxy;
 
 use crate::bench::BenchArgs;
+use crate::destination::Destination;
 use crate::settings::ServeCommand;
 use crate::units;
 
@@ -101,13 +103,20 @@ binary message as its size and first bytes; pings, pongs and close codes go to s
 the end of the input, or at Ctrl-C, the connection is closed with 1000, and everything that the \
 server sends before its own Close is still printed.
 
+With --reconnect a connection that is lost is made again, and what is typed waits for it; what was \
+under way is lost. A close that the server means (1000, 1008) and an answer such as 401 end it as \
+without.
+
 Exit status: 0 closed cleanly, 1 not, 2 never connected.";
 
 const CONNECT_EXAMPLES: &str = "\
 Examples:
   corewire connect ws://127.0.0.1:9001/
   echo hi | corewire connect ws://127.0.0.1:9001/
-  corewire connect ws://[::1]:9001/chat --subprotocol chat --header 'Authorization: Bearer x'";
+  corewire connect ws://[::1]:9001/chat --subprotocol chat --header 'X-Room: 5'
+  corewire connect wss://example.com/feed --bearer TOKEN --compression shared --reconnect
+  corewire connect wss://localhost:9001/ --ca ca.pem --proxy socks5://127.0.0.1:1080
+  corewire connect ws+unix:/run/corewire.sock:/";
 
 /// The flags of `connect`.
 #[derive(Args, Debug)]
@@ -123,28 +132,24 @@ pub struct ConnectArgs {
     /// The largest message to accept; a larger one fails the connection with 1009
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
     pub max_message: u64,
+    /// Through this proxy: http://host:port or socks5://host:port, with user:password@ if it asks
+    #[arg(long, value_name = "URL", value_parser = proxy, help_heading = "Connecting")]
+    pub proxy: Option<Proxy>,
+    /// Follow so many redirections in a row, none from wss to ws
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Connecting")]
+    pub redirects: u8,
+    /// How long each step may take: the name, the connection, the proxy, TLS, the answer
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::period)]
+    #[arg(help_heading = "Connecting")]
+    pub timeout: Duration,
+    /// Connect again when the connection is lost or cannot be made, later and later up to a minute,
+    /// unless the server does not want that; lines wait meanwhile
+    #[arg(long, help_heading = "Connecting")]
+    pub reconnect: bool,
 }
 
-/// Where a client connects, and what it asks for there.
-#[derive(Args, Debug)]
-pub struct Destination {
-    /// Where to: ws://host:port/path
-    #[arg(value_name = "URL")]
-    pub url: String,
-    /// A subprotocol to offer, the preferred one first (repeatable)
-    #[arg(long, value_name = "NAME")]
-    pub subprotocol: Vec<String>,
-    /// A header to add to the request (repeatable)
-    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
-    pub header: Vec<(String, String)>,
-    /// The Origin to claim, as a browser would
-    #[arg(long, value_name = "URL")]
-    pub origin: Option<String>,
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
-    Ok((name.to_owned(), value.trim().to_owned()))
+fn proxy(url: &str) -> Result<Proxy, String> {
+    Proxy::parse(url).map_err(|error| error.to_string())
 }
 
 /// What was asked for. Help and version are printed here, and so is what is wrong, on one line:

@@ -136,6 +136,7 @@ mod tests {
             reason: Box::default(),
             initiator,
             cause,
+            peer_code: None,
             unsent_messages: 0,
             unconfirmed_messages: 0,
             unsent_bytes: 0,

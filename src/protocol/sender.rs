@@ -414,6 +414,7 @@ impl Sender {
             reason: ending.reason,
             initiator: ending.initiator,
             cause: ending.cause,
+            peer_code: ending.peer_code,
             unsent_messages: proof.unsent_messages,
             unconfirmed_messages: proof.unconfirmed_messages,
             unsent_bytes,

@@ -120,6 +120,7 @@ pub(super) struct Ending {
     pub(super) reason: Box<str>,
     pub(super) initiator: Initiator,
     pub(super) cause: CloseCause,
+    pub(super) peer_code: Option<CloseCode>,
 }
 
 impl Closing {
@@ -140,7 +141,8 @@ impl Closing {
 impl Ending {
     /// An end without a closing handshake: 1006, which is never on the wire (RFC 6455 §7.4.1).
     pub(super) fn abnormal(initiator: Initiator, cause: CloseCause) -> Self {
-        Self { code: CloseCode::ABNORMAL, reason: Box::default(), initiator, cause }
+        let (code, reason) = (CloseCode::ABNORMAL, Box::default());
+        Self { code, reason, initiator, cause, peer_code: None }
     }
 }
 
@@ -190,6 +192,9 @@ pub struct CloseSummary {
     pub initiator: Initiator,
     /// Why.
     pub cause: CloseCause,
+    /// The code of the peer's Close, 1005 if it had none; `None` if none came. Where both ends began
+    /// at once it is another than `code`, and may tell more.
+    pub peer_code: Option<CloseCode>,
     /// Messages that were taken by a send and not, or not whole, handed to the kernel. Over TLS what
     /// was encrypted already counts as one at most.
     pub unsent_messages: u64,

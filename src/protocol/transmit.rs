@@ -176,6 +176,7 @@ impl<'a> Transmit<'a> {
                     reason: reason.into(),
                     initiator: Initiator::Local,
                     cause: CloseCause::ClosingHandshake,
+                    peer_code: None,
                 },
             );
         }
@@ -196,7 +197,8 @@ impl<'a> Transmit<'a> {
                     .or_else(|_| encode_close(code, ""))
                     .expect("we fail connections with sendable codes only");
                 let initiator = Initiator::Local;
-                let ending = Ending { code, reason: reason.into(), initiator, cause };
+                let reason = reason.into();
+                let ending = Ending { code, reason, initiator, cause, peer_code: None };
                 self.push_close(payload.as_slice(), ClosingPhase::Flushing, ending);
             }
             StateMut::Closing(closing) => {
@@ -258,9 +260,9 @@ impl<'a> Transmit<'a> {
     /// Answers the peer's Close with the same code, an empty one with an empty one (RFC 6455
     /// §5.5.1), or takes it as the answer to ours.
     pub(super) fn answer_close(&mut self, frame: Option<CloseFrame<'_>>) {
+        let code = frame.map_or(CloseCode::NO_STATUS, |frame| frame.code);
         match self.sender.state.get_mut() {
             StateMut::Open => {
-                let code = frame.map_or(CloseCode::NO_STATUS, |frame| frame.code);
                 let payload = match frame {
                     Some(frame) => encode_close(frame.code, "").expect("received codes are valid"),
                     None => ControlPayload::empty(),
@@ -270,10 +272,12 @@ impl<'a> Transmit<'a> {
                     reason: frame.map_or("", |frame| frame.reason).into(),
                     initiator: Initiator::Peer,
                     cause: CloseCause::ClosingHandshake,
+                    peer_code: Some(code),
                 };
                 self.push_close(payload.as_slice(), ClosingPhase::Flushing, ending);
             }
             StateMut::Closing(closing) => {
+                closing.ending.peer_code = Some(code);
                 closing.phase = ClosingPhase::Flushing;
                 self.end_if_flushed();
             }

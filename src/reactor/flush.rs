@@ -464,6 +464,7 @@ mod tests {
                 reason: Box::default(),
                 initiator: Initiator::Peer,
                 cause: CloseCause::EndOfStream,
+                peer_code: None,
                 unsent_messages: unsent,
                 unconfirmed_messages: unconfirmed,
                 unsent_bytes: 0,

@@ -35,6 +35,7 @@ fn every_close_code_is_echoed_or_fails_the_connection() {
         let summary = server.finish();
         assert!(summary.is_clean());
         assert_eq!((summary.code.as_u16(), summary.initiator), (code, Initiator::Peer));
+        assert_eq!(summary.peer_code, Some(summary.code));
     }
 }
 
@@ -45,7 +46,11 @@ fn an_empty_close_is_answered_with_an_empty_one() {
     assert_eq!(client.receive_frames(&[Frame::new(CLOSE, "")]), [Seen::Close(None)]);
     assert_eq!(client.write_bare_frames(), [Frame::new(CLOSE, "")]);
     assert!(client.connection.is_closed());
-    assert_eq!(client.finish().code, CloseCode::NO_STATUS);
+    let summary = client.finish();
+    assert_eq!(
+        (summary.code, summary.peer_code),
+        (CloseCode::NO_STATUS, Some(CloseCode::NO_STATUS))
+    );
 }
 
 /// §5.5.1, F15: "If there is a body, the first two bytes of the body MUST be a 2-byte integer".
@@ -163,7 +168,9 @@ fn a_close_that_crosses_ours_ends_the_connection_when_ours_is_written() {
     assert!(!server.connection.is_closed());
     assert_eq!(server.write_frames(), [Frame::close(1000, "")]);
     assert!(server.connection.is_closed());
-    assert!(server.finish().is_clean());
+    let summary = server.finish();
+    assert!(summary.is_clean());
+    assert_eq!((summary.code, summary.peer_code), (CloseCode::NORMAL, Some(CloseCode::GOING_AWAY)));
 }
 
 /// §7.1.7: a connection that is closing can still fail, but there is no second Close (§5.5.1).
@@ -177,7 +184,7 @@ fn a_bad_frame_while_we_wait_for_the_peers_close_ends_the_connection() {
     assert!(server.connection.is_closed());
     assert_eq!(server.unsent(), []);
     let summary = server.finish();
-    assert_eq!(summary.cause, CloseCause::Failed(error.into()));
+    assert_eq!((summary.cause, summary.peer_code), (CloseCause::Failed(error.into()), None));
 }
 
 /// §7.4.1, F23: 1005, 1006, 1015 and the rest "MUST NOT be set as a status code in a Close control

@@ -2,12 +2,13 @@
 # Lets other people's clients talk to the release build of corewire: PyPI's websockets and aiohttp,
 # npm's ws, and Chromium; and a client of ours to other people's servers.
 #
-#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb | servers]...
+#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb | servers | connect]...
 #
 # `tls` has them come over TLS, and OpenSSL's s_client and curl besides; `deflate` has all of them offer
 # compression, `bomb` attacks with it. `servers` has a client of ours ($CALLER, or the release build of
 # tests/interop/caller.rs) call websockets and ws, over TLS and at Unix sockets too, through nginx and
-# the proxies of PyPI's pproxy, and OpenSSL's s_server.
+# the proxies of PyPI's pproxy, and OpenSSL's s_server; `connect` has `corewire connect` and
+# `corewire bench` talk to a server of websockets.
 #
 # DIR keeps the others' packages, which are installed on the first run; OUTDIR takes the servers' logs,
 # their certificates and the browser's screenshots. Without a further word all are run. Needs python3
@@ -24,11 +25,11 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/python_clients.sh
 . "$root/tests/support/python_clients.sh"
 die() { echo "interop: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1" "$2"
 dir=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 shift 2
-[ $# -gt 0 ] || set -- python node browser tls deflate bomb servers
+[ $# -gt 0 ] || set -- python node browser tls deflate bomb servers connect
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
 
@@ -106,12 +107,46 @@ bomb() { # [ARGUMENT]...
   stop_servers
 }
 
-tls() {
-  local chain=$out/chain.pem key=$out/key.pem
+chain=$out/chain.pem key=$out/key.pem
+make_certificate() { # [OPTION]...
   command -v openssl > /dev/null || die "openssl is missing"
-  command -v curl > /dev/null || die "curl is missing"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$key" -out "$chain" \
-    -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2> /dev/null
+    -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 "$@" 2> /dev/null
+}
+
+# Everything comes back from a server of somebody else's, over TLS and compressed.
+connect() {
+  local said=$out/connect.in heard=$out/connect.out status=0
+  # rustls takes no authority's certificate for a server's own.
+  make_certificate -addext basicConstraints=critical,CA:FALSE
+  port=$(python3 -c 'import socket as s; p = s.socket(); p.bind(("127.0.0.1", 0)); print(p.getsockname()[1])')
+  "$dir/venv/bin/python" "$here/server.py" "$port" "$chain" "$key" me:secret > "$out/connect.log" 2>&1 &
+  server=$!
+  servers+=("$server")
+  await_listening "$port" "$server" || { cat "$out/connect.log" >&2; die "websockets did not start"; }
+  local arguments=("wss://localhost:$port/" --ca "$chain" --user me:secret)
+  { seq 5000; head -c 3000000 /dev/zero | tr '\0' x; echo; } > "$said"
+  local bytes compression
+  bytes=$(wc -c < "$said")
+  for compression in off shared dedicated dedicated:9:1; do
+    : > "$heard"
+    # This server sends nothing any more once it has read a Close.
+    { cat "$said"; until [ "$(wc -c < "$heard")" = "$bytes" ]; do sleep 0.1; done; } |
+      timeout 60 "$program" connect "${arguments[@]}" --compression "$compression" > "$heard"
+    cmp "$said" "$heard"
+    "$program" bench "${arguments[@]}" --compression "$compression" --connections 5 --bytes 1KiB \
+      --duration 500ms --warm-up 0s > /dev/null
+  done
+  "$program" connect "${arguments[@]:0:3}" < "$said" 2> "$heard" || status=$?
+  [ "$status" = 2 ] && grep -q "401 instead of 101" "$heard" || die "a 401 was not told"
+  kill "$server"
+  wait "$server" 2> /dev/null || true
+  servers=()
+}
+
+tls() {
+  command -v curl > /dev/null || die "curl is missing"
+  make_certificate
   arguments=(--tls-cert "$chain" --tls-key "$key") scheme=wss
   echo "interop: $(openssl version), $(curl --version | head -1 | cut -d' ' -f1,2)"
   start_server "${arguments[@]}"
@@ -200,6 +235,11 @@ for name in "$@"; do
       install_node "$dir"
       echo "interop: servers of websockets $WEBSOCKETS and ws $WS, nginx, pproxy $PPROXY, OpenSSL"
       servers
+      ;;
+    connect)
+      install_python "$dir"
+      echo "interop: connect, websockets $WEBSOCKETS serves"
+      connect
       ;;
     *) die "no such client: $name" ;;
   esac

@@ -2,22 +2,22 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use corewire::{CloseCode, Config, Connection, Delivery, Event, LoopLimits, NoSink, Pools, Role};
+use corewire::{CloseCode, Config, Connection, Event, LoopLimits, NoSink, Pools};
 use corewire::{Failure, Opcode};
 use mio::net::TcpStream;
 
+use super::fleet::Clock;
 use super::pace::{Ledger, Recorder, Unasked};
-use super::plan::Payload;
+use super::plan::{Payload, Plan};
 
 /// Why a run cannot go on.
 #[derive(Debug)]
 pub enum Trouble {
     /// The server cannot be reached.
-    Unreachable { address: SocketAddr, error: io::Error },
+    Unreachable { address: String, error: io::Error },
     /// There is no connection from this end: no port, no descriptor, no such address.
     Local(String),
     /// The opening handshake failed.
@@ -43,6 +43,16 @@ impl fmt::Display for Trouble {
     }
 }
 
+impl Trouble {
+    pub fn unasked() -> Self {
+        Self::WrongEcho("wrong echo: more messages came than were sent".into())
+    }
+
+    pub fn ended() -> Self {
+        Self::Closed("the server ended the stream".into())
+    }
+}
+
 /// What the connections of one worker share.
 pub struct Kit {
     pub pools: Pools,
@@ -50,9 +60,8 @@ pub struct Kit {
     config: Arc<Config>,
     payload: Arc<Payload>,
     buffer: Vec<u8>,
-    /// Where nanoseconds count from. It is also all that the engine hears of time: it keeps no
-    /// deadline here.
-    origin: Instant,
+    /// Its origin is also all that the engine hears of time: it keeps no deadline here.
+    pub clock: Clock,
 }
 
 /// One read's worth: small messages come in whole batches.
@@ -60,47 +69,26 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Unsent bytes of a connection above which nothing is encoded for it yet. A message that is larger
 /// is encoded whole.
-const QUEUE_BYTES: usize = 128 * 1024;
+pub const QUEUE_BYTES: usize = 128 * 1024;
 
 /// Messages up to this size are taken whole, as they mostly lie in one read; larger ones in pieces,
 /// so that nothing has to be put together only to be compared.
-const WHOLE_BYTES_MAX: usize = 16 * 1024;
+pub const WHOLE_BYTES_MAX: usize = 16 * 1024;
 
 impl Kit {
-    pub fn new(payload: Arc<Payload>, connections: usize, seed: [u8; 32], origin: Instant) -> Self {
-        let mut config = Config::new(Role::Client);
-        config.heartbeat = None;
-        // What comes back is checked here; the engine's limits would only say less about it.
-        config.limits.message_bytes_max = u64::MAX / 2;
-        config.limits.backpressure_bytes_max = usize::MAX;
-        if payload.bytes.len() > WHOLE_BYTES_MAX {
-            config.delivery = Delivery::Streaming;
-        }
+    pub fn new(plan: &Plan, connections: usize, seed: [u8; 32], origin: Instant) -> Self {
+        let payload = plan.payload.clone();
         let mut limits = LoopLimits::default();
         let queue_rings = (QUEUE_BYTES + payload.bytes.len()) / limits.ring_bytes + 2;
         limits.rings_max = limits.rings_max.max(connections.saturating_mul(queue_rings));
         Self {
             pools: Pools::new(&limits, origin, seed),
             recorder: Recorder::new(),
-            config: Arc::new(config),
+            config: plan.dial.config.clone(),
             payload,
             buffer: vec![0; BUFFER_BYTES],
-            origin,
+            clock: Clock { origin },
         }
-    }
-
-    pub fn now_ns(&self) -> u64 {
-        self.ns(Instant::now())
-    }
-
-    /// Nanoseconds from the origin to this instant.
-    pub fn ns(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.origin).as_nanos() as u64
-    }
-
-    /// The instant so many nanoseconds from the origin.
-    pub fn instant(&self, ns: u64) -> Instant {
-        self.origin + Duration::from_nanos(ns)
     }
 }
 
@@ -125,7 +113,7 @@ enum Output {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Check {
+pub enum Check {
     /// Of the first message every byte is compared.
     First,
     Further,
@@ -166,7 +154,7 @@ pub enum Stream {
 impl Client {
     /// `behind` is what came behind the answer to the handshake.
     pub fn new(stream: TcpStream, kit: &mut Kit, behind: &mut [u8]) -> Result<Self, Trouble> {
-        let connection = Connection::new(kit.config.clone(), kit.origin, &kit.pools);
+        let connection = Connection::new(kit.config.clone(), kit.clock.origin, &kit.pools);
         let mut client = Self {
             stream,
             connection,
@@ -176,7 +164,8 @@ impl Client {
             check: Check::First,
             stage: Stage::Open,
         };
-        let answers = client.handle_input(behind, kit.origin, &mut kit.pools, &kit.payload)?;
+        let answers =
+            client.handle_input(behind, kit.clock.origin, &mut kit.pools, &kit.payload)?;
         client.settle(answers, kit)?;
         Ok(client)
     }
@@ -194,7 +183,7 @@ impl Client {
         let stream = loop {
             let bytes = match self.stream.read(&mut buffer) {
                 Ok(0) if self.stage == Stage::Parting => break Ok(Stream::Ended),
-                Ok(0) => break Err(Trouble::Closed("the server ended the stream".into())),
+                Ok(0) => break Err(Trouble::ended()),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(Stream::Open),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -202,7 +191,7 @@ impl Client {
                 Err(error) => break Err(Trouble::Closed(format!("a connection broke: {error}"))),
             };
             let input = &mut buffer[..bytes];
-            match self.handle_input(input, kit.origin, &mut kit.pools, &kit.payload) {
+            match self.handle_input(input, kit.clock.origin, &mut kit.pools, &kit.payload) {
                 Ok(count) => answers += count,
                 Err(trouble) => break Err(trouble),
             }
@@ -221,11 +210,9 @@ impl Client {
         if answers == 0 {
             return Ok(0);
         }
-        let now_ns = kit.now_ns();
+        let now_ns = kit.clock.now_ns();
         let settled = self.ledger.settle(answers, now_ns, &mut kit.recorder);
-        settled.map(|()| now_ns).map_err(|Unasked| {
-            Trouble::WrongEcho("wrong echo: more messages came than were sent".into())
-        })
+        settled.map(|()| now_ns).map_err(|Unasked| Trouble::unasked())
     }
 
     /// Checks what arrived; counts the messages that ended in it.
@@ -284,7 +271,7 @@ impl Client {
             let count = self.connection.poll_transmit(&kit.pools, &mut slices);
             match self.stream.write_vectored(&slices[..count]) {
                 Ok(bytes) => {
-                    let now = kit.origin;
+                    let now = kit.clock.origin;
                     self.connection.handle_transmitted(bytes, now, &mut kit.pools);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -307,7 +294,7 @@ impl Client {
             return Ok(());
         }
         let mut sink = NoSink;
-        let mut transmit = self.connection.transmit(kit.origin, &mut kit.pools, &mut sink);
+        let mut transmit = self.connection.transmit(kit.clock.origin, &mut kit.pools, &mut sink);
         while self.owed > 0 && transmit.queued_bytes() < QUEUE_BYTES {
             let outcome = match &kit.payload.text {
                 Some(text) => transmit.send_text(text),
@@ -325,7 +312,7 @@ impl Client {
     pub fn close(&mut self, kit: &mut Kit) {
         self.stage = Stage::Parting;
         let mut sink = NoSink;
-        let mut transmit = self.connection.transmit(kit.origin, &mut kit.pools, &mut sink);
+        let mut transmit = self.connection.transmit(kit.clock.origin, &mut kit.pools, &mut sink);
         transmit.close(CloseCode::NORMAL, "").expect("a code that may be sent, and no reason");
         self.owed = 0;
         // A server that does not take the Close sees the end of the stream instead.
@@ -341,7 +328,7 @@ impl Client {
 
 /// Whether a piece of a message is one of the echo.
 #[inline]
-fn check_piece(
+pub fn check_piece(
     payload: &Payload,
     check: Check,
     opcode: Opcode,
@@ -367,12 +354,12 @@ fn check_piece(
     }))
 }
 
-fn closed(code: CloseCode, reason: &str) -> Trouble {
-    let reason = crate::opening::printable(reason);
+pub fn closed(code: CloseCode, reason: &str) -> Trouble {
+    let reason = crate::destination::printable(reason);
     let quoted = if reason.is_empty() { String::new() } else { format!(", {reason:?}") };
     Trouble::Closed(format!("the server closed a connection: {code}{quoted}"))
 }
 
-fn broken(failure: Failure) -> Trouble {
+pub fn broken(failure: Failure) -> Trouble {
     Trouble::WrongEcho(format!("the server broke the protocol: {failure}"))
 }

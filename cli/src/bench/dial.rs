@@ -4,12 +4,15 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use corewire::opening::{ClientRequest, HeadLimits, HeadScanner};
+use corewire::opening::{
+    ClientHandshakeError, ClientRequest, FieldStorage, HeadLimits, HeadScanner, parse_response,
+    verify,
+};
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
 use super::client::Trouble;
-use crate::opening::{PATIENCE, verify_answer};
+use crate::destination::{PATIENCE, reason};
 
 /// A connection on its way.
 pub struct Shaking {
@@ -66,7 +69,9 @@ impl Shaking {
             match self.stream.write(&self.unsent) {
                 Ok(bytes) => drop(self.unsent.drain(..bytes)),
                 Err(error) if is_early(&error) => return Ok(Progress::Waiting(self)),
-                Err(error) => return Err(Trouble::Unreachable { address: self.address, error }),
+                Err(error) => {
+                    return Err(Trouble::Unreachable { address: self.address.to_string(), error });
+                }
             }
         }
         let mut buffer = [0; 4096];
@@ -86,12 +91,16 @@ impl Shaking {
 
     fn conclude(mut self, request: &ClientRequest, head_bytes: usize) -> Result<Progress, Trouble> {
         let behind = self.answer.split_off(head_bytes);
-        match verify_answer(&self.answer, &behind, request, self.nonce) {
+        let mut storage = FieldStorage::new();
+        let verified = parse_response(&self.answer, &mut storage)
+            .map_err(ClientHandshakeError::Head)
+            .and_then(|response| verify(&response, &request.expectation(self.nonce)));
+        match verified {
             Ok(_) => {
                 let took = self.began.elapsed();
                 Ok(Progress::Done(Shaken { stream: self.stream, behind, took }))
             }
-            Err(reason) => Err(self.refused(&reason)),
+            Err(error) => Err(self.refused(&format!("{error}{}", reason(&behind)))),
         }
     }
 
@@ -104,7 +113,7 @@ impl Shaking {
             return Err(self.refused("the server does not answer"));
         }
         let error = ErrorKind::TimedOut.into();
-        Err(Trouble::Unreachable { address: self.address, error })
+        Err(Trouble::Unreachable { address: self.address.to_string(), error })
     }
 
     fn refused(&self, reason: &str) -> Trouble {
@@ -138,7 +147,7 @@ fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Tro
                  such as --from 127.0.0.0/24 on one machine"
             )));
         }
-        Err(error) => return Err(Trouble::Unreachable { address, error }),
+        Err(error) => return Err(Trouble::Unreachable { address: address.to_string(), error }),
     }
     Ok(TcpStream::from_std(socket.into()))
 }

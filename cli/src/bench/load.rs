@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::client::{Client, Kit, Reading, Trouble};
+use super::client::Trouble;
+use super::fleet::{Fleet, Reaction};
 use super::machine::own_thread_cpu;
 use super::pace::{Ledger, Schedule, histogram};
 use super::plan::{Plan, Work};
-use super::watch::{Idle, Watch};
-use super::worker::{Signals, TICK, Worker, unwaitable};
+use super::watch::Idle;
+use super::worker::{Signals, TICK};
 
 /// The instants of a run.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +55,9 @@ enum Drive {
 }
 
 /// The connections while they carry messages.
-struct Loading<'w> {
-    watch: &'w mut Watch,
-    kit: &'w mut Kit,
+struct Loading<'w, F> {
+    fleet: &'w mut F,
     signals: &'w Signals,
-    /// At the index that is their token.
-    clients: Vec<Client>,
     drive: Drive,
     sent: u64,
     answered: u64,
@@ -67,38 +65,31 @@ struct Loading<'w> {
     alive_at: Instant,
 }
 
-impl Worker<'_> {
-    /// Loads the server by the timetable. All connections are open.
-    pub fn load(&mut self, table: &Timetable) -> Result<Load, Trouble> {
-        let clients = self.take_clients();
-        let drive = drive(self.plan, self.index, clients.len(), self.kit.now_ns());
-        let mut loading = Loading {
-            watch: &mut self.watch,
-            kit: &mut self.kit,
-            signals: self.signals,
-            clients,
-            drive,
-            sent: 0,
-            answered: 0,
-            alive_at: Instant::now(),
-        };
-        loading.begin(self.plan)?;
-        loading.run_until(table.opens)?;
-        loading.open_window(table);
-        let (opened_at, cpu_before) = (Instant::now(), own_thread_cpu());
-        loading.run_until(table.closes)?;
-        let (elapsed, cpu) = (opened_at.elapsed(), own_thread_cpu() - cpu_before);
-        let idle = loading.watch.take_idle();
-        let is_open_loop = matches!(drive, Drive::Clock { .. });
-        let unanswered = loading.drain()?;
-        let unanswered = if is_open_loop { unanswered } else { 0 };
-        let clients = std::mem::take(&mut loading.clients);
-        let recorder = &mut self.kit.recorder;
-        let latencies = std::mem::replace(&mut recorder.latencies, histogram());
-        let answers = recorder.answers;
-        self.put_back(clients);
-        Ok(Load { answers, unanswered, elapsed, latencies, idle, cpu })
-    }
+/// Loads the server by the timetable over the connections of one thread. All are open.
+pub fn load<'p, F: Fleet<'p>>(
+    fleet: &mut F,
+    plan: &Plan,
+    index: usize,
+    signals: &Signals,
+    table: &Timetable,
+) -> Result<Load, Trouble> {
+    let drive = drive(plan, index, fleet.count(), fleet.clock().now_ns());
+    let alive_at = Instant::now();
+    let mut loading = Loading { fleet, signals, drive, sent: 0, answered: 0, alive_at };
+    loading.begin(plan)?;
+    loading.run_until(table.opens)?;
+    loading.open_window(table);
+    let (opened_at, cpu_before) = (Instant::now(), own_thread_cpu());
+    loading.run_until(table.closes)?;
+    let (elapsed, cpu) = (opened_at.elapsed(), own_thread_cpu() - cpu_before);
+    let idle = loading.fleet.take_idle();
+    let is_open_loop = matches!(drive, Drive::Clock { .. });
+    let unanswered = loading.drain()?;
+    let unanswered = if is_open_loop { unanswered } else { 0 };
+    let recorder = fleet.recorder();
+    let latencies = std::mem::replace(&mut recorder.latencies, histogram());
+    let answers = recorder.answers;
+    Ok(Load { answers, unanswered, elapsed, latencies, idle, cpu })
 }
 
 /// What drives one thread: its share of the rate, beginning in turn with the others.
@@ -109,23 +100,20 @@ fn drive(plan: &Plan, thread: usize, clients: usize, now_ns: u64) -> Drive {
     Drive::Clock { schedule: Schedule::new(first_ns, share), next: 0 }
 }
 
-impl Loading<'_> {
-    /// Sets every connection going. An event that came before is not lost: each is read once.
+impl<'p, F: Fleet<'p>> Loading<'_, F> {
+    /// Sets every connection going.
     fn begin(&mut self, plan: &Plan) -> Result<(), Trouble> {
-        let count = self.clients.len();
-        for (index, client) in self.clients.iter_mut().enumerate() {
-            client.receive(self.kit, Reading::ToTheEnd)?;
-            match (self.drive, plan.work) {
+        let count = self.fleet.count();
+        for index in 0..count {
+            let (ledger, first) = match (self.drive, plan.work) {
                 (Drive::Clock { schedule, .. }, _) => {
-                    client.ledger = Ledger::scheduled(schedule.lane(index, count));
+                    (Ledger::scheduled(schedule.lane(index, count)), 0)
                 }
-                (Drive::Answers, Work::InFlight(in_flight)) => {
-                    client.owe(in_flight.into(), self.kit.now_ns());
-                    self.sent += u64::from(in_flight);
-                }
-                (Drive::Answers | Drive::Nothing, _) => {}
-            }
-            client.pump(self.kit)?;
+                (Drive::Answers, Work::InFlight(in_flight)) => (Ledger::batches(), in_flight),
+                (Drive::Answers | Drive::Nothing, _) => (Ledger::batches(), 0),
+            };
+            self.fleet.begin(index, ledger, first.into())?;
+            self.sent += u64::from(first);
         }
         Ok(())
     }
@@ -133,12 +121,12 @@ impl Loading<'_> {
     /// From here on it counts. In a closed loop every answer does, whenever its message left: to
     /// leave out those under way would favour short latencies.
     fn open_window(&mut self, table: &Timetable) {
-        self.watch.take_idle();
+        self.fleet.take_idle();
         let due_from_ns = match self.drive {
             Drive::Answers | Drive::Nothing => 0,
-            Drive::Clock { .. } => self.kit.ns(table.opens),
+            Drive::Clock { .. } => self.fleet.clock().ns(table.opens),
         };
-        self.kit.recorder.open(due_from_ns);
+        self.fleet.recorder().open(due_from_ns);
     }
 
     fn run_until(&mut self, until: Instant) -> Result<(), Trouble> {
@@ -160,45 +148,32 @@ impl Loading<'_> {
     /// Sends what the clock made due before `now`; tells when more will be.
     fn send_due(&mut self, now: Instant) -> Result<Option<Instant>, Trouble> {
         let Drive::Clock { schedule, next } = &mut self.drive else { return Ok(None) };
-        let now_ns = self.kit.ns(now);
+        let clock = self.fleet.clock();
+        let now_ns = clock.ns(now);
         let first = *next;
         while schedule.due_ns(*next) < now_ns {
             *next += 1;
         }
-        let (due, clients) = (*next - first, self.clients.len() as u64);
-        let wake = self.kit.instant(schedule.due_ns(*next));
+        let (due, clients) = (*next - first, self.fleet.count() as u64);
+        let wake = clock.instant(schedule.due_ns(*next));
         self.sent += due;
         // They take turns, so that those with a message now stand one behind the other.
         for turn in 0..due.min(clients) {
-            let client = &mut self.clients[((first + turn) % clients) as usize];
-            client.owe(due / clients + u64::from(turn < due % clients), now_ns);
-            client.pump(self.kit)?;
+            let count = due / clients + u64::from(turn < due % clients);
+            self.fleet.send(((first + turn) % clients) as usize, count, now_ns)?;
         }
         Ok(Some(wake))
     }
 
-    /// Waits, then handles every connection that is ready: one read, one write.
-    /// Says how many answers came.
+    /// Waits, then handles what has come. Says how many answers that was.
     fn turn(&mut self, wake: Instant) -> Result<u64, Trouble> {
-        let Self { watch, kit, clients, .. } = self;
-        let mut answers = 0;
-        for event in watch.wait(wake).map_err(unwaitable)? {
-            let client = &mut clients[event.token().0];
-            if event.is_writable() {
-                client.handle_writable();
-            }
-            // Data and the end in one event bring no second one.
-            let ends = event.is_read_closed() || event.is_error();
-            let reading = if ends { Reading::ToTheEnd } else { Reading::ToAShortRead };
-            if event.is_readable() || ends {
-                let received = client.receive(kit, reading)?;
-                answers += received.answers;
-                if let (Drive::Answers, 1..) = (self.drive, received.answers) {
-                    client.owe(received.answers, received.at_ns);
-                    self.sent += received.answers;
-                }
-            }
-            client.pump(kit)?;
+        let reaction = match self.drive {
+            Drive::Answers => Reaction::Message,
+            Drive::Clock { .. } | Drive::Nothing => Reaction::Nothing,
+        };
+        let answers = self.fleet.turn(wake, reaction)?;
+        if reaction == Reaction::Message {
+            self.sent += answers;
         }
         if answers > 0 {
             self.signals.answered.fetch_add(answers, Ordering::Relaxed);
@@ -221,8 +196,8 @@ impl Loading<'_> {
     /// counts, and the rest shall not be cut off. Says how many due messages were never answered.
     fn drain(&mut self) -> Result<u64, Trouble> {
         match std::mem::replace(&mut self.drive, Drive::Nothing) {
-            Drive::Answers | Drive::Nothing => self.kit.recorder.close(),
-            Drive::Clock { .. } => self.kit.recorder.drain(),
+            Drive::Answers | Drive::Nothing => self.fleet.recorder().close(),
+            Drive::Clock { .. } => self.fleet.recorder().drain(),
         }
         let until = Instant::now() + DRAIN;
         loop {
@@ -233,8 +208,7 @@ impl Loading<'_> {
             }
             self.answered += self.turn(until.min(now + TICK))?;
         }
-        let now_ns = self.kit.now_ns();
-        let give_up = |client: &mut Client| client.ledger.give_up(now_ns, &mut self.kit.recorder);
-        Ok(self.clients.iter_mut().map(give_up).sum())
+        let now_ns = self.fleet.clock().now_ns();
+        Ok(self.fleet.give_up(now_ns))
     }
 }

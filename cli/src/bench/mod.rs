@@ -8,7 +8,9 @@
 
 mod client;
 mod dial;
+mod fleet;
 mod load;
+mod looped;
 mod machine;
 mod outcome;
 mod pace;
@@ -33,10 +35,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::args::Failure;
 use crate::log::say;
 use client::Trouble;
+use fleet::Fleet;
 use load::{Load, Timetable};
+use looped::LoopWorker;
 use machine::{Process, Sample};
 use outcome::{Loaded, Opened, Outcome};
-use plan::{Plan, Work};
+use plan::{Plan, Way, Work};
 use progress::Progress;
 use worker::{Signals, Worker};
 
@@ -51,7 +55,11 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let server = args.pid.map(Process::new).transpose()?;
     let signals = Signals::default();
     stop_on_interrupt(&signals.stop)?;
-    let outcome = match measure(&plan, server, &signals) {
+    let measured = match plan.way {
+        Way::Sockets(_) => measure::<Worker<'_>>(&plan, server, &signals),
+        Way::Loop(_) => measure::<LoopWorker<'_>>(&plan, server, &signals),
+    };
+    let outcome = match measured {
         Ok(outcome) => outcome,
         Err(trouble @ (Trouble::Unreachable { .. } | Trouble::Local(_))) => {
             return Err(Failure(trouble.to_string()));
@@ -82,10 +90,14 @@ fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure(plan: &Plan, server: Option<Process>, signals: &Signals) -> Result<Outcome, Trouble> {
+fn measure<'p, F: Fleet<'p>>(
+    plan: &'p Plan,
+    server: Option<Process>,
+    signals: &'p Signals,
+) -> Result<Outcome, Trouble> {
     let look = |error: io::Error| Trouble::Local(format!("cannot look at the server: {error}"));
-    let workers: Result<Vec<Worker<'_>>, Failure> =
-        (0..plan.threads).map(|index| Worker::new(plan, index, signals)).collect();
+    let workers: Result<Vec<F>, Failure> =
+        (0..plan.threads).map(|index| F::new(plan, index, signals)).collect();
     let mut workers = workers.map_err(|Failure(text)| Trouble::Local(text))?;
     let rss_before = server.map(|server| server.resident_bytes()).transpose().map_err(look)?;
     let before = server.map(|server| server.sample()).transpose().map_err(look)?;
@@ -101,25 +113,34 @@ fn measure(plan: &Plan, server: Option<Process>, signals: &Signals) -> Result<Ou
         loaded = Some(load(plan, &mut workers, server, signals)?);
     }
     let is_interrupted = is_interrupted();
-    workers.iter_mut().for_each(Worker::part);
+    workers.iter_mut().for_each(F::part);
     Ok(Outcome { opened, loaded, is_interrupted })
 }
 
 /// Opens all connections.
-fn dial(plan: &Plan, workers: &mut [Worker<'_>], signals: &Signals) -> Result<Opened, Trouble> {
+fn dial<'p, F: Fleet<'p>>(
+    plan: &Plan,
+    workers: &mut [F],
+    signals: &Signals,
+) -> Result<Opened, Trouble> {
     let progress = Progress::dialling(plan);
     let began = Instant::now();
-    in_parallel(workers, signals, Worker::dial, |_| {
-        progress.show_opened(signals.opened.load(Ordering::Relaxed));
-        None
-    })?;
-    Ok(Opened::new(began.elapsed(), workers.iter().map(|worker| &worker.handshakes)))
+    in_parallel(
+        workers,
+        signals,
+        |_, worker| worker.dial(),
+        |_| {
+            progress.show_opened(signals.opened.load(Ordering::Relaxed));
+            None
+        },
+    )?;
+    Ok(Opened::new(began.elapsed(), workers.iter_mut().map(F::handshakes)))
 }
 
 /// Loads the server over all connections; looks at it when the measured time begins and ends.
-fn load(
+fn load<'p, F: Fleet<'p>>(
     plan: &Plan,
-    workers: &mut [Worker<'_>],
+    workers: &mut [F],
     server: Option<Process>,
     signals: &Signals,
 ) -> Result<Loaded, Trouble> {
@@ -129,7 +150,7 @@ fn load(
     let table = Timetable { opens, closes: opens + plan.duration };
     let look = || server.and_then(|server| server.sample().ok());
     let (mut first, mut last): (Option<Sample>, Option<Sample>) = (None, None);
-    let load = |worker: &mut Worker<'_>| worker.load(&table);
+    let load = |index, worker: &mut F| load::load(worker, plan, index, signals, &table);
     let loads: Vec<Load> = in_parallel(workers, signals, load, |now| {
         progress.show_answered(began.elapsed(), signals.answered.load(Ordering::Relaxed));
         if first.is_none() && now >= table.opens {
@@ -149,28 +170,28 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// Runs each worker on a thread of its own; meanwhile, and once at the end, calls `watch`, which
 /// says when it wants to be called at the latest. The first trouble ends all.
-fn in_parallel<'p, T: Send>(
-    workers: &mut [Worker<'p>],
+fn in_parallel<'p, F: Fleet<'p>, T: Send>(
+    workers: &mut [F],
     signals: &Signals,
-    run: impl Fn(&mut Worker<'p>) -> Result<T, Trouble> + Sync,
+    run: impl Fn(usize, &mut F) -> Result<T, Trouble> + Sync,
     mut watch: impl FnMut(Instant) -> Option<Instant>,
 ) -> Result<Vec<T>, Trouble> {
     let (sender, ended) = channel::<()>();
     let run = &run;
     thread::scope(|scope| {
-        let start = |worker| {
+        let start = |(index, worker)| {
             let sender = sender.clone();
             scope.spawn(move || {
                 // Dropped at the end, whatever that is.
                 let _sender = sender;
-                let result = run(worker);
+                let result = run(index, worker);
                 if result.is_err() {
                     signals.stop.store(true, Ordering::Relaxed);
                 }
                 result
             })
         };
-        let threads: Vec<_> = workers.iter_mut().map(start).collect();
+        let threads: Vec<_> = workers.iter_mut().enumerate().map(start).collect();
         drop(sender);
         loop {
             let now = Instant::now();

@@ -1,17 +1,24 @@
 //! The flags of `bench`, and what they amount to.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use corewire::Opcode;
-use corewire::opening::{ClientRequest, WebSocketUri};
+use corewire::opening::{Scheme, UnixSocket, WebSocketUri};
+use corewire::{
+    CompressionMode, Delivery, DialSettings, Message, Opcode, OverflowPolicy, RemoteAddress,
+    UnixEndpoint,
+};
 use rustix::process::{Resource, getrlimit};
 
+use super::client::{QUEUE_BYTES, WHOLE_BYTES_MAX};
 use super::sources::{Range, Sources};
-use crate::args::{Destination, Failure};
-use crate::opening::PATIENCE;
+use crate::args::Failure;
+use crate::destination::{Destination, PATIENCE};
 use crate::units;
 
 pub const ABOUT: &str = "Load an echo server: how many messages a second, and how long each takes
@@ -35,6 +42,7 @@ Examples:
   corewire bench ws://127.0.0.1:9001/
   corewire bench ws://127.0.0.1:9001/ --connections 200 --in-flight 16 --pid $(pgrep -x server)
   corewire bench ws://127.0.0.1:9001/ --rate 20000 --bytes 1KiB --opcode text
+  corewire bench wss://127.0.0.1:9001/ --insecure --compression shared --bytes 1KiB
   corewire bench ws://127.0.0.1:9001/ --connect-only --connections 15000 --pid 4711
   corewire bench ws://127.0.0.1:9001/ --connect-only=repeat --duration 5s --json
   corewire bench ws://127.0.0.1:9001/ --connections 100000 --from 127.0.0.0/24 --threads 2";
@@ -89,7 +97,7 @@ pub struct BenchArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub at_once: u32,
     /// Where to connect from: an address, a range (A-B) or a network (A/24), taken in turn
-    /// (repeatable). One address has about 28,000 ports to one server
+    /// (repeatable), to ws:// without compression. One address has about 28,000 ports to one server
     #[arg(long, value_name = "ADDRESSES", help_heading = "Generator")]
     pub from: Vec<Range>,
 
@@ -121,8 +129,8 @@ pub enum ConnectOnly {
 #[derive(Debug)]
 pub struct Plan {
     pub url: String,
-    pub request: ClientRequest,
-    pub address: SocketAddr,
+    pub dial: Arc<DialSettings>,
+    pub way: Way,
     pub sources: Sources,
     pub connections: usize,
     pub threads: usize,
@@ -132,6 +140,15 @@ pub struct Plan {
     pub payload: Arc<Payload>,
     pub warm_up: Duration,
     pub duration: Duration,
+}
+
+/// What carries the connections.
+#[derive(Debug)]
+pub enum Way {
+    /// Sockets of our own.
+    Sockets(SocketAddr),
+    /// The library's loop.
+    Loop(RemoteAddress),
 }
 
 /// What the connections are for.
@@ -161,18 +178,15 @@ const OTHER_DESCRIPTORS: u64 = 32;
 
 impl Plan {
     pub fn new(args: &BenchArgs) -> Result<Self, Failure> {
-        let request = crate::opening::request(&args.destination)?;
         if args.bytes > PAYLOAD_BYTES_MAX {
             return Err(Failure("--bytes: a message has at most 1GiB".into()));
         }
+        let payload = Arc::new(Payload::new(args.opcode, args.bytes as usize));
+        let dial = dial(&args.destination, &payload)?;
         let connections = args.connections as usize;
         check_descriptors(u64::from(args.connections))?;
         let threads = usize::from(args.threads).min(connections);
-        let address = resolve(request.uri(), &args.from)?;
-        if args.from.iter().any(|range| range.is_ipv4() != address.is_ipv4()) {
-            let text = format!("--from: {address} can only be reached from addresses of its kind");
-            return Err(Failure(text));
-        }
+        let way = Way::new(&dial, &args.from)?;
         let work = match (args.connect_only, args.rate) {
             (Some(connect_only), _) => Work::ConnectOnly(connect_only),
             (None, Some(rate)) => Work::Rate(rate),
@@ -186,14 +200,14 @@ impl Plan {
         };
         Ok(Self {
             url: args.destination.url.clone(),
-            request,
-            address,
+            dial,
+            way,
             sources: Sources(args.from.clone()),
             connections,
             threads,
             at_once: at_once.div_ceil(threads),
             work,
-            payload: Arc::new(Payload::new(args.opcode, args.bytes as usize)),
+            payload,
             warm_up: args.warm_up,
             duration: args.duration,
         })
@@ -202,6 +216,52 @@ impl Plan {
     /// How many connections fall to one of the threads.
     pub fn share(&self, thread: usize) -> usize {
         self.connections / self.threads + usize::from(thread < self.connections % self.threads)
+    }
+}
+
+/// How connections are dialled, and what they are held to.
+fn dial(destination: &Destination, payload: &Payload) -> Result<Arc<DialSettings>, Failure> {
+    let built = destination
+        .builder(0)?
+        .config(|config| {
+            config.heartbeat = None;
+            // What comes back is checked here; the engine's limits would only say less about it.
+            config.limits.message_bytes_max = u64::MAX / 2;
+            config.limits.backpressure_bytes_max = QUEUE_BYTES;
+            config.on_overflow = OverflowPolicy::Refuse;
+            // Both ends would wait for each other if a server that echoes did the same.
+            config.limits.high_water_bytes = usize::MAX;
+            if payload.bytes.len() > WHOLE_BYTES_MAX {
+                config.delivery = Delivery::Streaming;
+            }
+        })
+        .build();
+    let settings = built.map_err(|error| destination.refuse(&error))?;
+    Ok(settings.dial().clone())
+}
+
+impl Way {
+    fn new(dial: &DialSettings, from: &[Range]) -> Result<Self, Failure> {
+        let uri = dial.request.uri();
+        let is_compressed = dial.config.compression.mode() != CompressionMode::Disabled;
+        let is_plain = uri.scheme() == Scheme::Ws && uri.unix_socket().is_none() && !is_compressed;
+        if !is_plain && !from.is_empty() {
+            return Err(Failure("--from: only to ws:// without compression".into()));
+        }
+        if let Some(socket) = uri.unix_socket() {
+            return Ok(Self::Loop(RemoteAddress::Unix(match socket {
+                UnixSocket::Path(path) => {
+                    UnixEndpoint::Path(PathBuf::from(OsStr::from_bytes(path)))
+                }
+                UnixSocket::Abstract(name) => UnixEndpoint::Abstract(name.clone().into()),
+            })));
+        }
+        let address = resolve(uri, from)?;
+        if from.iter().any(|range| range.is_ipv4() != address.is_ipv4()) {
+            let text = format!("--from: {address} can only be reached from addresses of its kind");
+            return Err(Failure(text));
+        }
+        Ok(if is_plain { Self::Sockets(address) } else { Self::Loop(address.into()) })
     }
 }
 
@@ -217,6 +277,14 @@ impl Payload {
                 let text = mixed_text(bytes);
                 Self { bytes: text.clone().into(), text: Some(text) }
             }
+        }
+    }
+
+    /// What is sent of it.
+    pub fn message(&self) -> Message<'_> {
+        match &self.text {
+            Some(text) => Message::Text(text),
+            None => Message::Binary(&self.bytes),
         }
     }
 

@@ -30,6 +30,35 @@ const EVENTS_MAX: usize = 1024;
 /// awake, or the delay would count as the server's.
 const SLEEP_MIN: Duration = Duration::from_millis(2);
 
+impl Idle {
+    /// Looks for events until there are some, or until `deadline`; first without waiting, which
+    /// tells whether there was anything to wait for. `look` says whether it has found one.
+    pub fn wait(
+        &mut self,
+        deadline: Instant,
+        mut look: impl FnMut(Duration) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let began = Instant::now();
+        let mut now = began;
+        let mut found = self.count(look(Duration::ZERO)?);
+        while !found && now < deadline {
+            let left = deadline - now;
+            // Rounded down, as polling rounds up.
+            let sleep_ms = (left - left.min(SLEEP_MIN)).as_millis() as u64;
+            found = self.count(look(Duration::from_millis(sleep_ms))?);
+            now = Instant::now();
+        }
+        self.time += now - began;
+        Ok(())
+    }
+
+    fn count(&mut self, found: bool) -> bool {
+        self.polls += 1;
+        self.empty_polls += u64::from(!found);
+        found
+    }
+}
+
 impl Watch {
     pub fn new() -> io::Result<Self> {
         let events = Events::with_capacity(EVENTS_MAX);
@@ -42,32 +71,18 @@ impl Watch {
         self.poll.registry().register(stream, Token(token), interest)
     }
 
-    /// Waits until there are events, or until `deadline`. Looks first without waiting, which tells
-    /// whether there was anything to wait for.
+    /// Waits until there are events, or until `deadline`.
     pub fn wait(&mut self, deadline: Instant) -> io::Result<&Events> {
-        let began = Instant::now();
-        let mut now = began;
-        self.look(Duration::ZERO)?;
-        while self.events.is_empty() && now < deadline {
-            let left = deadline - now;
-            // Rounded down, as polling rounds up.
-            let sleep_ms = (left - left.min(SLEEP_MIN)).as_millis() as u64;
-            self.look(Duration::from_millis(sleep_ms))?;
-            now = Instant::now();
-        }
-        self.idle.time += now - began;
+        let Self { poll, events, idle } = self;
+        idle.wait(deadline, |timeout| {
+            match poll.poll(events, Some(timeout)) {
+                // A signal; the events are of the poll before.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+                result => result?,
+            }
+            Ok(!events.is_empty())
+        })?;
         Ok(&self.events)
-    }
-
-    fn look(&mut self, timeout: Duration) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            // A signal; the events are of the poll before.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            result => result?,
-        }
-        self.idle.polls += 1;
-        self.idle.empty_polls += u64::from(self.events.is_empty());
-        Ok(())
     }
 
     /// The account since this was last asked.

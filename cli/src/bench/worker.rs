@@ -1,6 +1,7 @@
-//! One thread's part: its connections, and the loops that open and load them.
+//! The connections of one thread, carried by hand.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,9 +10,10 @@ use hdrhistogram::Histogram;
 
 use super::client::{Client, Kit, Reading, Stream, Trouble};
 use super::dial::{Progress, Shaken, Shaking};
-use super::pace::histogram;
-use super::plan::{ConnectOnly, Plan, Work};
-use super::watch::Watch;
+use super::fleet::{Clock, Fleet, Reaction};
+use super::pace::{Ledger, Recorder, histogram};
+use super::plan::{ConnectOnly, Plan, Way, Work};
+use super::watch::{Idle, Watch};
 use crate::args::Failure;
 
 /// What the threads tell each other and the progress bar.
@@ -25,16 +27,19 @@ pub struct Signals {
 
 /// One thread's connections.
 pub struct Worker<'p> {
-    pub(super) plan: &'p Plan,
-    pub(super) index: usize,
-    pub(super) watch: Watch,
-    pub(super) kit: Kit,
+    plan: &'p Plan,
+    address: SocketAddr,
+    index: usize,
+    watch: Watch,
+    kit: Kit,
     slots: Vec<Slot>,
+    /// Those that carry messages, each at the index that is its token.
+    clients: Vec<Client>,
     /// Connections begun so far.
     attempts: u64,
     /// From connecting to the answer, in nanoseconds.
-    pub handshakes: Histogram<u64>,
-    pub(super) signals: &'p Signals,
+    handshakes: Histogram<u64>,
+    signals: &'p Signals,
 }
 
 /// Where a connection stands; its index is its token.
@@ -47,19 +52,115 @@ enum Slot {
 /// No loop waits longer, so that each sees the signal to stop.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
-impl<'p> Worker<'p> {
-    pub fn new(plan: &'p Plan, index: usize, signals: &'p Signals) -> Result<Self, Failure> {
+impl<'p> Fleet<'p> for Worker<'p> {
+    fn new(plan: &'p Plan, index: usize, signals: &'p Signals) -> Result<Self, Failure> {
+        let Way::Sockets(address) = plan.way else { unreachable!("the plan has another way") };
         let connections = plan.share(index);
-        let kit = Kit::new(plan.payload.clone(), connections, crate::random()?, Instant::now());
+        let kit = Kit::new(plan, connections, crate::random()?, Instant::now());
         let slots = std::iter::repeat_with(|| Slot::Empty).take(connections).collect();
         let fail = |error: io::Error| Failure(format!("cannot poll: {error}"));
         let watch = Watch::new().map_err(fail)?;
         let handshakes = histogram();
-        Ok(Self { plan, index, watch, kit, slots, attempts: 0, handshakes, signals })
+        Ok(Self {
+            plan,
+            address,
+            index,
+            watch,
+            kit,
+            slots,
+            clients: Vec::new(),
+            attempts: 0,
+            handshakes,
+            signals,
+        })
     }
 
-    /// Opens all connections; with `repeat`, closes and opens them again until time is up.
-    pub fn dial(&mut self) -> Result<(), Trouble> {
+    fn dial(&mut self) -> Result<(), Trouble> {
+        self.open_all()?;
+        let client = |slot| match slot {
+            Slot::Open(client) => Some(client),
+            Slot::Empty | Slot::Shaking(_) => None,
+        };
+        self.clients = self.slots.drain(..).filter_map(client).collect();
+        Ok(())
+    }
+
+    fn handshakes(&mut self) -> &Histogram<u64> {
+        &self.handshakes
+    }
+
+    fn count(&mut self) -> usize {
+        self.clients.len()
+    }
+
+    fn clock(&self) -> Clock {
+        self.kit.clock
+    }
+
+    fn recorder(&mut self) -> &mut Recorder {
+        &mut self.kit.recorder
+    }
+
+    fn take_idle(&mut self) -> Idle {
+        self.watch.take_idle()
+    }
+
+    fn begin(&mut self, index: usize, ledger: Ledger, count: u64) -> Result<(), Trouble> {
+        let client = &mut self.clients[index];
+        // An event that came before is not lost: each is read once.
+        client.receive(&mut self.kit, Reading::ToTheEnd)?;
+        client.ledger = ledger;
+        if count > 0 {
+            client.owe(count, self.kit.clock.now_ns());
+        }
+        client.pump(&mut self.kit)
+    }
+
+    fn send(&mut self, index: usize, count: u64, now_ns: u64) -> Result<(), Trouble> {
+        let client = &mut self.clients[index];
+        client.owe(count, now_ns);
+        client.pump(&mut self.kit)
+    }
+
+    /// Handles every connection that is ready: one read, one write.
+    fn turn(&mut self, wake: Instant, reaction: Reaction) -> Result<u64, Trouble> {
+        let Self { watch, kit, clients, .. } = self;
+        let mut answers = 0;
+        for event in watch.wait(wake).map_err(unwaitable)? {
+            let client = &mut clients[event.token().0];
+            if event.is_writable() {
+                client.handle_writable();
+            }
+            // Data and the end in one event bring no second one.
+            let ends = event.is_read_closed() || event.is_error();
+            let reading = if ends { Reading::ToTheEnd } else { Reading::ToAShortRead };
+            if event.is_readable() || ends {
+                let received = client.receive(kit, reading)?;
+                answers += received.answers;
+                if let (Reaction::Message, 1..) = (reaction, received.answers) {
+                    client.owe(received.answers, received.at_ns);
+                }
+            }
+            client.pump(kit)?;
+        }
+        Ok(answers)
+    }
+
+    fn give_up(&mut self, now_ns: u64) -> u64 {
+        let Self { kit, clients, .. } = self;
+        clients.iter_mut().map(|client| client.ledger.give_up(now_ns, &mut kit.recorder)).sum()
+    }
+
+    fn part(&mut self) {
+        for mut client in self.clients.drain(..) {
+            client.close(&mut self.kit);
+            drop(client.finish(&mut self.kit));
+        }
+    }
+}
+
+impl Worker<'_> {
+    fn open_all(&mut self) -> Result<(), Trouble> {
         let until = match self.plan.work {
             Work::ConnectOnly(ConnectOnly::Repeat) => Some(Instant::now() + self.plan.duration),
             Work::ConnectOnly(ConnectOnly::Hold) | Work::InFlight(_) | Work::Rate(_) => None,
@@ -105,7 +206,8 @@ impl<'p> Worker<'p> {
         self.attempts += 1;
         let source = self.plan.sources.nth(turn);
         let nonce = crate::random().map_err(|Failure(text)| Trouble::Local(text))?;
-        let mut shaking = Shaking::begin(self.plan.address, source, &self.plan.request, nonce)?;
+        let request = &self.plan.dial.request;
+        let mut shaking = Shaking::begin(self.address, source, request, nonce)?;
         self.watch.add(shaking.stream_mut(), index).map_err(unwaitable)?;
         self.slots[index] = Slot::Shaking(shaking);
         Ok(())
@@ -115,7 +217,7 @@ impl<'p> Worker<'p> {
     fn handle_ready(&mut self, index: usize) -> Result<Turn, Trouble> {
         match std::mem::replace(&mut self.slots[index], Slot::Empty) {
             Slot::Empty => Ok(Turn::Waiting),
-            Slot::Shaking(shaking) => match shaking.advance(&self.plan.request)? {
+            Slot::Shaking(shaking) => match shaking.advance(&self.plan.dial.request)? {
                 Progress::Waiting(shaking) => {
                     self.slots[index] = Slot::Shaking(shaking);
                     Ok(Turn::Waiting)
@@ -158,29 +260,6 @@ impl<'p> Worker<'p> {
             Slot::Shaking(shaking) => shaking.check_deadline(now),
             Slot::Empty | Slot::Open(_) => Ok(()),
         })
-    }
-
-    /// The connections, each at the index that is its token.
-    pub(super) fn take_clients(&mut self) -> Vec<Client> {
-        let client = |slot| match slot {
-            Slot::Open(client) => Some(client),
-            Slot::Empty | Slot::Shaking(_) => None,
-        };
-        self.slots.drain(..).filter_map(client).collect()
-    }
-
-    pub(super) fn put_back(&mut self, clients: Vec<Client>) {
-        self.slots = clients.into_iter().map(Slot::Open).collect();
-    }
-
-    /// Closes all connections, as a good guest: with a Close, whose answer is not awaited.
-    pub fn part(&mut self) {
-        for slot in &mut self.slots {
-            if let Slot::Open(mut client) = std::mem::replace(slot, Slot::Empty) {
-                client.close(&mut self.kit);
-                drop(client.finish(&mut self.kit));
-            }
-        }
     }
 }
 

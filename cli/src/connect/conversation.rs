@@ -1,55 +1,57 @@
-//! One connection, standard input and Ctrl-C in one poll.
+//! One client on a loop, who talks over it, and what becomes of both.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::any::Any;
+use std::process::ExitCode;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use corewire::{
-    CloseCode, CloseSummary, Config, Connection, Event, Heartbeat, LoopLimits, NoSink, Pools, Role,
+    ClientChange, ClientHandler, ClientId, ClientSettings, ClientState, Clients, CloseCode,
+    CloseSummary, Context, DialError, DropReason, Heartbeat, Loop, Message, OverflowPolicy, Owner,
+    Reconnect, SendOutcome, StopReason, Undecodable,
 };
-use rustix::event::{PollFd, PollFlags, Timespec};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::handshake::Shaken;
 use super::lines::Lines;
 use super::screen::Screen;
 use crate::args::{ConnectArgs, Failure};
+use crate::destination::explain;
+use crate::units::display_ns;
 
-/// Unsent bytes above which no further line is read.
+/// Unsent bytes above which no further line is sent.
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
-
-/// So much is read from the socket at once.
-const READ_BYTES: usize = 64 * 1024;
 
 /// A ping is unanswered for so many intervals before the server counts as dead.
 const PINGS_LOST_MAX: u32 = 3;
 
-/// A connection and who talks over it.
-pub struct Conversation {
-    stream: TcpStream,
-    connection: Connection,
-    pools: Pools,
-    lines: Lines,
-    interrupts: UnixStream,
-    outgoing: Outgoing,
-    /// Frames that came with the handshake's answer.
-    behind: Vec<u8>,
-    line_bytes_max: usize,
-    unsendable_lines: u64,
-    server_code: Option<CloseCode>,
+/// Both sides have said Close, and the server closes first (RFC 6455 §7.1.1): it is waited for so
+/// long (guess).
+const PARTING: Duration = Duration::from_millis(200);
+
+/// What other threads tell the conversation.
+pub enum Notice {
+    Input(Vec<u8>),
+    InputEnded,
+    /// A person, or the lack of one, wants the end.
+    Leave,
 }
 
-/// How a conversation ended.
-pub struct Outcome {
-    pub summary: CloseSummary,
-    /// What the server's Close said, if one came and had a code.
-    pub server_code: Option<CloseCode>,
-    /// Lines that could not become messages.
-    pub unsendable_lines: u64,
+/// A client and who talks over it.
+pub struct Conversation {
+    url: String,
+    client: ClientId,
+    screen: Screen,
+    lines: Lines,
+    outgoing: Outgoing,
+    line_bytes_max: usize,
+    input: Input,
+    /// Where more input is asked for.
+    wanted: Sender<()>,
+    unsendable_lines: u64,
+    unsent_messages: u64,
+    /// How the last connection ended.
+    ending: Option<CloseSummary>,
+    /// Why there is no connection since, if that was not told yet.
+    trouble: Option<String>,
 }
 
 /// What a line becomes.
@@ -59,203 +61,246 @@ enum Outgoing {
     Binary,
 }
 
-/// From here on Ctrl-C can be read as a byte; a second one ends the process.
-pub fn catch_interrupts() -> Result<UnixStream, Failure> {
-    let fail = |error: io::Error| Failure(format!("cannot catch signals: {error}"));
-    let (reader, writer) = UnixStream::pair().map_err(fail)?;
-    let is_second = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let writer = writer.try_clone().map_err(fail)?;
-        // In this order: the first signal arms what the second one meets.
-        let ends = signal_hook::flag::register_conditional_shutdown(signal, 1, is_second.clone());
-        let arms = ends.and_then(|_| signal_hook::flag::register(signal, is_second.clone()));
-        arms.and_then(|_| signal_hook::low_level::pipe::register(signal, writer)).map_err(fail)?;
+/// Lines are read when those before have left, so that what waits does so where it comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Resting,
+    Wanted,
+}
+
+/// What the flags say of the connection.
+pub fn settings(args: &ConnectArgs) -> Result<ClientSettings, Failure> {
+    let mut builder = args.destination.builder(args.redirects)?;
+    if let Some(proxy) = &args.proxy {
+        builder = builder.proxy(proxy.clone());
     }
-    Ok(reader)
+    let built = builder
+        .timeouts(|timeouts| {
+            timeouts.resolve = args.timeout;
+            timeouts.connect = args.timeout;
+            timeouts.tunnel = args.timeout;
+            timeouts.tls = args.timeout;
+            timeouts.upgrade = args.timeout;
+        })
+        .reconnect(if args.reconnect { Reconnect::default() } else { Reconnect::never() })
+        .config(|config| {
+            config.limits.message_bytes_max = args.max_message;
+            config.limits.backpressure_bytes_max = QUEUE_BYTES_MAX;
+            config.on_overflow = OverflowPolicy::Refuse;
+            // Both ends would wait for each other if a server that echoes did the same.
+            config.limits.high_water_bytes = usize::MAX;
+            config.heartbeat = args.ping_every.map(|ping_every| {
+                let dead_after = ping_every.saturating_mul(PINGS_LOST_MAX);
+                Heartbeat { ping_every, dead_after }
+            });
+        })
+        .build();
+    built.map_err(|error| args.destination.refuse(&error))
 }
 
 impl Conversation {
-    pub fn new(
-        args: &ConnectArgs,
-        shaken: Shaken,
-        interrupts: UnixStream,
-    ) -> Result<Self, Failure> {
-        let mut config = Config::new(Role::Client);
-        config.limits.message_bytes_max = args.max_message;
-        config.heartbeat = args.ping_every.map(|ping_every| {
-            let dead_after = ping_every.saturating_mul(PINGS_LOST_MAX);
-            Heartbeat { ping_every, dead_after }
-        });
-        let now = Instant::now();
-        let pools = Pools::new(&LoopLimits::default(), now, crate::random()?);
-        shaken
-            .stream
-            .set_nonblocking(true)
-            .map_err(|error| Failure(format!("{}: {error}", args.destination.url)))?;
-        Ok(Self {
-            connection: Connection::new(config, now, &pools),
-            stream: shaken.stream,
-            pools,
+    pub fn new(args: &ConnectArgs, client: ClientId, wanted: Sender<()>) -> Self {
+        Self {
+            url: args.destination.url.clone(),
+            client,
+            screen: Screen::new(),
             lines: Lines::new(),
-            interrupts,
             outgoing: if args.binary { Outgoing::Binary } else { Outgoing::Text },
-            behind: shaken.behind,
             line_bytes_max: usize::try_from(args.max_message).unwrap_or(usize::MAX),
+            input: Input::Resting,
+            wanted,
             unsendable_lines: 0,
-            server_code: None,
-        })
+            unsent_messages: 0,
+            ending: None,
+            trouble: None,
+        }
     }
 
-    /// Talks until the connection is closed.
-    pub fn run(mut self, screen: &mut Screen) -> Result<Outcome, Failure> {
-        let mut buffer = vec![0; READ_BYTES];
-        let mut behind = std::mem::take(&mut self.behind);
-        self.handle_input(&mut behind, screen);
-        loop {
-            self.send_lines(screen);
-            screen.flush();
-            if screen.is_gone() {
-                self.close(CloseCode::NORMAL);
-            }
-            self.write();
-            if self.connection.is_closed() {
-                let summary = self.connection.finish(&mut self.pools);
-                let Self { server_code, unsendable_lines, .. } = self;
-                return Ok(Outcome { summary, server_code, unsendable_lines });
-            }
-            let ready = self.wait().map_err(|error| Failure(format!("poll: {error}")))?;
-            if ready.interrupted {
-                self.close(CloseCode::NORMAL);
-            }
-            if ready.lines {
-                self.lines.read(io::stdin().as_fd());
-            }
-            if ready.stream {
-                self.read(&mut buffer, screen);
-            }
-            let now = Instant::now();
-            if self.connection.poll_timeout(&self.pools).is_some_and(|deadline| deadline <= now) {
-                self.connection.handle_timeout(now, &mut self.pools);
-            }
+    pub fn screen(&mut self) -> &mut Screen {
+        &mut self.screen
+    }
+
+    /// What it came to, when all is over.
+    pub fn outcome(&mut self) -> Result<ExitCode, Failure> {
+        let trouble = self.trouble.take().map(|trouble| format!("{}: {trouble}", self.url));
+        let Some(summary) = &self.ending else {
+            let nothing = || format!("{}: there was no connection", self.url);
+            return Err(Failure(trouble.unwrap_or_else(nothing)));
+        };
+        if let Some(trouble) = trouble {
+            self.screen.note(&format!("corewire: {trouble}"));
+            return Ok(ExitCode::FAILURE);
         }
+        let is_good = |code: &CloseCode| {
+            matches!(*code, CloseCode::NORMAL | CloseCode::GOING_AWAY | CloseCode::NO_STATUS)
+        };
+        let is_clean = summary.is_clean()
+            && [summary.code].iter().chain(&summary.peer_code).all(is_good)
+            && self.unsent_messages == 0
+            && self.unsendable_lines == 0;
+        Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// Sends the lines that are there, as long as the server keeps up; behind the last one, Close.
-    fn send_lines(&mut self, screen: &mut Screen) {
-        while self.connection.is_open() && self.connection.queued_bytes() < QUEUE_BYTES_MAX {
-            let Some(line) = self.lines.next() else {
-                let is_too_long = self.lines.waiting_bytes() > self.line_bytes_max;
-                if is_too_long {
-                    self.unsendable_lines += 1;
-                    screen.note("not sent: the line is longer than --max-message");
-                }
-                if is_too_long || self.lines.has_ended() {
-                    self.close(CloseCode::NORMAL);
-                }
-                return;
+    fn send_lines(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) {
+        let Some(connection) = clients.connection(self.client) else {
+            // Lines wait for the next one, if there are some.
+            if self.lines.has_ended() && self.lines.peek().is_none() {
+                clients.stop(self.client);
+            }
+            return;
+        };
+        let mut peer = at.peer(connection);
+        while peer.is_open() {
+            let Some(line) = self.lines.peek() else {
+                return self.go_on(at, clients);
             };
-            let mut sink = NoSink;
-            let mut transmit = self.connection.transmit(Instant::now(), &mut self.pools, &mut sink);
-            let outcome = match (self.outgoing, std::str::from_utf8(line)) {
-                (Outgoing::Binary, _) => transmit.send_binary(line),
-                (Outgoing::Text, Ok(text)) => transmit.send_text(text),
+            let message = match (self.outgoing, std::str::from_utf8(line)) {
+                (Outgoing::Binary, _) => Message::Binary(line),
+                (Outgoing::Text, Ok(text)) => Message::Text(text),
                 (Outgoing::Text, Err(_)) => {
+                    self.lines.take();
                     self.unsendable_lines += 1;
-                    screen.note("not sent: the line is not UTF-8; --binary sends any bytes");
+                    self.screen.note("not sent: the line is not UTF-8; --binary sends any bytes");
                     continue;
                 }
             };
+            let outcome = peer.send(message);
+            if outcome == SendOutcome::Dropped(DropReason::Backpressure) {
+                return;
+            }
+            self.lines.take();
             if !outcome.is_taken() {
                 self.unsendable_lines += 1;
-                screen.note(&format!("not sent: {outcome:?}"));
+                self.screen.note(&format!("not sent: {outcome:?}"));
             }
         }
     }
 
-    fn close(&mut self, code: CloseCode) {
-        let mut sink = NoSink;
-        let mut transmit = self.connection.transmit(Instant::now(), &mut self.pools, &mut sink);
-        transmit.close(code, "").expect("a code that may be sent, and no reason");
+    /// All lines that there are have been sent.
+    fn go_on(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) {
+        let is_too_long = self.lines.waiting_bytes() > self.line_bytes_max;
+        if is_too_long {
+            self.unsendable_lines += 1;
+            self.screen.note("not sent: the line is longer than --max-message");
+        }
+        if is_too_long || self.lines.has_ended() {
+            self.leave(at, clients);
+        } else if self.input == Input::Resting {
+            self.input = Input::Wanted;
+            // Whoever reads it ends with the process.
+            let _ = self.wanted.send(());
+        }
     }
 
-    /// Writes what is queued, as far as the socket takes it.
-    fn write(&mut self) {
-        while self.connection.queued_bytes() > 0 && !self.connection.is_closed() {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let count = self.connection.poll_transmit(&self.pools, &mut slices);
-            match self.stream.write_vectored(&slices[..count]) {
-                Ok(bytes) => {
-                    self.connection.handle_transmitted(bytes, Instant::now(), &mut self.pools);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => self.connection.handle_transport_error(error.kind()),
+    fn leave(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) {
+        match clients.connection(self.client).map(|connection| at.peer(connection)) {
+            // What the server says before its own Close is still heard.
+            Some(mut peer) if peer.is_open() => {
+                peer.close(CloseCode::NORMAL, "").expect("a code that may be sent, and no reason");
             }
+            Some(_) | None => clients.stop(self.client),
         }
-    }
-
-    fn read(&mut self, buffer: &mut [u8], screen: &mut Screen) {
-        match self.stream.read(buffer) {
-            Ok(0) => self.connection.handle_end_of_stream(Instant::now(), &self.pools),
-            Ok(bytes) => self.handle_input(&mut buffer[..bytes], screen),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => self.connection.handle_transport_error(error.kind()),
-        }
-    }
-
-    fn handle_input(&mut self, input: &mut [u8], screen: &mut Screen) {
-        let mut events = self.connection.handle_input(input, Instant::now(), &mut self.pools);
-        while let Some((event, _)) = events.next() {
-            match event {
-                Event::Text(text) => screen.text(text),
-                Event::Binary(payload) => screen.binary(payload),
-                Event::Ping(payload) => screen.ping(payload),
-                Event::Pong { payload, round_trip } => screen.pong(payload, round_trip),
-                Event::Close(close) => self.server_code = close.map(|close| close.code),
-                // The summary at the end tells about the rest.
-                _ => {}
-            }
-        }
-    }
-
-    /// Waits until something can be done.
-    fn wait(&self) -> io::Result<Ready> {
-        let deadline = self.connection.poll_timeout(&self.pools);
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // A poll counts whole milliseconds or less; rounding up never wakes too early.
-        let timeout = left.map(|left| timespec(left + Duration::from_millis(1)));
-        let queued_bytes = self.connection.queued_bytes();
-        let stdin = io::stdin();
-        let mut socket_events = PollFlags::IN;
-        if queued_bytes > 0 {
-            socket_events |= PollFlags::OUT;
-        }
-        let wants_lines =
-            self.connection.is_open() && !self.lines.has_ended() && queued_bytes < QUEUE_BYTES_MAX;
-        let mut polled = [
-            PollFd::new(&self.stream, socket_events),
-            PollFd::new(&self.interrupts, PollFlags::IN),
-            PollFd::new(&stdin, PollFlags::IN),
-        ];
-        let count = if wants_lines { 3 } else { 2 };
-        match rustix::event::poll(&mut polled[..count], timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let reading = PollFlags::IN | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-        let is_ready = |at: usize| polled[at].revents().intersects(reading);
-        Ok(Ready { stream: is_ready(0), interrupted: is_ready(1), lines: is_ready(2) })
     }
 }
 
-/// What a poll found.
-struct Ready {
-    stream: bool,
-    interrupted: bool,
-    lines: bool,
-}
+impl ClientHandler for Conversation {
+    type Data = ();
 
-fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+    fn on_open(&mut self, ctx: &mut Context<'_, ()>, clients: &mut Clients) {
+        self.screen.connected(&self.url, ctx.here().subprotocol());
+        self.send_lines(ctx, clients);
+    }
+
+    fn on_message(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        _: &mut Clients,
+        message: Message<'_>,
+    ) -> Result<(), Undecodable> {
+        match message {
+            Message::Text(text) => self.screen.text(text),
+            Message::Binary(payload) => self.screen.binary(payload),
+        }
+        Ok(())
+    }
+
+    fn on_ping(&mut self, _: &mut Context<'_, ()>, _: &mut Clients, payload: &[u8]) {
+        self.screen.ping(payload);
+    }
+
+    fn on_pong(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        _: &mut Clients,
+        payload: &[u8],
+        round_trip: Option<Duration>,
+    ) {
+        self.screen.pong(payload, round_trip);
+    }
+
+    fn on_drain(&mut self, ctx: &mut Context<'_, ()>, clients: &mut Clients) {
+        self.send_lines(ctx, clients);
+    }
+
+    fn on_close(&mut self, _: &mut Context<'_, ()>, _: &mut Clients, summary: &CloseSummary) {
+        self.screen.closed(summary);
+        self.unsent_messages += summary.unsent_messages;
+        self.ending = Some(summary.clone());
+    }
+
+    fn on_dial_failed(
+        &mut self,
+        _: &mut Loop<'_, ()>,
+        _: &mut Clients,
+        _: Owner,
+        error: &DialError,
+    ) {
+        self.trouble = Some(explain(error));
+    }
+
+    fn on_change(
+        &mut self,
+        at: &mut Loop<'_, ()>,
+        clients: &mut Clients,
+        _: ClientId,
+        change: &ClientChange,
+    ) {
+        if let (ClientState::RetryPending, Some(retry_at)) = (change.state, change.retry_at) {
+            let delay = retry_at.saturating_duration_since(at.now());
+            let delay = display_ns(delay.as_nanos() as u64);
+            let trouble = self.trouble.take();
+            let trouble = trouble.map(|trouble| format!("{}: {trouble}; ", self.url));
+            let trouble = trouble.unwrap_or_default();
+            self.screen.note(&format!("{trouble}connecting again in {delay}"));
+            // The end of the input may have come already.
+            self.send_lines(at, clients);
+        }
+    }
+
+    fn on_stop(&mut self, at: &mut Loop<'_, ()>, _: &mut Clients, _: ClientId, _: StopReason) {
+        // The mailbox is empty, or nearly.
+        let _ = at.handle().shutdown(PARTING);
+    }
+
+    fn on_notice(
+        &mut self,
+        at: &mut Loop<'_, ()>,
+        clients: &mut Clients,
+        notice: Box<dyn Any + Send>,
+    ) {
+        let Ok(notice) = notice.downcast::<Notice>() else { return };
+        match *notice {
+            Notice::Input(bytes) => {
+                self.input = Input::Resting;
+                self.lines.push(&bytes);
+                self.send_lines(at, clients);
+            }
+            Notice::InputEnded => {
+                self.lines.end();
+                self.send_lines(at, clients);
+            }
+            Notice::Leave => self.leave(at, clients),
+        }
+    }
 }

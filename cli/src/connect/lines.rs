@@ -1,9 +1,8 @@
-//! Lines from standard input, taken as they come.
+//! Lines, cut from what comes in.
 
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::ops::Range;
 
-/// Cuts what is read from a descriptor into lines.
+/// Cuts what comes in into lines.
 pub struct Lines {
     buffer: Vec<u8>,
     /// Where the first line begins that was not taken yet.
@@ -13,49 +12,54 @@ pub struct Lines {
     has_ended: bool,
 }
 
-/// So much is read at once.
-const READ_BYTES: usize = 64 * 1024;
-
 impl Lines {
     pub fn new() -> Self {
         Self { buffer: Vec::new(), at: 0, searched: 0, has_ended: false }
     }
 
-    /// Reads what is there; waits if nothing is. An error counts as the end.
-    pub fn read(&mut self, input: BorrowedFd<'_>) {
+    /// More has come in.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.at);
         self.searched -= self.at;
         self.at = 0;
-        let len = self.buffer.len();
-        self.buffer.resize(len + READ_BYTES, 0);
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(input, &mut self.buffer[len..]));
-        let bytes = match read.map_err(io::Error::from) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return self.buffer.truncate(len);
-            }
-            Err(_) => 0,
-        };
-        self.has_ended = bytes == 0;
-        self.buffer.truncate(len + bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next line without its end; behind the end of input, what is left.
-    pub fn next(&mut self) -> Option<&[u8]> {
+    /// Nothing more comes in.
+    pub fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// The next line without its end; behind the end of input, what is left. It stays the next one
+    /// until it is taken.
+    pub fn peek(&mut self) -> Option<&[u8]> {
+        let line = self.find()?;
+        let line = &self.buffer[line];
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+
+    /// Takes the line that [`Lines::peek`] gave.
+    pub fn take(&mut self) {
+        if let Some(line) = self.find() {
+            (self.at, self.searched) = (line.end, line.end);
+        }
+    }
+
+    /// Where the next line lies, its end included.
+    fn find(&mut self) -> Option<Range<usize>> {
         let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
-        let (end, next) = match found {
-            Some(offset) => (self.searched + offset, self.searched + offset + 1),
-            None if self.has_ended && self.at < self.buffer.len() => {
-                (self.buffer.len(), self.buffer.len())
+        match found {
+            Some(offset) => {
+                self.searched += offset;
+                Some(self.at..self.searched + 1)
             }
             None => {
                 self.searched = self.buffer.len();
-                return None;
+                let is_last = self.has_ended && self.at < self.buffer.len();
+                is_last.then_some(self.at..self.buffer.len())
             }
-        };
-        let line = &self.buffer[self.at..end];
-        (self.at, self.searched) = (next, next);
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
+        }
     }
 
     /// Whether the input has ended; there may be lines left.
@@ -71,28 +75,25 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::os::fd::AsFd;
-
     use super::*;
 
     fn lines_of(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-        let (reader, mut writer) = io::pipe().unwrap();
         let mut lines = Lines::new();
         let mut taken = Vec::new();
-        for piece in pieces {
-            writer.write_all(piece).unwrap();
-            lines.read(reader.as_fd());
-            while let Some(line) = lines.next() {
-                taken.push(line.to_vec());
+        let mut take_all = |lines: &mut Lines| {
+            while let Some(line) = lines.peek().map(<[u8]>::to_vec) {
+                assert_eq!(lines.peek(), Some(&line[..]), "it is not taken yet");
+                lines.take();
+                taken.push(line);
             }
+        };
+        for piece in pieces {
+            lines.push(piece);
+            take_all(&mut lines);
             assert!(!lines.has_ended());
         }
-        drop(writer);
-        lines.read(reader.as_fd());
-        while let Some(line) = lines.next() {
-            taken.push(line.to_vec());
-        }
+        lines.end();
+        take_all(&mut lines);
         assert!(lines.has_ended() && lines.waiting_bytes() == 0);
         taken
     }

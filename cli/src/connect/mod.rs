@@ -1,33 +1,44 @@
 //! `corewire connect`: a WebSocket client for people and pipes.
+//!
+//! ```text
+//!   standard input ──► lines ──► conversation: a client on a loop ──► screen
+//!   Ctrl-C ─────────────────────────▲
+//! ```
 
 mod conversation;
-mod handshake;
+mod input;
 mod lines;
 mod screen;
 
+use std::io;
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
 
-use corewire::CloseCode;
+use corewire::ClientLayer;
 
 use crate::args::{ConnectArgs, Failure};
-use conversation::{Conversation, Outcome};
-use screen::Screen;
+use conversation::{Conversation, Notice};
 
 /// Talks to a server until one side closes.
 pub fn run(args: &ConnectArgs) -> Result<ExitCode, Failure> {
-    let interrupts = conversation::catch_interrupts()?;
-    let shaken = handshake::shake_hands(args)?;
-    let mut screen = Screen::new();
-    screen.connected(&args.destination.url, shaken.negotiated.subprotocol.as_deref());
-    let conversation = Conversation::new(args, shaken, interrupts)?;
-    let Outcome { summary, server_code, unsendable_lines } = conversation.run(&mut screen)?;
-    screen.closed(&summary, server_code);
-    let is_good = |code: &CloseCode| {
-        matches!(*code, CloseCode::NORMAL | CloseCode::GOING_AWAY | CloseCode::NO_STATUS)
-    };
-    let is_clean = summary.is_clean()
-        && [summary.code].iter().chain(&server_code).all(is_good)
-        && summary.unsent_bytes == 0
-        && unsendable_lines == 0;
-    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let fail = |error: io::Error| Failure(format!("{}: {error}", args.destination.url));
+    let interrupts = input::catch_interrupts()?;
+    let settings = conversation::settings(args)?;
+    let (sender, wanted) = channel();
+    let layer =
+        ClientLayer::build(|clients| Conversation::new(args, clients.add(settings), sender));
+    let mut reactor = layer.reactor().map_err(fail)?;
+    input::attend(interrupts, reactor.handle());
+    input::read(wanted, reactor.handle());
+    let mut has_reader = true;
+    while !reactor.is_finished() {
+        reactor.turn(None).map_err(fail)?;
+        let screen = reactor.handler().handler().screen();
+        screen.flush();
+        if screen.is_gone() && has_reader {
+            has_reader = false;
+            let _ = reactor.handle().notify(Notice::Leave);
+        }
+    }
+    reactor.handler().handler().outcome()
 }

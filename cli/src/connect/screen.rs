@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use corewire::{CloseCause, CloseCode, CloseSummary, Initiator};
 
+use crate::destination::printable;
 use crate::log::say;
-use crate::opening::printable;
 use crate::units::display_bytes;
 
 /// So many bytes of a binary message are shown.
@@ -78,7 +78,7 @@ impl Screen {
         });
     }
 
-    pub fn closed(&mut self, summary: &CloseSummary, server_code: Option<CloseCode>) {
+    pub fn closed(&mut self, summary: &CloseSummary) {
         let who = match summary.initiator {
             Initiator::Local => "closed",
             Initiator::Peer => "closed by the server",
@@ -97,7 +97,8 @@ impl Screen {
             other => format!(": {other:?}"),
         };
         self.note(&format!("{who}: {}{reason}{cause}", summary.code));
-        if let Some(code) = server_code.filter(|code| *code != summary.code) {
+        let own_codes = [summary.code, CloseCode::NO_STATUS];
+        if let Some(code) = summary.peer_code.filter(|code| !own_codes.contains(code)) {
             self.note(&format!("the server had closed already: {code}"));
         }
         if summary.unsent_bytes > 0 {

@@ -28,7 +28,7 @@ use mistake::Mistake;
 
 pub use certificates::Secured;
 pub use flags::{ListenerArgs, RouteArgs, ServeArgs, ServeCommand};
-pub use values::Listen;
+pub use values::{Listen, compression};
 
 /// What is in force.
 #[derive(Debug)]

@@ -94,7 +94,7 @@ pub fn compression(text: &str) -> Result<Compression, String> {
         Some((bits.parse().ok()?, mem.parse().ok()?))
     };
     let mode = match text.split_once(':') {
-        None if text == "disabled" => CompressionMode::Disabled,
+        None if matches!(text, "disabled" | "off") => CompressionMode::Disabled,
         None if text == "shared" => CompressionMode::Shared,
         None if text == "dedicated" => CompressionMode::Dedicated { window_bits: 15, mem_level: 8 },
         Some(("dedicated", text)) => {
@@ -117,6 +117,7 @@ mod tests {
         let dedicated =
             |window_bits, mem_level| CompressionMode::Dedicated { window_bits, mem_level };
         assert_eq!(mode("disabled"), Ok(CompressionMode::Disabled));
+        assert_eq!(mode("off"), Ok(CompressionMode::Disabled));
         assert_eq!(mode("shared"), Ok(CompressionMode::Shared));
         assert_eq!(mode("dedicated"), Ok(dedicated(15, 8)));
         assert_eq!(mode("dedicated:9:1"), Ok(dedicated(9, 1)));

@@ -1,5 +1,6 @@
 //! `corewire bench`, against the server and against fakes.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Output;
@@ -8,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::fake;
-use crate::process::{corewire, finish, run, serve};
+use crate::process::{Server, corewire, finish, run, serve, serve_as};
+use crate::scrap::Scrap;
 
 /// A run that takes no longer than it has to.
 const SHORT: [&str; 4] = ["--duration", "300ms", "--warm-up", "50ms"];
@@ -98,9 +100,72 @@ fn open_loop_sends_what_was_asked_for_to_the_message() {
 #[test]
 fn large_texts_come_back_whole() {
     let server = serve(&[]);
-    let args = ["--bytes", "300KiB", "--opcode", "text", "--in-flight", "3", "--connections", "3"];
-    let report = json(&server.url(), &[&SHORT[..], &args].concat());
+    // Unoptimised, a text takes long to be checked.
+    let args = ["--bytes", "150KiB", "--opcode", "text", "--connections", "1", "--in-flight", "2"];
+    let report =
+        json(&server.url(), &[&args[..], &["--duration", "2s", "--warm-up", "0s"]].concat());
     assert!(report["messages"]["count"].as_u64().unwrap() > 0, "{report}");
+}
+
+/// A server that can be had over TLS, over a Unix socket and compressed; and how.
+fn serve_every_way() -> (Server, Scrap, Vec<Vec<String>>) {
+    let socket = Scrap::new("");
+    fs::remove_file(&socket.0).unwrap();
+    let file = Scrap::new(&format!(
+        "compression = \"shared\"\n\
+         [[listener]]\nlisten = \"127.0.0.1:0\"\n\
+         [[listener]]\nlisten = \"127.0.0.1:0\"\ntls-self-signed = true\n\
+         [[listener]]\nlisten = \"unix:{}\"\n",
+        socket.name()
+    ));
+    let mut server = serve_as(&mut corewire(&["serve", "--config", file.name()]));
+    let secure = format!("wss://127.0.0.1:{}/", server.next_port());
+    server.wait_for(socket.name());
+    let unix = format!("ws+unix:{}:/", socket.name());
+    let ways = [
+        vec![server.url(), "--compression=shared".into()],
+        vec![secure.clone(), "--insecure".into()],
+        vec![unix],
+        vec![secure, "--insecure".into(), "--compression=dedicated".into()],
+    ];
+    (server, socket, ways.to_vec())
+}
+
+#[test]
+fn every_way_to_a_server_is_measured() {
+    let (_server, _socket, ways) = serve_every_way();
+    for way in ways {
+        let flags: Vec<&str> = way[1..].iter().map(String::as_str).collect();
+        let run = |args: &[&str]| json(&way[0], &[args, &flags[..]].concat());
+        let many = ["--connections", "70", "--in-flight", "30", "--threads", "2"];
+        let report = run(&[&SHORT[..], &many].concat());
+        assert!(report["messages"]["count"].as_u64().unwrap() > 70 * 30, "{report}");
+        assert_eq!(report["handshakes"]["count"], 70);
+        let report = run(&[&SHORT[..], &["--rate", "2000", "--connections", "10"]].concat());
+        let count = report["messages"]["count"].as_u64().unwrap();
+        assert!((400..=800).contains(&count), "{report}");
+        assert_eq!(report["messages"]["unanswered"], 0);
+        let large = ["--bytes", "300KiB", "--in-flight", "2", "--connections", "1"];
+        let report = run(&[&large[..], &["--duration", "1500ms", "--warm-up", "0s"]].concat());
+        assert!(report["messages"]["count"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[test]
+fn handshakes_of_every_way_are_measured() {
+    let (server, _socket, ways) = serve_every_way();
+    for way in &ways {
+        let flags: Vec<&str> = way[1..].iter().map(String::as_str).collect();
+        let run = |args: &[&str]| json(&way[0], &[args, &flags[..]].concat());
+        let held = run(&["--connect-only", "--connections", "150", "--at-once", "30"]);
+        assert_eq!(held["handshakes"]["count"], 150);
+        let repeat = ["--connect-only=repeat", "--connections", "5", "--duration", "300ms"];
+        let report = run(&repeat);
+        assert!(report["handshakes"]["count"].as_u64().unwrap() > 5, "{report}");
+    }
+    server.signal(Signal::TERM);
+    let (_, log) = server.wait();
+    assert!(!log.contains("of note"), "{log}");
 }
 
 #[test]
@@ -156,23 +221,36 @@ fn server_url_of_nobody() -> String {
 #[test]
 fn server_that_cannot_be_reached_is_exit_2() {
     assert_fails(&bench(&server_url_of_nobody(), &[]), 2, &["127.0.0.1:1", "refused"]);
+    assert_fails(&bench(&server_url_of_nobody(), &LOOPED), 2, &["127.0.0.1:1", "refused"]);
+    assert_fails(&bench("ws+unix:/nowhere.sock:/", &[]), 2, &["/nowhere.sock", "No such file"]);
     assert_fails(&bench("http://127.0.0.1/", &[]), 2, &["not ws or wss"]);
 }
 
 #[test]
 fn refused_handshake_is_one_line_and_exit_1() {
     let server = serve(&[]);
-    assert_fails(&bench(&(server.url() + "elsewhere"), &[]), 1, &["404", "no WebSocket"]);
     let url = fake::serve(drop);
-    let output = bench(&url, &["--connections", "1"]);
-    assert_fails(&output, 1, &["a handshake failed"]);
+    for args in [&[][..], &LOOPED] {
+        assert_fails(&bench(&(server.url() + "elsewhere"), args), 1, &["404", "no WebSocket"]);
+        let output = bench(&url, &[&["--connections", "1"], args].concat());
+        assert_fails(&output, 1, &["a handshake failed"]);
+    }
+    let server = serve(&["--tls-self-signed"]);
+    assert_fails(&bench(&server.secure_url(), &[]), 1, &["a handshake failed", "--insecure"]);
 }
 
-/// What a run against a fake server ends with.
+/// What is carried by the library's loop, whether a server agrees to it or not.
+const LOOPED: [&str; 2] = ["--compression", "shared"];
+
+/// What only trouble ends.
+const ENDLESS: [&str; 4] = ["--connections", "2", "--duration", "1h"];
+
+/// What a run against a fake server ends with, whatever carries its connections.
 #[track_caller]
 fn assert_trouble(script: fn(TcpStream), words: &[&str]) {
-    let output = bench(&fake::serve(script), &["--connections", "2", "--duration", "1h"]);
-    assert_fails(&output, 1, words);
+    let url = fake::serve(script);
+    assert_fails(&bench(&url, &ENDLESS), 1, words);
+    assert_fails(&bench(&url, &[&ENDLESS[..], &LOOPED].concat()), 1, words);
 }
 
 /// Opens a WebSocket, reads a message and answers with this.
@@ -201,7 +279,8 @@ fn wrong_echo_is_one_line_and_exit_1() {
     let twice = |stream| {
         answer(stream, |payload| [vec![0x82, 20], payload].concat().repeat(2));
     };
-    assert_trouble(twice, &["wrong echo", "more messages"]);
+    // On the loop the next message is due before the second answer is seen, which then counts for it.
+    assert_fails(&bench(&fake::serve(twice), &ENDLESS), 1, &["wrong echo", "more messages"]);
     let masked = |stream| answer(stream, |_| vec![0x82, 0x80, 1, 2, 3, 4]);
     assert_trouble(masked, &["broke the protocol"]);
 }
@@ -258,6 +337,8 @@ fn flags_that_make_no_sense_are_one_line_and_exit_2() {
         (&["--connect-only=often"], "hold"),
         (&["--from", "here"], "127.0.0.0/24"),
         (&["--from", "::1"], "--from"),
+        (&["--from", "127.0.0.1", "--compression", "shared"], "--from"),
+        (&["--user", "a"], "USER:PASSWORD"),
         (&["--bytes", "2GiB"], "--bytes"),
         (&["--opcode", "ping"], "binary"),
         (&["--pid", "4294967295"], "--pid"),

@@ -23,6 +23,8 @@ mod listeners;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod scrap;
@@ -34,3 +36,5 @@ mod signals;
 mod tls;
 #[cfg(test)]
 mod usage;
+#[cfg(test)]
+mod ways;

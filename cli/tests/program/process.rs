@@ -65,6 +65,10 @@ pub fn serve_as(command: &mut Command) -> Server {
 }
 
 impl Server {
+    pub fn secure_url(&self) -> String {
+        format!("wss://127.0.0.1:{}/", self.port)
+    }
+
     pub fn url(&self) -> String {
         format!("ws://127.0.0.1:{}/", self.port)
     }

@@ -103,20 +103,20 @@ fn dial(
 }
 
 /// A certificate in files.
-struct Pair {
-    chain: Scrap,
-    key: Scrap,
-    der: Vec<u8>,
+pub struct Pair {
+    pub chain: Scrap,
+    pub key: Scrap,
+    pub der: Vec<u8>,
 }
 
-fn pair(name: &str) -> Pair {
+pub fn pair(name: &str) -> Pair {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();
     let (chain, key) = (Scrap::new(&cert.pem()), Scrap::new(&signing_key.serialize_pem()));
     Pair { chain, key, der: cert.der().to_vec() }
 }
 
-fn serve_pairs(pairs: &[&Pair]) -> Server {
+pub fn serve_pairs(pairs: &[&Pair]) -> Server {
     let flags = |pair: &&Pair| {
         let (chain, key) = (pair.chain.name().to_owned(), pair.key.name().to_owned());
         ["--tls-cert".to_owned(), chain, "--tls-key".to_owned(), key]

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, CommonState, HandshakeKind, ProtocolVersion, ServerCo
 
 /// One TLS connection, of a server or of a client: records go in and payload comes out, and the
 /// other way round. Where the bytes come from and go to is the caller's affair.
-pub trait Session {
+pub trait Session: Send {
     /// Works through the records at the front of `records`, of which the last may be torn. Their
     /// payload goes to `payload` in its order; what is to be sent is appended to `output`, after a
     /// failure the alert that tells of it. A client's handshake begins with no records.
@@ -123,7 +123,7 @@ pub struct RustlsSession<C> {
 }
 
 /// A connection of either end. They are driven alike, but the library has no trait that says so.
-pub trait Unbuffered {
+pub trait Unbuffered: Send {
     type Data;
 
     fn process<'c, 'i>(&'c mut self, records: &'i mut [u8])
