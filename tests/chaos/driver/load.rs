@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Client, ClientBuilder, ClientHandler, ClientId, ClientState, Clients, CloseSummary,
+    Batch, Client, ClientBuilder, ClientHandler, ClientId, ClientState, Clients, CloseSummary,
     ConnectionId, Context, DialError, Heartbeat, LeakReport, Lease, LeaseTicket, Loop, Message,
     Outage, Owner, PeerAddress, Pool, PoolError, PoolStats, Proof, Reconnect, StopReason, TimerId,
     Undecodable, Unsent,
@@ -21,6 +21,8 @@ use crate::workers::Workers;
 const TICK: Duration = Duration::from_millis(5);
 /// Messages of each client in a tick.
 const MESSAGES_PER_TICK: usize = 3;
+/// The back end whose client has its messages wait for others.
+const BATCHED: usize = 0;
 const WORKERS: usize = 16;
 const POOL_MIN: u32 = 6;
 /// Fewer than there are users.
@@ -96,10 +98,16 @@ impl Load {
             pool = pool.endpoint(to(back_end));
         }
         let pool = clients.add_pool(pool.build().expect("the settings can be"));
-        let streams = back_ends.iter().enumerate();
+        let streams = back_ends.iter().enumerate().map(|(index, back_end)| {
+            let settings = match index {
+                BATCHED => builder(back_end.port).batch(Batch::default()).build(),
+                _ => builder(back_end.port).build(),
+            };
+            Stream::new(clients.add(settings.expect("the settings can be")), index)
+        });
         Self {
+            streams: streams.collect(),
             back_ends: back_ends.iter().map(|one| (one.name.clone(), one.port)).collect(),
-            streams: streams.map(|(i, one)| Stream::new(clients.add(to(one)), i)).collect(),
             workers: Workers::new(pool, WORKERS),
             ledger: Ledger::default(),
             recoveries: back_ends.iter().map(|_| Recovery::default()).collect(),
@@ -133,6 +141,9 @@ impl Load {
         clients: &mut Clients,
     ) -> Result<(), String> {
         let now = at.now();
+        for stream in &mut self.streams {
+            stream.settle(at, clients, &mut self.ledger)?;
+        }
         self.workers.try_ended(at, clients)?;
         self.watch_pool(clients)?;
         for (recovery, (name, _)) in self.recoveries.iter().zip(&self.back_ends) {
@@ -216,7 +227,6 @@ impl Load {
         self.workers.compare(&self.pool_stats, &self.ledger)?;
         let mut dials_failed = 0;
         for stream in &mut self.streams {
-            stream.settle(clients, &mut self.ledger)?;
             let stats = clients.stats(stream.id).ok_or("there is no such client any more")?;
             dials_failed += stats.dials_failed;
             if (stats.opened, stats.unsent) != (stream.opened, stream.reported) {
@@ -280,7 +290,7 @@ impl Load {
         let connection = ctx.id();
         match self.stream_of(clients.owner(connection)) {
             Some(stream) => {
-                self.streams[stream].settle(clients, &mut self.ledger)?;
+                self.streams[stream].settle(ctx, clients, &mut self.ledger)?;
                 self.ledger.echo(record, number)?;
                 self.recoveries[back_end].handle_echo(opened_at, now);
                 Ok(())
@@ -303,7 +313,7 @@ impl Load {
         match self.stream_of(clients.owner(connection)) {
             Some(stream) => {
                 let stream = &mut self.streams[stream];
-                stream.settle(clients, &mut self.ledger)?;
+                stream.settle(ctx, clients, &mut self.ledger)?;
                 stream.record = None;
             }
             None => self.workers.handle_close(connection),

@@ -186,7 +186,7 @@ fn print_table(back_ends: &[BackEnd], load: &Load, totals: &[Totals], tallies: &
     row("taken, then reported as unsent", &|i| totals[i].reported.to_string());
     row("refused", &|i| totals[i].refused.to_string());
     row("recoveries", &|i| load.recoveries[i].count.to_string());
-    row("longest recovery", &|i| format!("{:.0?}", load.recoveries[i].longest));
+    row("longest recovery, ms", &|i| load.recoveries[i].longest.as_millis().to_string());
     let bound = RECOVERY_BOUND;
     let tally = load.workers.tally;
     println!("  bound of a recovery {bound:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use corewire::{ClientId, Clients, Loop, Message, Submitted};
+use corewire::{BatchStats, ClientId, Clients, Loop, Message, Submitted};
 
 use crate::ledger::Ledger;
 use crate::load::Data;
@@ -11,10 +11,10 @@ use crate::load::Data;
 pub struct Stream {
     pub id: ClientId,
     back_end: usize,
-    /// The messages that wait for a connection, the oldest in front.
+    /// The messages that wait for a connection or the rest of their batch, the oldest in front.
     waiting: VecDeque<u64>,
-    /// How many of those that waited were sent when it was looked at last.
-    sent_late: u64,
+    /// How many of those that waited had been sent when it was looked at last.
+    sent: u64,
     /// Its connection's place in the ledger, while that stands.
     pub record: Option<usize>,
     pub opened: u64,
@@ -24,7 +24,7 @@ pub struct Stream {
 impl Stream {
     pub fn new(id: ClientId, back_end: usize) -> Self {
         let (waiting, record) = (VecDeque::new(), None);
-        Self { id, back_end, waiting, sent_late: 0, record, opened: 0, reported: 0 }
+        Self { id, back_end, waiting, sent: 0, record, opened: 0, reported: 0 }
     }
 
     pub fn send(
@@ -34,37 +34,55 @@ impl Stream {
         ledger: &mut Ledger,
         payload: &str,
     ) -> Result<(), String> {
-        self.settle(clients, ledger)?;
+        self.settle(at, clients, ledger)?;
         let number = ledger.number();
         let text = format!("{number} {payload}");
         let submitted = clients.send(at, self.id, Message::Text(&text));
+        let is_batched = self.batch(at, clients).is_some();
         match submitted.ok_or("there is no such client any more")? {
-            Submitted::Given(outcome) if outcome.is_taken() => {
+            Submitted::Given(outcome) if outcome.is_taken() && !is_batched => {
                 let record = self.record.ok_or("no connection was there to be given a message")?;
-                ledger.accept(record, number)
+                ledger.accept(record, number)?;
             }
-            Submitted::Given(_) | Submitted::Refused(_) => ledger.refuse(self.back_end, number),
-            Submitted::Waiting { .. } => {
-                self.waiting.push_back(number);
-                Ok(())
+            Submitted::Given(outcome) if outcome.is_taken() => self.waiting.push_back(number),
+            Submitted::Given(_) => {
+                // The batch counts it as gone all the same.
+                self.sent += u64::from(is_batched);
+                ledger.refuse(self.back_end, number)?;
             }
-            other => Err(format!("there is neither a batch nor a rate: {other:?}")),
+            Submitted::Refused(_) => ledger.refuse(self.back_end, number)?,
+            Submitted::Waiting { .. } | Submitted::Held => self.waiting.push_back(number),
+            other => return Err(format!("neither a rate nor an envelope was wanted: {other:?}")),
         }
+        // It may have filled its batch, or be too large to wait for one.
+        self.settle(at, clients, ledger)
     }
 
     /// Notes what was sent of what has waited: all that has gone since the last look went over the
-    /// connection that stands, or is just over. Nothing goes while a callback runs, and what was
-    /// dropped instead is told before the next callback.
-    pub fn settle(&mut self, clients: &Clients, ledger: &mut Ledger) -> Result<(), String> {
+    /// connection that stands, or is just over. What was dropped instead is told before the next
+    /// callback, and in a callback that drops something nothing goes.
+    pub fn settle(
+        &mut self,
+        at: &mut Loop<'_, Data>,
+        clients: &mut Clients,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let batch = self.batch(at, clients);
         // One that was removed had nothing left to send.
         let Some(stats) = clients.stats(self.id) else { return Ok(()) };
-        while self.sent_late < stats.sent_late {
-            self.sent_late += 1;
-            let number = self.waiting.pop_front().ok_or("more was sent late than waited")?;
-            let record = self.record.ok_or("something was sent late without a connection")?;
+        // What has waited for a connection may still have to wait for its batch.
+        let sent = batch.map_or(stats.sent_late, |batch| batch.batched + batch.straight);
+        while self.sent < sent {
+            self.sent += 1;
+            let number = self.waiting.pop_front().ok_or("more was sent than has waited")?;
+            let record = self.record.ok_or("something was sent without a connection")?;
             ledger.accept(record, number)?;
         }
         Ok(())
+    }
+
+    fn batch(&self, at: &mut Loop<'_, Data>, clients: &mut Clients) -> Option<BatchStats> {
+        clients.flow(at, self.id)?.batch
     }
 
     /// A message that has waited is not sent.
