@@ -1,4 +1,5 @@
-//! The ratios to uWebSockets, of clients those to raw epoll, as a picture: a band for each row, a lane in it for each server.
+//! The ratios to uWebSockets, of clients those to raw epoll, as a picture: a band for each row, a
+//! lane in it for each server.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! Corewire against its peers, on one machine, by one command.
 //!
 //! Times drift on a shared machine, so nothing is compared but what ran within the same round: each
-//! server or client once, fresh, alone on its core, with the generator on another. What is reported is the
-//! median of the rounds' ratios, with the quartiles beside it.
+//! server or client once, fresh, alone on its core, with the generator on another. What is reported
+//! is the median of the rounds' ratios, with the quartiles beside it.
 
 mod artifacts;
 mod chart;
@@ -37,8 +37,9 @@ use crate::schedule::Plan;
 
 /// Races corewire against other WebSocket engines, and against an epoll loop without a protocol.
 ///
-/// Builds the servers, the clients and the load generator, runs them in alternating rounds, and writes race.md,
-/// race.json and race.svg. Exit status: 0 when all was measured, whatever came of it; 2 otherwise.
+/// Builds the servers, the clients and the load generator, runs them in alternating rounds, and
+/// writes race.md, race.json and race.svg. Exit status: 0 when all was measured, whatever came of
+/// it; 2 otherwise.
 #[derive(Parser)]
 struct Arguments {
     /// How often each server or client runs in each row [default: 9].

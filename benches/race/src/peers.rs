@@ -45,8 +45,8 @@ pub struct Peer {
     pub client: Option<Client>,
 }
 
-/// A binary that takes `--connect ADDRESS --connections COUNT --in-flight COUNT --bytes COUNT`, opens
-/// the former, sends the latter, and from then on sends back what comes.
+/// A binary that takes `--connect ADDRESS --connections COUNT --in-flight COUNT --bytes COUNT`: it
+/// opens the former, sends the latter, and from then on sends back what comes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Client {
     /// Its name.
