@@ -63,6 +63,8 @@ impl Connection {
         frame_bytes: usize,
         answer_bytes: usize,
     ) -> io::Result<()> {
+        // A short read means that the socket is drained.
+        let mut is_drained = false;
         loop {
             while self.unsent > 0 {
                 // What is cut off is always the front of a frame.
@@ -73,18 +75,19 @@ impl Connection {
                     Err(error) => return Err(error),
                 }
             }
+            if is_drained {
+                return Ok(());
+            }
             let received = match self.stream.read(buffer) {
                 Ok(0) => return Err(ended()),
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
+            is_drained = received < buffer.len();
             self.arrived += received;
             self.unsent = self.arrived / answer_bytes * frame_bytes;
             self.arrived %= answer_bytes;
-            if self.unsent == 0 && received < buffer.len() {
-                return Ok(());
-            }
         }
     }
 }
