@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::process::{Child, Command};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Binds the calling thread to one core.
 ///
@@ -17,6 +18,20 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
+}
+
+/// Starts a process on a core, or wherever the kernel likes.
+///
+/// # Errors
+/// No such program, no such core.
+pub fn spawn_on(command: &mut Command, core: Option<usize>) -> io::Result<Child> {
+    let Some(core) = core else { return command.spawn() };
+    // A child begins with the affinity of the thread that starts it.
+    let own = sched_getaffinity(None)?;
+    pin_to_core(core)?;
+    let child = command.spawn();
+    sched_setaffinity(None, &own)?;
+    child
 }
 
 /// Raises the limit of open descriptors to the hard limit and returns it.
@@ -94,6 +109,17 @@ mod tests {
         let block = vec![1; 16_000_000];
         assert!(resident_bytes(std::process::id()).expect("smaps_rollup") > 16_000_000);
         std::hint::black_box(block);
+    }
+
+    #[test]
+    fn a_child_runs_on_its_core_and_we_where_we_were() {
+        let before = sched_getaffinity(None).expect("a set of cores");
+        let core = (0..CpuSet::MAX_CPU).find(|core| before.is_set(*core)).expect("a core");
+        let mut child = spawn_on(Command::new("sleep").arg("60"), Some(core)).expect("sleep");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("/proc");
+        child.kill().and_then(|()| child.wait()).expect("a child");
+        assert!(status.contains(&format!("Cpus_allowed_list:\t{core}\n")), "{status}");
+        assert_eq!(sched_getaffinity(None).expect("a set of cores"), before);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What the echo servers have in common: their arguments, their limits and, for those that stand on
-//! tokio, the accepting of connections.
+//! tokio, the accepting of connections; and what the clients have.
 
 use std::io;
 use std::net::SocketAddr;
 
 use clap::{Args, Parser};
 
+pub mod client;
 pub mod compression;
 pub mod raw;
 #[cfg(feature = "tokio")]

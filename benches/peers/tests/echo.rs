@@ -11,7 +11,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use support::{Protocol, Server, peers};
+use support::{Peer, Protocol, Server, listed, peers};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket, client::client_with_config};
 
@@ -182,7 +182,7 @@ fn every_peer_ends_on_sigterm() {
 fn a_taken_port_is_an_error() -> io::Result<()> {
     for peer in peers() {
         let taken = TcpListener::bind("127.0.0.1:0")?;
-        let mut process = Command::new(support::binary(&peer))
+        let mut process = Command::new(support::binary(&peer.bin))
             .args(["--listen", &taken.local_addr()?.to_string()])
             .stderr(Stdio::null())
             .spawn()?;
@@ -218,17 +218,23 @@ fn the_list_names_every_binary_and_how_to_build_it() {
     let manifest: Manifest = toml::from_str(include_str!("../Cargo.toml")).expect("a manifest");
     let built: BTreeSet<_> =
         manifest.bin.into_iter().map(|bin| (bin.name, bin.required_features)).collect();
-    let listed: BTreeSet<_> = peers().into_iter().map(|peer| (peer.bin, peer.features)).collect();
+    let programs = |peer: Peer| {
+        let server = peer.serves.then_some(peer.bin);
+        let client = peer.client.map(|client| client.bin);
+        server.into_iter().chain(client).map(move |bin| (bin, peer.features.clone()))
+    };
+    let listed: BTreeSet<_> = listed().into_iter().flat_map(programs).collect();
     assert_eq!(built, listed);
 }
 
 #[test]
 fn the_list_says_every_version() {
     let lock: Lock = toml::from_str(include_str!("../Cargo.lock")).expect("a lock file");
-    for peer in peers() {
+    for peer in listed() {
         let is_locked = |name: &String| lock.package.iter().any(|package| package.name == *name);
         assert_ne!(peer.package.is_some(), peer.version.is_some(), "{}", peer.name);
         assert!(peer.package.as_ref().is_none_or(is_locked), "{}", peer.name);
-        assert!(!peer.form.is_empty(), "{}", peer.name);
+        assert_eq!(peer.serves, !peer.form.is_empty(), "{}", peer.name);
+        assert!(peer.client.is_none_or(|client| !client.form.is_empty()), "{}", peer.name);
     }
 }

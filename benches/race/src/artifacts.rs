@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::peers::Peer;
+use crate::rows::Row;
 
 /// For every crate and all that it stands on; what is in C++ is built for this machine as well.
 pub const RUSTFLAGS: &str = "-C target-cpu=native";
@@ -16,30 +17,40 @@ pub const RUSTFLAGS: &str = "-C target-cpu=native";
 pub struct Artifacts {
     /// The load generator.
     pub load: PathBuf,
-    /// Servers by the name of their binary.
-    pub servers: BTreeMap<String, PathBuf>,
+    /// Servers and clients by the name of their binary.
+    pub programs: BTreeMap<String, PathBuf>,
 }
 
-/// Builds the generator and the servers of `peers`, and nothing else.
+/// Builds the generator and what of `peers` races in `rows`, and nothing else.
 ///
 /// # Errors
 /// Cargo's failure, which has said why; a program that it does not name.
-pub fn build(load_crate: &Path, peers_crate: &Path, peers: &[Peer]) -> io::Result<Artifacts> {
+pub fn build(
+    load_crate: &Path,
+    peers_crate: &Path,
+    rows: &[&Row],
+    peers: &[Peer],
+) -> io::Result<Artifacts> {
     let mut generator = cargo_build(load_crate, &["--bin".to_owned(), "load".to_owned()])?;
     let features: BTreeSet<&str> =
         peers.iter().flat_map(|peer| peer.features.iter().map(String::as_str)).collect();
     let features: Vec<&str> = features.into_iter().collect();
     let mut arguments = vec!["--features".to_owned(), features.join(",")];
-    for peer in peers {
-        arguments.extend(["--bin".to_owned(), peer.bin.clone()]);
+    let mut needed = BTreeSet::new();
+    for row in rows {
+        let takers = peers.iter().filter(|peer| row.takes(peer));
+        needed.extend(takers.filter_map(|peer| peer.program(row.shape.end())));
     }
-    let servers = cargo_build(peers_crate, &arguments)?;
+    for program in &needed {
+        arguments.extend(["--bin".to_owned(), (*program).to_owned()]);
+    }
+    let programs = cargo_build(peers_crate, &arguments)?;
     let missing = |name: &str| io::Error::other(format!("cargo built no program {name}"));
-    if let Some(peer) = peers.iter().find(|peer| !servers.contains_key(&peer.bin)) {
-        return Err(missing(&peer.bin));
+    if let Some(program) = needed.iter().find(|program| !programs.contains_key(**program)) {
+        return Err(missing(program));
     }
     let load = generator.remove("load").ok_or_else(|| missing("load"))?;
-    Ok(Artifacts { load, servers })
+    Ok(Artifacts { load, programs })
 }
 
 fn cargo_build(directory: &Path, arguments: &[String]) -> io::Result<BTreeMap<String, PathBuf>> {

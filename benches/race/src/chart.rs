@@ -1,4 +1,5 @@
-//! The ratios to uWebSockets as a picture: a band for each row, a lane in it for each server.
+//! The ratios to uWebSockets, of clients those to raw epoll, as a picture: a band for each row, a
+//! lane in it for each server.
 
 use std::fmt::Write as _;
 
@@ -55,7 +56,8 @@ pub fn svg(report: &Report<'_>) -> String {
     for (index, row) in report.rows.iter().enumerate() {
         let y = top + index as f64 * (band + BAND_GAP);
         let ratios = servers.iter().map(|(bin, _)| {
-            row.peers.iter().find(|peer| peer.bin == *bin).and_then(|peer| peer.of_uwebsockets)
+            let peer = row.peers.iter().find(|peer| peer.bin == *bin);
+            peer.and_then(|peer| peer.of_base(row.row.shape))
         });
         let ratios: Vec<Option<Quartiles>> = ratios.collect();
         body += &labels(row.row.title, row.word(), ratios.first().copied().flatten(), y, band);
@@ -88,7 +90,8 @@ fn x(ratio: f64) -> f64 {
 
 fn legend(servers: &[(&str, &str)], columns: usize) -> String {
     let mut text = String::from(
-        "<text class=\"title\" x=\"12\" y=\"24\">Cost against uWebSockets = 1; less is better \
+        "<text class=\"title\" x=\"12\" y=\"24\">Cost against uWebSockets = 1, of clients \
+         against raw epoll = 1; less is better \
          <tspan class=\"quiet\">(dashed: corewire's bar)</tspan></text>\n",
     );
     for (index, (_, name)) in servers.iter().enumerate() {
@@ -176,10 +179,10 @@ mod tests {
     fn every_server_but_the_base_has_a_mark_in_every_row() {
         with_report(|report| {
             let picture = svg(report);
-            // Three rows of four servers, one of ours alone, and the legend. The slow one and most
-            // of the memory are off the scale.
-            assert_eq!(picture.matches("<circle").count() + picture.matches("<path").count(), 17);
-            assert_eq!(picture.matches("<path").count(), 4);
+            // Four rows of four peers, one of ours alone, and the legend. The slow one and most of
+            // the memory are off the scale.
+            assert_eq!(picture.matches("<circle").count() + picture.matches("<path").count(), 21);
+            assert_eq!(picture.matches("<path").count(), 5);
             assert!(
                 picture.contains(">corewire</text>") && !picture.contains(">uWebSockets</text>")
             );

@@ -1,8 +1,8 @@
 //! Corewire against its peers, on one machine, by one command.
 //!
 //! Times drift on a shared machine, so nothing is compared but what ran within the same round: each
-//! server once, fresh, alone on its core, with the generator on another. What is reported is the
-//! median of the rounds' ratios, with the quartiles beside it.
+//! server or client once, fresh, alone on its core, with the generator on another. What is reported
+//! is the median of the rounds' ratios, with the quartiles beside it.
 
 mod artifacts;
 mod chart;
@@ -35,13 +35,14 @@ use crate::report::Report;
 use crate::rows::{QUICK, ROWS, Row};
 use crate::schedule::Plan;
 
-/// Races corewire against other WebSocket servers, and against an epoll loop without a protocol.
+/// Races corewire against other WebSocket engines, and against an epoll loop without a protocol.
 ///
-/// Builds the servers and the load generator, runs them in alternating rounds, and writes race.md,
-/// race.json and race.svg. Exit status: 0 when all was measured, whatever came of it; 2 otherwise.
+/// Builds the servers, the clients and the load generator, runs them in alternating rounds, and
+/// writes race.md, race.json and race.svg. Exit status: 0 when all was measured, whatever came of
+/// it; 2 otherwise.
 #[derive(Parser)]
 struct Arguments {
-    /// How often each server runs in each row [default: 9].
+    /// How often each server or client runs in each row [default: 9].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// Seconds that one run counts; a quarter of that is the warm-up before [default: 2].
@@ -50,7 +51,7 @@ struct Arguments {
     /// Only these rows: words between commas, each the id of a row or a part of ids.
     #[arg(long, value_name = "FILTER")]
     rows: Option<String>,
-    /// Only these servers: words between commas, each the name of a binary or a part of names.
+    /// Only these peers: words between commas, each the name of a server or a part of names.
     #[arg(long, value_name = "FILTER", default_value = "")]
     peers: String,
     /// Directory for the report.
@@ -59,7 +60,7 @@ struct Arguments {
     /// One short round of a few rows, to see that all of it works.
     #[arg(long)]
     quick: bool,
-    /// Crate with other servers: a peers.toml, a Cargo.lock, and the binaries that the first names.
+    /// Crate with other peers: a peers.toml, a Cargo.lock, and the binaries that the first names.
     #[arg(long, value_name = "DIRECTORY")]
     peers_crate: Option<PathBuf>,
     /// Prints the ids of rows, and ends.
@@ -93,7 +94,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let all = peers::read(&peers_crate)?;
     let peers = rows::select(&all, &arguments.peers, |peer| &peer.bin).ok_or_else(|| {
         let names: Vec<&str> = all.iter().map(|peer| &*peer.bin).collect();
-        io::Error::other(format!("no server for each of \"{}\": {names:?}", arguments.peers))
+        io::Error::other(format!("no peer for each of \"{}\": {names:?}", arguments.peers))
     })?;
     let peers: Vec<Peer> = peers.into_iter().cloned().collect();
     let plan = plan(arguments)?;
@@ -105,7 +106,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let interrupt = Interrupt::listen()?;
     let machine = Machine::look(&peers_crate);
     println!("RUSTFLAGS=\"{}\" for all", machine.rustflags);
-    let artifacts = artifacts::build(&benches.join("load"), &peers_crate, &peers)?;
+    let artifacts = artifacts::build(&benches.join("load"), &peers_crate, &rows, &peers)?;
     process::pin_to_core(GENERATOR_CORE)?;
     announce(&rows, &peers, &plan);
     let mut race = Race {
@@ -153,7 +154,7 @@ fn plan(arguments: &Arguments) -> io::Result<Plan> {
 fn announce(rows: &[&Row], peers: &[Peer], plan: &Plan) {
     let expected = HumanDuration(schedule::expected(rows, peers, plan));
     println!(
-        "{} rows × up to {} servers × {} × {} s: about {expected}",
+        "{} rows × up to {} peers × {} × {} s: about {expected}",
         rows.len(),
         peers.len(),
         plan.rounds,

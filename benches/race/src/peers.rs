@@ -14,13 +14,16 @@ pub const UWEBSOCKETS: &str = "uwebsockets";
 /// The epoll loop without a protocol.
 pub const RAW: &str = "raw-epoll";
 
-/// One server: a binary that takes `--listen ADDRESS` and echoes.
+/// One engine: a server, which is a binary that takes `--listen ADDRESS` and echoes, and a client.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Peer {
     /// What the report calls it.
     pub name: String,
-    /// Its binary, which also identifies it.
+    /// Its server's binary, which also identifies it.
     pub bin: String,
+    /// Whether there is that binary, or nothing but a client.
+    #[serde(default = "yes")]
+    pub serves: bool,
     /// What must be switched on to build it.
     #[serde(default)]
     pub features: Vec<String>,
@@ -38,6 +41,34 @@ pub struct Peer {
     /// Whether it takes `--compression`, and then compresses all messages as it says.
     #[serde(default)]
     pub compresses: bool,
+    /// Its client.
+    pub client: Option<Client>,
+}
+
+/// A binary that takes `--connect ADDRESS --connections COUNT --in-flight COUNT --bytes COUNT`: it
+/// opens the former, sends the latter, and from then on sends back what comes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Client {
+    /// Its name.
+    pub bin: String,
+    /// As [`Peer::form`].
+    #[serde(default)]
+    pub form: String,
+    /// As [`Peer::flushes`].
+    pub flushes: Flushes,
+}
+
+/// Which end of an engine is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// What listens.
+    Server,
+    /// What connects.
+    Client,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// As the generator's `--protocol`.
@@ -60,7 +91,7 @@ impl Protocol {
     }
 }
 
-/// When a server writes its answers.
+/// When messages that go out because others came in are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Flushes {
     /// One write for each message.
@@ -82,7 +113,23 @@ impl Flushes {
 }
 
 impl Peer {
-    /// A WebSocket server in Rust that is not ours. All but uWebSockets are in Rust.
+    /// The binary of one end, if there is one.
+    pub fn program(&self, end: End) -> Option<&str> {
+        match end {
+            End::Server => self.serves.then_some(&*self.bin),
+            End::Client => self.client.as_ref().map(|client| &*client.bin),
+        }
+    }
+
+    /// When one end writes.
+    pub fn flushes(&self, end: End) -> Flushes {
+        match (end, &self.client) {
+            (End::Client, Some(client)) => client.flushes,
+            (End::Client, None) | (End::Server, _) => self.flushes,
+        }
+    }
+
+    /// A WebSocket engine in Rust that is not ours. All but uWebSockets are in Rust.
     pub fn is_rust_rival(&self) -> bool {
         self.protocol == Protocol::Websocket && self.bin != OWN && self.bin != UWEBSOCKETS
     }
@@ -152,6 +199,19 @@ mod tests {
         assert_eq!(version("package = \"yawc\"").expect("locked"), Some("0.5.1".to_owned()));
         assert_eq!(version("version = \"20.58.0\"").expect("given"), Some("20.58.0".to_owned()));
         assert!(version("package = \"other\"").is_err());
+    }
+
+    #[test]
+    fn a_client_is_a_program_of_its_own() {
+        let peer =
+            |more: &str| parse(&format!("{}{more}", list("")), LOCK).expect("a list").remove(0);
+        let alone = peer("");
+        assert_eq!((alone.program(End::Server), alone.program(End::Client)), (Some("yawc"), None));
+        let both = peer("[peer.client]\nbin = \"client-yawc\"\nflushes = \"per message\"\n");
+        assert_eq!(both.program(End::Client), Some("client-yawc"));
+        assert_eq!(both.flushes(End::Client), Flushes::PerMessage);
+        assert_eq!(both.flushes(End::Server), Flushes::PerRead);
+        assert_eq!(peer("serves = false\n").program(End::Server), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// Where servers run, alone.
+/// Where servers run, and clients that are measured, alone.
 pub const SERVER_CORE: usize = 0;
 /// Where the generator runs, and this program.
 pub const GENERATOR_CORE: usize = 1;

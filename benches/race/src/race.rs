@@ -11,8 +11,8 @@ use indicatif::ProgressBar;
 use crate::artifacts::Artifacts;
 use crate::disturbance::Snapshot;
 use crate::measurement::{Calls, Measurement, Outcome};
-use crate::peers::Peer;
-use crate::process::{GENERATOR_CORE, Interrupt, Server, run};
+use crate::peers::{End, Peer};
+use crate::process::{GENERATOR_CORE, Interrupt, SERVER_CORE, Server, run};
 use crate::rows::Row;
 use crate::schedule::{self, Plan, TRACED_SECONDS};
 use crate::summary::{self, Conclusion};
@@ -69,7 +69,7 @@ impl<'a> Race<'a> {
         let rows = self.rows.clone();
         for row in &rows {
             if self.takers(row).is_empty() {
-                self.notes.push(format!("Not measured, since nobody compresses: {}.", row.title));
+                self.notes.push(format!("Not measured, since nobody can: {}.", row.title));
             }
         }
         // Rounds outside, rows inside: what disturbs the machine for a minute spoils one round of
@@ -134,7 +134,7 @@ impl<'a> Race<'a> {
     }
 
     fn start(&self, row: &Row, peer: &Peer) -> io::Result<Server> {
-        let binary = &self.artifacts.servers[&peer.bin];
+        let binary = &self.artifacts.programs[&peer.bin];
         let compression = row.shape.compression().map(|own| ["--compression", own.server]);
         let arguments = compression.as_ref().map_or(&[][..], |words| words);
         Server::start(binary, arguments, &self.out.join("server.log"), self.interrupt)
@@ -145,22 +145,56 @@ impl<'a> Race<'a> {
         row: &Row,
         peer: &Peer,
     ) -> io::Result<(Outcome, Vec<crate::disturbance::Disturber>)> {
-        let server = self.start(row, peer)?;
+        let server = match row.shape.end() {
+            End::Server => Some(self.start(row, peer)?),
+            End::Client => None,
+        };
         let (before, began) = (Snapshot::take()?, Instant::now());
-        let pid = server.id().to_string();
         let (warm_up, seconds) = (self.plan.warm_up, self.plan.seconds);
         let mut arguments = row.shape.arguments(warm_up, seconds);
-        arguments.extend(["--pid".to_owned(), pid]);
-        let figures = self
-            .load(peer, &server, &arguments, warm_up + seconds)
-            .map_err(|error| server.with_last_words(&error.to_string()))?;
+        let figures = match &server {
+            Some(server) => {
+                arguments.extend(["--pid".to_owned(), server.id().to_string()]);
+                self.load(peer, server, &arguments, warm_up + seconds)
+                    .map_err(|error| server.with_last_words(&error.to_string()))?
+            }
+            None => self.answer(peer, &arguments, warm_up + seconds)?,
+        };
         if let Some(compression) = row.shape.compression() {
             compression.check(&figures)?;
         }
         let (elapsed, after) = (began.elapsed(), Snapshot::take()?);
-        let measured = [std::process::id(), server.id()];
+        // A client has ended with the generator that has started it.
+        let mut measured = vec![std::process::id()];
+        measured.extend(server.iter().map(Server::id));
         let disturbers = before.disturbers(&after, elapsed, &measured);
         Ok((Outcome::Figures(figures), disturbers))
+    }
+
+    /// The generator starts the client, for it knows its own address first.
+    fn answer(
+        &self,
+        peer: &Peer,
+        arguments: &[String],
+        seconds: f64,
+    ) -> io::Result<BTreeMap<String, f64>> {
+        let program = peer.program(End::Client).unwrap_or_default();
+        let mut command = self.generator();
+        command.arg("--client").arg(&self.artifacts.programs[program]);
+        command.args(["--client-pin", &SERVER_CORE.to_string()]).args(arguments);
+        self.figures(&mut command, seconds)
+    }
+
+    fn generator(&self) -> Command {
+        let mut command = Command::new(&self.artifacts.load);
+        command.args(["--json", "--pin", &GENERATOR_CORE.to_string()]);
+        command
+    }
+
+    fn figures(&self, command: &mut Command, seconds: f64) -> io::Result<BTreeMap<String, f64>> {
+        let deadline = Instant::now() + Duration::from_secs_f64(seconds) + PATIENCE;
+        let line = run(command, deadline, self.interrupt)?;
+        serde_json::from_str(&line).map_err(io::Error::other)
     }
 
     fn load(
@@ -170,13 +204,10 @@ impl<'a> Race<'a> {
         arguments: &[String],
         seconds: f64,
     ) -> io::Result<BTreeMap<String, f64>> {
-        let mut command = Command::new(&self.artifacts.load);
-        command.args(["--json", "--pin", &GENERATOR_CORE.to_string()]);
+        let mut command = self.generator();
         command.args(["--url", &server.address.to_string()]);
         command.args(["--protocol", peer.protocol.word()]).args(arguments);
-        let deadline = Instant::now() + Duration::from_secs_f64(seconds) + PATIENCE;
-        let line = run(&mut command, deadline, self.interrupt)?;
-        serde_json::from_str(&line).map_err(io::Error::other)
+        self.figures(&mut command, seconds)
     }
 
     fn count_calls(&mut self) -> io::Result<()> {

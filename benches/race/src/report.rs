@@ -54,9 +54,9 @@ pub fn markdown(report: &Report<'_>) -> String {
 fn introduction(report: &Report<'_>) -> String {
     let Report { machine, plan, .. } = report;
     let mut text = format!(
-        "- Machine: {}, {} cores, {}; server on core {}, generator on core {}.\n\
+        "- Machine: {}, {} cores, {}; server or client on core {}, generator on core {}.\n\
          - Build: {}; RUSTFLAGS \"{}\"; {}; commit {}.\n\
-         - Rounds: {}, each with a fresh server for everybody in every row, in changing order; \
+         - Rounds: {}, each with a fresh process for everybody in every row, in changing order; \
          {} s each after {} s of warm-up.\n\
          - Ratios are of costs within one round, as median [lower quartile, upper quartile] over \
          the rounds; all else are medians. A result up to {TIE} above a bar is a tie.\n",
@@ -80,18 +80,31 @@ fn introduction(report: &Report<'_>) -> String {
 }
 
 fn peers(peers: &[Peer]) -> String {
+    let own = |text: Option<&str>| text.unwrap_or(ABSENT).to_owned();
     let row = |peer: &Peer| {
         vec![
             peer.name.clone(),
             peer.package.clone().unwrap_or_default(),
             peer.version.clone().unwrap_or_else(|| ABSENT.to_owned()),
             peer.protocol.word().to_owned(),
-            peer.flushes.word().to_owned(),
-            peer.form.clone(),
+            own(peer.serves.then(|| peer.flushes.word())),
+            own(peer.serves.then_some(&*peer.form)),
+            own(peer.client.as_ref().map(|client| client.flushes.word())),
+            own(peer.client.as_ref().map(|client| &*client.form)),
         ]
     };
     let rows: Vec<Vec<String>> = peers.iter().map(row).collect();
-    table(&["server", "package", "version", "protocol", "flushes", "written as in"], &rows)
+    let header = [
+        "peer",
+        "package",
+        "version",
+        "protocol",
+        "server flushes",
+        "written as in",
+        "client flushes",
+        "written as in",
+    ];
+    table(&header, &rows)
 }
 
 fn bars(report: &Report<'_>) -> String {
@@ -153,12 +166,14 @@ fn judgement(judged: &Judged) -> String {
 }
 
 fn figures(row: &RowSummary) -> String {
-    let mut header = vec!["server", "of uWebSockets", "of raw epoll", row.row.shape.cost_unit()];
-    header.push(if row.is_echo() { "messages/s" } else { "handshakes/s" });
+    let who = if row.is_of_clients() { "client" } else { "server" };
+    let mut header = vec![who, "of uWebSockets", "of raw epoll", row.row.shape.cost_unit()];
+    let is_of_messages = row.is_echo() || row.is_of_clients();
+    header.push(if is_of_messages { "messages/s" } else { "handshakes/s" });
     if row.is_compressed() {
         header.extend(["payload MB/s", "B/answer"]);
     }
-    header.push("server busy");
+    header.push("busy");
     if row.is_echo() {
         header.extend(["p50 µs", "p99 µs", "p99.9 µs", "calls/message"]);
     }
@@ -168,7 +183,7 @@ fn figures(row: &RowSummary) -> String {
         if row.is_compressed() {
             cells.extend([amount(peer.payload_rate), amount(peer.answer_bytes)]);
         }
-        let busy = peer.server_cpu_percent.map(|percent| format!("{percent:.0} %"));
+        let busy = peer.busy_percent.map(|percent| format!("{percent:.0} %"));
         cells.push(busy.unwrap_or_else(|| ABSENT.to_owned()));
         if row.is_echo() {
             cells.extend(peer.round_trips.map(amount));
@@ -188,8 +203,12 @@ fn remarks(row: &RowSummary) -> String {
     let mut text = String::new();
     if !row.absent.is_empty() {
         let names = row.absent.join(", ");
-        let _ =
-            writeln!(text, "\nNot in this row, for they are built without compression: {names}.");
+        let lack = if row.is_of_clients() {
+            "have no client here"
+        } else {
+            "are built without compression"
+        };
+        let _ = writeln!(text, "\nNot in this row, for they {lack}: {names}.");
     }
     if row.attempts > 1 {
         let _ = writeln!(text, "\nMeasured twice, for the first rounds disagreed: {}.", row.word());
@@ -275,14 +294,15 @@ pub mod tests {
     use crate::measurement::Outcome;
     use crate::summary::{self, tests};
 
-    /// A made-up race of four rows, and what is drawn from it.
+    /// A made-up race of five rows, and what is drawn from it.
     pub fn with_report(check: impl FnOnce(&Report<'_>)) {
-        let rows = ["20b-50", "20b-deep", "idle", "deflate-shared"].map(tests::row);
+        let rows = ["20b-50", "20b-deep", "idle", "deflate-shared", "client-deep"].map(tests::row);
         let peers = tests::peers();
         let mut measurements = tests::race(rows[0], 3, [1000.0, 1020.0, 1000.0, 1100.0, 1050.0]);
         measurements.extend(tests::race(rows[1], 3, [330.0, 340.0, 350.0, 5000.0, 500.0]));
         measurements.extend(tests::race(rows[2], 3, [40.0, 190.0, 257.0, 7000.0, 9000.0]));
         measurements.extend(tests::race(rows[3], 3, [0.0, 9000.0, 10_000.0, 0.0, 0.0]));
+        measurements.extend(tests::race(rows[4], 3, [250.0, 300.0, 0.0, 3600.0, 310.0]));
         measurements[4].outcome = Outcome::Failure("it fell over".to_owned());
         let calls = [Calls {
             row: rows[0].id,
@@ -340,6 +360,12 @@ pub mod tests {
             line(
                 "Not in this row, for they are built without compression: raw epoll, slow, batched.",
             );
+            let client = line("| Client, 20 B, 200 connections, 16 in flight");
+            assert!(client.contains(" 1.200 [1.200, 1.200] "), "{client}");
+            assert!(client.contains("≤ 1.00 of batched: met"), "{client}");
+            assert!(client.contains("12.0 ≥ 10 × the rate of slow: met"), "{client}");
+            line("| client    | of uWebSockets |");
+            line("Not in this row, for they have no client here: uWebSockets.");
         });
     }
 
@@ -347,7 +373,7 @@ pub mod tests {
     fn json_holds_every_round() {
         with_report(|report| {
             let json = serde_json::to_value(report).expect("it can be written");
-            assert_eq!(json["measurements"].as_array().map(Vec::len), Some(51));
+            assert_eq!(json["measurements"].as_array().map(Vec::len), Some(63));
             let first = &json["measurements"][0];
             assert_eq!(first["outcome"]["figures"]["server_cpu_ns_per_message"], 1000.0);
             assert_eq!(json["measurements"][4]["outcome"]["failure"], "it fell over");

@@ -6,7 +6,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::peers::Peer;
+use crate::peers::{End, Peer};
 
 /// One line of the race: every server is measured in this shape.
 #[derive(Debug, Serialize)]
@@ -21,7 +21,7 @@ pub struct Row {
     pub bars: &'static [Bar],
 }
 
-/// What the generator does to a server.
+/// What the generator does to a server, or to a client.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub enum Shape {
     /// A closed loop of echoed messages.
@@ -36,6 +36,15 @@ pub enum Shape {
         payload_bytes: u32,
         /// Only for servers that compress.
         compression: Option<Compression>,
+    },
+    /// A closed loop of messages that a client sends and the generator sends back.
+    Client {
+        /// Connections at once.
+        connections: u32,
+        /// Messages under way on each of them.
+        in_flight: u32,
+        /// Payload of a message.
+        payload_bytes: u32,
     },
     /// Connections that are held and do nothing.
     Idle {
@@ -191,10 +200,21 @@ pub const ROWS: &[Row] = &[
         shape: Shape::Handshakes { at_once: 50 },
         bars: &[Bar::OfUwebsockets(1.03)],
     },
+    client("client-1", "Client, 20 B, 1 connection", (1, 1), 20, &[]),
+    client("client-50", "Client, 20 B, 50 connections", (50, 1), 20, &[]),
+    client("client-200", "Client, 20 B, 200 connections", (200, 1), 20, &[]),
+    client(
+        "client-deep",
+        "Client, 20 B, 200 connections, 16 in flight",
+        (200, 16),
+        20,
+        &[Bar::RateOfUnbatched(10.0)],
+    ),
+    client("client-1kib", "Client, 1 KiB, 50 connections", (50, 1), 1 << 10, &[]),
 ];
 
 /// What `--quick` measures: one row of each way through the generator that takes no time.
-pub const QUICK: &str = "20b-50,20b-deep,16kib-text,deflate-shared,handshakes";
+pub const QUICK: &str = "20b-50,20b-deep,16kib-text,deflate-shared,handshakes,client-deep";
 
 const BINARY: &str = "binary";
 const TEXT: &str = "text";
@@ -216,6 +236,16 @@ const fn echo(
     Row { id, title, shape, bars }
 }
 
+const fn client(
+    id: &'static str,
+    title: &'static str,
+    (connections, in_flight): (u32, u32),
+    payload_bytes: u32,
+    bars: &'static [Bar],
+) -> Row {
+    Row { id, title, shape: Shape::Client { connections, in_flight, payload_bytes }, bars }
+}
+
 const fn compressed(id: &'static str, title: &'static str, compression: Compression) -> Row {
     let shape = Shape::Echo {
         connections: 50,
@@ -233,9 +263,10 @@ impl Row {
         self.bars.iter().chain(EVERY_ROW).copied()
     }
 
-    /// Whether a server races in it.
+    /// Whether a peer races in it.
     pub fn takes(&self, peer: &Peer) -> bool {
-        self.shape.compression().is_none() || peer.compresses
+        let can = self.shape.compression().is_none() || peer.compresses;
+        can && peer.program(self.shape.end()).is_some()
     }
 }
 
@@ -261,8 +292,18 @@ impl Shape {
     /// Connections that are open at the same time.
     pub fn connections(self) -> u32 {
         match self {
-            Shape::Echo { connections, .. } | Shape::Idle { connections, .. } => connections,
+            Shape::Echo { connections, .. }
+            | Shape::Client { connections, .. }
+            | Shape::Idle { connections, .. } => connections,
             Shape::Handshakes { at_once } => at_once,
+        }
+    }
+
+    /// Which end of a peer it is about.
+    pub fn end(self) -> End {
+        match self {
+            Shape::Client { .. } => End::Client,
+            Shape::Echo { .. } | Shape::Idle { .. } | Shape::Handshakes { .. } => End::Server,
         }
     }
 
@@ -270,14 +311,15 @@ impl Shape {
     pub fn compression(self) -> Option<Compression> {
         match self {
             Shape::Echo { compression, .. } => compression,
-            Shape::Idle { .. } | Shape::Handshakes { .. } => None,
+            Shape::Client { .. } | Shape::Idle { .. } | Shape::Handshakes { .. } => None,
         }
     }
 
-    /// Name of the generator's field that says what one thing cost the server.
+    /// Name of the generator's field that says what one thing cost.
     pub fn cost_field(self) -> &'static str {
         match self {
             Shape::Echo { .. } => "server_cpu_ns_per_message",
+            Shape::Client { .. } => "client_cpu_ns_per_message",
             Shape::Idle { message_bytes: None, .. } => "rss_per_connection_bytes",
             Shape::Idle { message_bytes: Some(_), .. } => "rss_per_connection_after_message_bytes",
             Shape::Handshakes { .. } => "server_cpu_ns_per_handshake",
@@ -287,7 +329,7 @@ impl Shape {
     /// Unit of the cost.
     pub fn cost_unit(self) -> &'static str {
         match self {
-            Shape::Echo { .. } => "CPU ns/message",
+            Shape::Echo { .. } | Shape::Client { .. } => "CPU ns/message",
             Shape::Idle { .. } => "B/connection",
             Shape::Handshakes { .. } => "CPU ns/handshake",
         }
@@ -296,8 +338,16 @@ impl Shape {
     /// Name of the generator's field that says how many things were done in a second.
     pub fn rate_field(self) -> &'static str {
         match self {
-            Shape::Echo { .. } => "messages_per_second",
+            Shape::Echo { .. } | Shape::Client { .. } => "messages_per_second",
             Shape::Idle { .. } | Shape::Handshakes { .. } => "handshakes_per_second",
+        }
+    }
+
+    /// Name of the generator's field that says how busy the core was.
+    pub fn busy_field(self) -> &'static str {
+        match self.end() {
+            End::Server => "server_cpu_percent",
+            End::Client => "client_cpu_percent",
         }
     }
 
@@ -314,6 +364,12 @@ impl Shape {
                     None => option("opcode", &opcode),
                     Some(compression) => option("compression", &compression.offer),
                 });
+                options.push(option("bytes", &payload_bytes));
+                options.extend(duration);
+            }
+            Shape::Client { connections, in_flight, payload_bytes } => {
+                options.push(option("connections", &connections));
+                options.push(option("in-flight", &in_flight));
                 options.push(option("bytes", &payload_bytes));
                 options.extend(duration);
             }
@@ -357,14 +413,15 @@ mod tests {
         assert_eq!(selected("20b-1"), Some(vec!["20b-1"]));
         assert_eq!(selected("20b-10"), Some(vec!["20b-1000", "20b-10000"]));
         assert_eq!(selected("idle, 1mib"), Some(vec!["1mib", "idle"]));
-        assert_eq!(selected("deep,deep"), Some(vec!["20b-deep", "125b-text-deep"]));
+        assert_eq!(selected("b-deep,deep"), selected("deep"));
+        assert_eq!(selected("deep"), Some(vec!["20b-deep", "125b-text-deep", "client-deep"]));
         assert_eq!(selected("").map(|rows| rows.len()), Some(ROWS.len()));
         assert_eq!(selected("20b-1,no-such-row"), None);
     }
 
     #[test]
     fn every_row_that_is_named_elsewhere_is_there() {
-        assert_eq!(selected(QUICK).map(|rows| rows.len()), Some(5));
+        assert_eq!(selected(QUICK).map(|rows| rows.len()), Some(6));
         for id in TOGETHER.rows {
             assert_eq!(selected(id), Some(vec![*id]));
         }
@@ -412,6 +469,10 @@ mod tests {
             )
         );
         assert_eq!(text("idle-after").as_deref(), Some("--idle 10000 --one-message 4096"));
+        assert_eq!(
+            text("client-deep").as_deref(),
+            Some("--connections 200 --in-flight 16 --bytes 20 --warm-up 0.5 --duration 2")
+        );
         assert_eq!(
             text("handshakes").as_deref(),
             Some("--handshakes 50 --warm-up 0.5 --duration 2")

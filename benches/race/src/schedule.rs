@@ -50,7 +50,9 @@ pub fn expected(rows: &[&Row], peers: &[Peer], plan: &Plan) -> Duration {
         let once = match row.shape {
             Shape::Idle { message_bytes: None, .. } => pause + opening,
             Shape::Idle { message_bytes: Some(_), .. } => 2.0 * (pause + opening),
-            Shape::Echo { .. } | Shape::Handshakes { .. } => plan.warm_up + plan.seconds + opening,
+            Shape::Echo { .. } | Shape::Client { .. } | Shape::Handshakes { .. } => {
+                plan.warm_up + plan.seconds + opening
+            }
         };
         let traced = if is_traced(row.shape) {
             let opening = f64::from(row.shape.connections()) * traced_connection;

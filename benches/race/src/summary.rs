@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::measurement::{Calls, Measurement, Outcome};
-use crate::peers::{Flushes, OWN, Peer, RAW, UWEBSOCKETS};
+use crate::peers::{End, Flushes, OWN, Peer, RAW, UWEBSOCKETS};
 use crate::rows::{Bar, Row, Shape, TIE, TOGETHER};
 use crate::statistics::{Quartiles, geometric_mean};
 
@@ -24,7 +24,7 @@ pub struct RowSummary {
     pub conclusion: Conclusion,
     /// In the order of the list.
     pub peers: Vec<PeerSummary>,
-    /// Names of those who race, but not in this row.
+    /// Names of servers that race, but not in this row.
     pub absent: Vec<String>,
     /// Corewire's bars.
     pub judged: Vec<Judged>,
@@ -59,7 +59,7 @@ pub struct PeerSummary {
     /// Messages or handshakes a second.
     pub rate: Option<f64>,
     /// Percent of its core; far below 100 the generator was the bottleneck of the rate.
-    pub server_cpu_percent: Option<f64>,
+    pub busy_percent: Option<f64>,
     /// Round trips at p50, p99 and p99.9, in microseconds.
     pub round_trips: [Option<f64>; 3],
     /// System calls for each message.
@@ -195,8 +195,9 @@ impl<'a> Run<'a> {
                 (None, Quartiles::of(&costs.into_values().collect::<Vec<_>>()))
             }
             Bar::RateOfUnbatched(_) => {
+                let end = self.row.shape.end();
                 let is_unbatched =
-                    |peer: &&Peer| peer.is_rust_rival() && peer.flushes == Flushes::PerMessage;
+                    |peer: &&Peer| peer.is_rust_rival() && peer.flushes(end) == Flushes::PerMessage;
                 let rivals = peers.iter().filter(is_unbatched);
                 let field = self.row.shape.rate_field();
                 most(rivals, |peer| self.ratios(OWN, &peer.bin, field), |ratio| -ratio)
@@ -222,7 +223,7 @@ impl<'a> Run<'a> {
             of_raw: self.costs(&peer.bin, RAW),
             cost: median(self.row.shape.cost_field()),
             rate: median(self.row.shape.rate_field()),
-            server_cpu_percent: median("server_cpu_percent"),
+            busy_percent: median(self.row.shape.busy_field()),
             round_trips: ["round_trip_p50_us", "round_trip_p99_us", "round_trip_p999_us"]
                 .map(median),
             calls: calls.map(|calls| calls.per_message),
@@ -304,7 +305,11 @@ pub fn rows(
             attempts: 1 + run.measurements.first()?.attempt,
             conclusion: run.conclusion(),
             peers: takers.iter().map(|peer| run.peer(peer, calls)).collect(),
-            absent: absent.into_iter().map(|peer| peer.name.clone()).collect(),
+            absent: absent
+                .into_iter()
+                .filter(|peer| peer.serves)
+                .map(|peer| peer.name.clone())
+                .collect(),
             judged: row.all_bars().map(|bar| run.judge(bar, peers)).collect(),
             disturbers: run.disturbers(),
             failures: run.failures(peers),
@@ -325,6 +330,16 @@ pub fn together(rows: &[RowSummary]) -> Option<(f64, Verdict)> {
     Some((mean, Verdict::of(mean, TOGETHER.of_uwebsockets)))
 }
 
+impl PeerSummary {
+    /// Cost against whom a picture compares with: uWebSockets has no client.
+    pub fn of_base(&self, shape: Shape) -> Option<Quartiles> {
+        match shape.end() {
+            End::Server => self.of_uwebsockets,
+            End::Client => self.of_raw,
+        }
+    }
+}
+
 impl RowSummary {
     /// One word for the row: the worst of its bars, unless its rounds disagree.
     pub fn word(&self) -> &'static str {
@@ -340,9 +355,14 @@ impl RowSummary {
         self.row.shape.compression().is_some()
     }
 
-    /// Whether rates and round trips are those of messages.
+    /// Whether round trips and system calls are those of messages.
     pub fn is_echo(&self) -> bool {
         matches!(self.row.shape, Shape::Echo { .. })
+    }
+
+    /// Whether clients are measured, and not servers.
+    pub fn is_of_clients(&self) -> bool {
+        self.row.shape.end() == End::Client
     }
 }
 

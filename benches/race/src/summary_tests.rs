@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disturbance::Disturber;
-use crate::peers::Protocol;
+use crate::peers::{Client, Protocol};
 use crate::rows::ROWS;
 
 /// A server of a made-up race.
@@ -17,6 +17,12 @@ pub fn peer(name: &str, bin: &str, protocol: Protocol, flushes: Flushes) -> Peer
         protocol,
         flushes,
         compresses: [OWN, UWEBSOCKETS].contains(&bin),
+        serves: true,
+        client: (bin != UWEBSOCKETS).then(|| Client {
+            bin: format!("client-{bin}"),
+            form: "https://example.org/client".to_owned(),
+            flushes,
+        }),
     }
 }
 
@@ -49,7 +55,7 @@ pub fn race(row: &'static Row, rounds: u32, costs: [f64; 5]) -> Vec<Measurement>
             let figures = BTreeMap::from([
                 (row.shape.cost_field().to_owned(), cost),
                 (row.shape.rate_field().to_owned(), 1e9 / cost),
-                ("server_cpu_percent".to_owned(), 99.5),
+                (row.shape.busy_field().to_owned(), 99.5),
                 ("round_trip_p50_us".to_owned(), 10.0),
                 ("round_trip_p99_us".to_owned(), 20.0),
                 ("round_trip_p999_us".to_owned(), 30.0),
@@ -173,6 +179,28 @@ fn who_does_not_compress_is_absent_and_no_failure() {
     assert_eq!(summary.word(), "met");
     assert_eq!(summary.peers[0].answer_bytes, Some(433.5));
     assert!(summary.peers[0].payload_rate > summary.peers[1].payload_rate);
+}
+
+#[test]
+fn clients_are_judged_by_their_own_figures() {
+    let row = row("client-deep");
+    let summary = summarise(row, &race(row, 3, [250.0, 300.0, 0.0, 2900.0, 310.0]));
+    let names: Vec<&str> = summary.peers.iter().map(|peer| &*peer.bin).collect();
+    assert_eq!(names, [RAW, OWN, "slow", "batched"]);
+    assert_eq!(summary.absent, ["uWebSockets"]);
+    assert_eq!(verdicts(&summary), [Verdict::Missed, Verdict::Met]);
+    assert_eq!(summary.judged[1].against.as_deref(), Some("batched"));
+    let own = &summary.peers[1];
+    assert_eq!((own.of_base(row.shape), own.of_uwebsockets), (own.of_raw, None));
+    assert_eq!(own.busy_percent, Some(99.5));
+}
+
+#[test]
+fn who_is_a_client_alone_is_in_no_row_of_servers() {
+    let mut all = peers();
+    all[3].serves = false;
+    let takers = |id| all.iter().filter(|peer| row(id).takes(peer)).count();
+    assert_eq!((takers("20b-50"), takers("client-50"), takers("deflate-shared")), (4, 4, 2));
 }
 
 #[test]

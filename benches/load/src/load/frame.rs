@@ -1,4 +1,7 @@
-//! Frames as a client sends them, and headers as a server must answer them (RFC 6455 §5.2).
+//! Frames as a client sends them, and as a server must answer them (RFC 6455 §5.2).
+
+use std::error::Error;
+use std::fmt;
 
 use clap::ValueEnum;
 
@@ -89,19 +92,110 @@ pub fn answer_header(opcode: DataOpcode, payload_bytes: usize) -> Vec<u8> {
 }
 
 fn header(first_byte: u8, payload_bytes: usize) -> Vec<u8> {
-    let mut header = vec![first_byte];
+    let mut header = Vec::new();
+    append_header(&mut header, first_byte, payload_bytes);
+    header
+}
+
+/// Appends a header in its shortest form, unmasked.
+pub fn append_header(out: &mut Vec<u8>, first_byte: u8, payload_bytes: usize) {
     match payload_bytes {
-        0..=125 => header.push(payload_bytes as u8),
+        0..=125 => out.extend_from_slice(&[first_byte, payload_bytes as u8]),
         126..=0xFFFF => {
-            header.push(126);
-            header.extend_from_slice(&(payload_bytes as u16).to_be_bytes());
+            out.extend_from_slice(&[first_byte, 126]);
+            out.extend_from_slice(&(payload_bytes as u16).to_be_bytes());
         }
         _ => {
-            header.push(127);
-            header.extend_from_slice(&(payload_bytes as u64).to_be_bytes());
+            out.extend_from_slice(&[first_byte, 127]);
+            out.extend_from_slice(&(payload_bytes as u64).to_be_bytes());
         }
     }
-    header
+}
+
+/// First bytes of frames that hold a whole message.
+pub const TEXT: u8 = FIN | 0x1;
+/// As [`TEXT`].
+pub const BINARY: u8 = FIN | 0x2;
+/// The first byte of a Ping.
+pub const PING: u8 = FIN | 0x9;
+/// The first byte of a Pong.
+pub const PONG: u8 = FIN | 0xA;
+
+/// A client's frame, unmasked.
+#[derive(Debug)]
+pub struct Masked<'a> {
+    /// FIN, the reserved bits and the opcode.
+    pub first_byte: u8,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// How long all of it is.
+    pub frame_bytes: usize,
+}
+
+/// A client's frame that no server accepts.
+#[derive(Debug, PartialEq)]
+pub enum MaskedError {
+    /// It is not masked (RFC 6455 §5.1).
+    NotMasked,
+    /// Its length could be written shorter, or is beyond reason.
+    Length,
+}
+
+impl fmt::Display for MaskedError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            MaskedError::NotMasked => "the client does not mask",
+            MaskedError::Length => "the client's length is not in its shortest form",
+        })
+    }
+}
+
+impl Error for MaskedError {}
+
+/// Reads the first frame and unmasks it in place; `None` if it is not all there.
+///
+/// # Errors
+/// It is not masked, or its length is wrong.
+pub fn unmask(input: &mut [u8]) -> Result<Option<Masked<'_>>, MaskedError> {
+    let [first_byte, second, ..] = *input else { return Ok(None) };
+    if second & MASK == 0 {
+        return Err(MaskedError::NotMasked);
+    }
+    let (length_bytes, least) = match second & !MASK {
+        126 => (2, 126),
+        127 => (8, 0x1_0000),
+        _ => (0, 0),
+    };
+    let Some((length, rest)) = input[2..].split_at_mut_checked(length_bytes) else {
+        return Ok(None);
+    };
+    let payload_bytes = match length_bytes {
+        0 => u64::from(second & !MASK),
+        _ => length.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+    };
+    if payload_bytes < least || payload_bytes > PAYLOAD_BYTES_MAX {
+        return Err(MaskedError::Length);
+    }
+    let Some((masking_key, rest)) = rest.split_first_chunk_mut::<4>() else { return Ok(None) };
+    let Some(payload) = rest.get_mut(..payload_bytes as usize) else { return Ok(None) };
+    xor(payload, *masking_key);
+    let frame_bytes = 2 + length_bytes + 4 + payload.len();
+    Ok(Some(Masked { first_byte, payload, frame_bytes }))
+}
+
+/// More than anybody sends here; a sum with it does not overflow.
+const PAYLOAD_BYTES_MAX: u64 = 1 << 30;
+
+fn xor(payload: &mut [u8], masking_key: [u8; 4]) {
+    let key = u32::from_ne_bytes(masking_key);
+    let mut words = payload.chunks_exact_mut(4);
+    for word in &mut words {
+        let masked = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+        word.copy_from_slice(&(masked ^ key).to_ne_bytes());
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(masking_key) {
+        *byte ^= key;
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +209,30 @@ mod tests {
         let unmasked: Vec<u8> =
             frame[6..].iter().enumerate().map(|(n, byte)| byte ^ frame[2 + n % 4]).collect();
         assert_eq!(unmasked, b"Hello");
+    }
+
+    #[test]
+    fn a_masked_message_is_read_back_once_it_is_whole() {
+        for payload_bytes in [0, 1, 3, 4, 20, 125, 126, 1000, 65_535, 65_536] {
+            let payload = DataOpcode::Binary.payload(payload_bytes, 7);
+            let frame = masked_message(DataOpcode::Binary, &payload);
+            for end in (0..frame.len()).step_by(1 + payload_bytes / 100) {
+                assert!(unmask(&mut frame[..end].to_vec()).expect("no error").is_none());
+            }
+            let mut longer = [&frame[..], &[0x81]].concat();
+            let read = unmask(&mut longer).expect("no error").expect("a frame");
+            assert_eq!((read.first_byte, read.frame_bytes), (BINARY, frame.len()));
+            assert!(read.payload == payload);
+        }
+    }
+
+    #[test]
+    fn what_no_client_may_send_is_an_error() {
+        let error = |bytes: &[u8]| unmask(&mut bytes.to_vec()).map(drop);
+        assert_eq!(error(&[0x82, 20]), Err(MaskedError::NotMasked));
+        assert_eq!(error(&[0x82, 0xFE, 0, 125]), Err(MaskedError::Length));
+        assert_eq!(error(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]), Err(MaskedError::Length));
+        assert_eq!(error(&[[0x82].as_slice(), &[0xFF; 9]].concat()), Err(MaskedError::Length));
     }
 
     #[test]

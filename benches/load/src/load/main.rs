@@ -1,4 +1,5 @@
-//! A load generator for echo servers: WebSocket, or plain TCP for the floor below it.
+//! A load generator for echo servers: WebSocket, or plain TCP for the floor below it; and a server for
+//! clients that load it.
 //!
 //! The closed loop keeps a fixed number of messages in flight on each connection and never sleeps,
 //! so that the server is the bottleneck and its CPU time per message means something. It checks
@@ -6,6 +7,7 @@
 //! message; of compressed ones the first answer to each message.
 
 mod answers;
+mod clients;
 mod compressed;
 mod connect;
 mod deflate;
@@ -20,7 +22,7 @@ mod stream;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -86,6 +88,14 @@ struct Arguments {
     /// Instead of loading: so many connections at once connect, upgrade and close, over and over.
     #[arg(long, value_name = "CONNECTIONS", conflicts_with_all = ["idle", "fairness"])]
     handshakes: Option<usize>,
+    /// Instead of loading: start this client and answer it, as `PROGRAM --connect ADDRESS --connections
+    /// COUNT --in-flight COUNT --bytes COUNT`.
+    #[arg(long, value_name = "PROGRAM")]
+    #[arg(conflicts_with_all = ["idle", "fairness", "handshakes", "tls", "compression", "pid"])]
+    client: Option<PathBuf>,
+    /// Core for the client to run on.
+    #[arg(long, value_name = "CORE", requires = "client")]
+    client_pin: Option<usize>,
     /// Print one JSON object on one line.
     #[arg(long)]
     json: bool,
@@ -132,7 +142,15 @@ fn run(arguments: &Arguments) -> io::Result<String> {
         let text = format!("{connections} connections need more than {descriptors} descriptors");
         return Err(io::Error::other(text));
     }
-    let fields = match (arguments.idle, arguments.fairness, arguments.handshakes, arguments.pid) {
+    let fields = match &arguments.client {
+        Some(program) => client_fields(arguments, program)?,
+        None => server_fields(arguments)?,
+    };
+    Ok(if arguments.json { render_json(&fields) } else { render_text(&fields) })
+}
+
+fn server_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {
+    Ok(match (arguments.idle, arguments.fairness, arguments.handshakes, arguments.pid) {
         (Some(connections), _, _, Some(pid)) => {
             let activity = match (arguments.compression, arguments.one_message) {
                 (Some(compression), _) => {
@@ -156,8 +174,18 @@ fn run(arguments: &Arguments) -> io::Result<String> {
         }
         (None, None, Some(at_once), _) => handshake_fields(arguments, at_once)?,
         _ => echo_fields(arguments)?,
+    })
+}
+
+fn client_fields(arguments: &Arguments, program: &Path) -> io::Result<Vec<(&'static str, f64)>> {
+    let shape = clients::Shape {
+        connections: arguments.connections,
+        in_flight: arguments.in_flight as usize,
+        payload_bytes: arguments.bytes,
+        warm_up: seconds(arguments.warm_up)?,
+        duration: seconds(arguments.duration)?,
     };
-    Ok(if arguments.json { render_json(&fields) } else { render_text(&fields) })
+    Ok(clients::run(program, arguments.client_pin, &shape)?.fields())
 }
 
 fn echo_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {

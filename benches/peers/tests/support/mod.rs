@@ -28,11 +28,28 @@ pub struct Peer {
     pub features: Vec<String>,
     pub package: Option<String>,
     pub version: Option<String>,
+    #[serde(default)]
     pub form: String,
     pub protocol: Protocol,
     #[serde(default)]
     pub compresses: bool,
+    #[serde(default = "yes")]
+    pub serves: bool,
+    pub client: Option<Client>,
     flushes: Flushes,
+}
+
+/// A `[peer.client]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    pub bin: String,
+    pub form: String,
+    flushes: Flushes,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +67,21 @@ pub enum Flushes {
     PerRead,
 }
 
-pub fn peers() -> Vec<Peer> {
+/// All of them.
+pub fn listed() -> Vec<Peer> {
     let race: Race = toml::from_str(include_str!("../../peers.toml")).expect("peers.toml is right");
     assert!(!race.peer.is_empty());
     race.peer
 }
 
+/// Those that serve.
+pub fn peers() -> Vec<Peer> {
+    listed().into_iter().filter(|peer| peer.serves).collect()
+}
+
 /// Where cargo has built it.
-pub fn binary(peer: &Peer) -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_raw-epoll")).with_file_name(&peer.bin)
+pub fn binary(bin: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_raw-epoll")).with_file_name(bin)
 }
 
 /// A free port on a loopback address of its own. On 127.0.0.1 a client's port or another peer could
@@ -87,7 +110,7 @@ impl Server {
     }
 
     fn start_at(peer: &Peer, arguments: &[&str], address: SocketAddr) -> Option<Self> {
-        let process = Command::new(binary(peer))
+        let process = Command::new(binary(&peer.bin))
             .args(["--listen", &address.to_string()])
             .args(arguments)
             .stdout(Stdio::null())
