@@ -112,10 +112,11 @@ mod server;
 
 #[cfg(feature = "net")]
 pub use client::{
-    Client, ClientBuilder, ClientChange, ClientError, ClientHandler, ClientId, ClientLayer,
-    ClientSettings, ClientState, ClientStats, Clients, DnsSettings, Jitter, Outage, OutagePolicy,
-    Owner, Reconnect, Resolver, StopReason, Submitted, SystemResolver, Undecodable, Unsent,
-    UnsentReason,
+    Client, ClientBuilder, ClientChange, ClientError, ClientEvent, ClientHandler, ClientId,
+    ClientLayer, ClientReceiver, ClientSender, ClientSettings, ClientState, ClientStats, Clients,
+    CloseError, ConnectError, DnsSettings, EndCause, Ended, FlushError, Jitter, Messages, Outage,
+    OutagePolicy, OwnedMessage, Owner, Queues, Reconnect, Resolver, SendError, StopReason,
+    Submitted, SystemResolver, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

@@ -14,9 +14,9 @@ use super::outage::{OutageQueue, Queueing, UnsentReason};
 use super::reconnect::{Action, ClientState, Link};
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::protocol::{CloseSummary, SendOutcome};
-use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
-use crate::wire::{CloseCode, Opcode};
+use crate::protocol::{CloseSummary, DropReason, SendOutcome};
+use crate::reactor::{ConnectionId, DialError, Loop, Message, Peer, TimerId};
+use crate::wire::{CloseCode, InvalidClose, Opcode, encode_close};
 
 /// One client of a loop.
 pub(super) struct Calling {
@@ -27,7 +27,16 @@ pub(super) struct Calling {
     attempt: Option<AttemptKey>,
     deadline: Deadline,
     stats: ClientStats,
+    /// What the connection is closed with.
+    goodbye: Goodbye,
     pub(super) future: Future,
+}
+
+/// A code that may stand in a Close, and a reason that fits.
+#[derive(Clone, Debug)]
+pub(super) struct Goodbye {
+    code: CloseCode,
+    reason: Box<str>,
 }
 
 /// Whether a client stays when it has stopped.
@@ -49,6 +58,9 @@ pub enum Submitted {
         /// The message's number; numbers rise.
         id: u64,
     },
+    /// It was not taken, as [`Clients::offer`](super::Clients::offer) says of what can wait: enough
+    /// waits already.
+    NotYet,
     /// It was not taken.
     Refused(UnsentReason),
 }
@@ -85,6 +97,7 @@ impl Calling {
             attempt: None,
             deadline: Deadline::default(),
             stats: ClientStats::default(),
+            goodbye: Goodbye::default(),
             future: Future::Stays,
         }
     }
@@ -105,7 +118,8 @@ impl Calling {
         self.link.handle_start();
     }
 
-    pub(super) fn stop(&mut self) {
+    pub(super) fn stop(&mut self, goodbye: Goodbye) {
+        self.goodbye = goodbye;
         self.link.handle_stop();
     }
 
@@ -125,6 +139,36 @@ impl Calling {
             Queueing::Queued { id } => Submitted::Waiting { id },
             Queueing::Refused(reason) => Submitted::Refused(reason),
         }
+    }
+
+    /// Sends a message, or has it wait, if that does not put it behind more than need be.
+    pub(super) fn offer<D>(&mut self, at: &mut Loop<'_, D>, message: Message<'_>) -> Submitted {
+        self.flush(at);
+        let bytes_max = self.settings.inner().unsent_bytes_max;
+        if let Some(connection) = self.connection
+            && !(self.outage.is_empty() && has_room(&mut at.peer(connection), bytes_max))
+        {
+            return Submitted::NotYet;
+        }
+        match self.send(at, message) {
+            Submitted::Given(SendOutcome::Dropped(DropReason::TooLarge)) => {
+                Submitted::Refused(UnsentReason::TooLarge)
+            }
+            // It waits for the next connection.
+            Submitted::Given(SendOutcome::Dropped(_)) => Submitted::NotYet,
+            // What does not fit while there is no connection may be sent when there is.
+            Submitted::Refused(UnsentReason::QueueFull | UnsentReason::TooLarge) => {
+                Submitted::NotYet
+            }
+            submitted => submitted,
+        }
+    }
+
+    /// Hands over to the kernel what it takes; says whether nothing is left.
+    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>) -> bool {
+        self.flush(at);
+        self.outage.is_empty()
+            && self.connection.is_none_or(|connection| at.peer(connection).flush() == 0)
     }
 
     /// The connection stands; the application is told before anything is sent that has waited.
@@ -195,8 +239,9 @@ impl Calling {
                 }
                 Action::Close => {
                     if let Some(connection) = self.connection.take() {
-                        let closed = at.peer(connection).close(CloseCode::NORMAL, "");
-                        debug_assert!(closed.is_ok(), "the code may be sent");
+                        let Goodbye { code, reason } = &self.goodbye;
+                        let closed = at.peer(connection).close(*code, reason);
+                        debug_assert!(closed.is_ok(), "both were checked");
                     }
                 }
                 Action::Changed(change) => events.push_back(Event::Change(id, change)),
@@ -217,10 +262,10 @@ impl Calling {
     fn flush<D>(&mut self, at: &mut Loop<'_, D>) {
         let Some(connection) = self.connection else { return };
         let now = at.now();
-        let high_water_bytes = self.settings.dial().config.limits.high_water_bytes;
+        let bytes_max = self.settings.inner().unsent_bytes_max;
         let mut peer = at.peer(connection);
         while let Some(waiting) = self.outage.front(now) {
-            if peer.queued_bytes() > high_water_bytes {
+            if !has_room(&mut peer, bytes_max) {
                 return;
             }
             let outcome = match waiting.opcode {
@@ -248,6 +293,25 @@ impl Calling {
     /// Gives back what the loop holds for it.
     pub(super) fn release<D>(&mut self, at: &mut Loop<'_, D>) {
         self.deadline.cancel(at);
+    }
+}
+
+/// Whether a connection is to be given more. If not, its `on_drain` or its end is sure to follow.
+fn has_room<D>(peer: &mut Peer<'_, D>, bytes_max: usize) -> bool {
+    // What is merely corked is no reason to wait.
+    peer.is_open() && (peer.queued_bytes() <= bytes_max || peer.flush() <= bytes_max)
+}
+
+impl Goodbye {
+    pub(super) fn new(code: CloseCode, reason: &str) -> Result<Self, InvalidClose> {
+        encode_close(code, reason)?;
+        Ok(Self { code, reason: reason.into() })
+    }
+}
+
+impl Default for Goodbye {
+    fn default() -> Self {
+        Self { code: CloseCode::NORMAL, reason: Box::default() }
     }
 }
 

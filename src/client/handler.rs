@@ -98,7 +98,7 @@ pub trait ClientHandler {
         _: &mut Loop<'_, Self::Data>,
         _: &mut Clients,
         _: ClientId,
-        _: &DialError,
+        _: DialError,
     ) {
     }
 

@@ -3,6 +3,7 @@
 mod backoff;
 #[allow(dead_code, reason = "the driver uses it")]
 mod balance;
+mod blocking;
 mod calling;
 mod cause;
 mod clients;
@@ -20,6 +21,10 @@ mod resolver;
 mod settings;
 
 pub use backoff::{Jitter, Reconnect};
+pub use blocking::{
+    Client, ClientEvent, ClientReceiver, ClientSender, CloseError, ConnectError, EndCause, Ended,
+    FlushError, Messages, OwnedMessage, Queues, SendError,
+};
 pub use calling::{ClientStats, Submitted};
 pub use clients::{ClientId, Clients, Owner};
 pub use handler::{ClientHandler, Undecodable};
@@ -28,14 +33,3 @@ pub use outage::{Outage, OutagePolicy, Unsent, UnsentReason};
 pub use reconnect::{ClientChange, ClientState, StopReason};
 pub use resolver::{DnsSettings, Resolver, SystemResolver};
 pub use settings::{ClientBuilder, ClientError, ClientSettings};
-
-/// A client.
-pub struct Client;
-
-impl Client {
-    /// Describes a server to be called: by `ws://`, `wss://`, or `ws+unix:` with the path of a
-    /// socket.
-    pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder::new(url)
-    }
-}

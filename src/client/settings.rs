@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Reconnect;
+use super::blocking::Queues;
 use super::outage::Outage;
 #[cfg(feature = "deflate")]
 use crate::deflate::Compression;
@@ -21,11 +22,15 @@ use crate::wire::Role;
 pub struct ClientSettings(Arc<Inner>);
 
 /// What [`ClientSettings`] share.
+#[derive(Clone)]
 pub(super) struct Inner {
     pub(super) dial: Arc<DialSettings>,
     pub(super) redirects_max: u8,
     pub(super) reconnect: Reconnect,
     pub(super) outage: Outage,
+    pub(super) queues: Queues,
+    /// With more unsent than this, a connection is given nothing that can wait.
+    pub(super) unsent_bytes_max: usize,
 }
 
 /// Makes [`ClientSettings`]. What cannot be is told at the end, by [`ClientBuilder::build`].
@@ -41,6 +46,7 @@ pub struct ClientBuilder {
     redirects_max: u8,
     reconnect: Reconnect,
     outage: Outage,
+    queues: Queues,
 }
 
 /// Why there is no client.
@@ -69,6 +75,15 @@ impl ClientSettings {
     pub(super) fn inner(&self) -> &Inner {
         &self.0
     }
+
+    /// The same with another configuration of the connections.
+    pub(super) fn with_config(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut inner = (*self.0).clone();
+        let mut dial = (*inner.dial).clone();
+        change(Arc::make_mut(&mut dial.config));
+        inner.dial = Arc::new(dial);
+        Self(Arc::new(inner))
+    }
 }
 
 impl fmt::Debug for ClientSettings {
@@ -92,6 +107,7 @@ impl ClientBuilder {
             redirects_max: 0,
             reconnect: Reconnect::default(),
             outage: Outage::default(),
+            queues: Queues::default(),
         }
     }
 
@@ -199,6 +215,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Changes how much may wait in a blocking client, on its way out and on its way in.
+    #[must_use]
+    pub fn queues(mut self, change: impl FnOnce(&mut Queues)) -> Self {
+        change(&mut self.queues);
+        self
+    }
+
     /// All of it.
     ///
     /// # Errors
@@ -211,11 +234,17 @@ impl ClientBuilder {
         dial.sockets = self.sockets;
         dial.proxy = self.proxy;
         dial.check().map_err(ClientError::Config)?;
+        let limits = &dial.config.limits;
+        // A message is refused where the queue holds as much as it may.
+        let refused_from = limits.backpressure_bytes_max.saturating_sub(1);
+        let unsent_bytes_max = limits.high_water_bytes.min(refused_from);
         Ok(ClientSettings(Arc::new(Inner {
             dial: Arc::new(dial),
             redirects_max: self.redirects_max,
             reconnect: self.reconnect,
             outage: self.outage,
+            queues: self.queues,
+            unsent_bytes_max,
         })))
     }
 
