@@ -153,14 +153,15 @@ mod server;
 #[cfg(feature = "net")]
 pub use client::{
     Acquired, Balance, Batch, BatchError, BatchForm, BatchSize, BatchStats, Client, ClientBuilder,
-    ClientChange, ClientError, ClientHandler, ClientId, ClientLayer, ClientSettings, ClientState,
-    ClientStats, Clients, DnsSettings, Ejection, EndpointId, EndpointState, EndpointStats,
-    Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats, HealthCheck,
+    ClientChange, ClientError, ClientEvent, ClientHandler, ClientId, ClientLayer, ClientReceiver,
+    ClientSender, ClientSettings, ClientState, ClientStats, Clients, CloseError, ConnectError,
+    DnsSettings, Ejection, EndCause, Ended, EndpointId, EndpointState, EndpointStats, Envelope,
+    EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats, FlushError, HealthCheck,
     Jitter, LeakReport, LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource, MemberState,
-    Outage, OutagePolicy, Outcome, Owner, PayloadError, Pool, PoolBuilder, PoolConfigError,
-    PoolError, PoolId, PoolSettings, PoolStats, Rate, RatePolicy, RateStats, Reconnect, Resolver,
-    Sizing, StopReason, Submitted, SystemLoad, SystemResolver, TooManyEndpoints, Undecodable,
-    Unsent, UnsentReason,
+    Messages, Outage, OutagePolicy, Outcome, OwnedMessage, Owner, PayloadError, Pool, PoolBuilder,
+    PoolConfigError, PoolError, PoolId, PoolSettings, PoolStats, Queues, Rate, RatePolicy,
+    RateStats, Reconnect, Resolver, SendError, Sizing, StopReason, Submitted, SystemLoad,
+    SystemResolver, TooManyEndpoints, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

@@ -104,7 +104,7 @@ impl ClientHandler for Conformance {
         _: &mut Loop<'_, ()>,
         _: &mut Clients,
         _: Owner,
-        error: &DialError,
+        error: DialError,
     ) {
         self.failures += 1;
         log::say(format_args!("case {}: {error}", self.case));

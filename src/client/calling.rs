@@ -19,7 +19,7 @@ use super::settings::ClientSettings;
 use crate::metrics::Histogram;
 use crate::protocol::{CloseSummary, DropReason, SendOutcome};
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
-use crate::wire::CloseCode;
+use crate::wire::{CloseCode, InvalidClose, encode_close};
 
 /// One client of a loop.
 pub(super) struct Calling {
@@ -32,6 +32,8 @@ pub(super) struct Calling {
     outlet: Option<Box<Outlet>>,
     greeting: Greeting,
     stats: ClientStats,
+    /// What the connection is closed with.
+    goodbye: Goodbye,
     pub(super) future: Future,
 }
 
@@ -40,6 +42,13 @@ pub(super) struct Calling {
 enum Greeting {
     UnderWay,
     Over,
+}
+
+/// A code that may stand in a Close, and a reason that fits.
+#[derive(Clone, Debug)]
+pub(super) struct Goodbye {
+    code: CloseCode,
+    reason: Box<str>,
 }
 
 /// Whether a client stays when it has stopped.
@@ -65,6 +74,9 @@ pub enum Submitted {
     Held,
     /// It came too fast, and is forgotten as [`RatePolicy::Drop`](super::RatePolicy::Drop) says.
     Dropped,
+    /// It was not taken, as [`Clients::offer`](super::Clients::offer) says of what can wait: enough
+    /// waits already.
+    NotYet,
     /// It was not taken.
     Refused(UnsentReason),
     /// It was not taken, because it cannot stand in an envelope.
@@ -105,6 +117,7 @@ impl Calling {
             outlet: None,
             greeting: Greeting::Over,
             stats: ClientStats::default(),
+            goodbye: Goodbye::default(),
             future: Future::Stays,
         }
     }
@@ -137,7 +150,8 @@ impl Calling {
         self.link.handle_start();
     }
 
-    pub(super) fn stop(&mut self) {
+    pub(super) fn stop(&mut self, goodbye: Goodbye) {
+        self.goodbye = goodbye;
         self.link.handle_stop();
     }
 
@@ -172,6 +186,36 @@ impl Calling {
             Queueing::Queued { id } => Submitted::Waiting { id },
             Queueing::Refused(reason) => Submitted::Refused(reason),
         }
+    }
+
+    /// Sends a message, or has it wait, if that does not put it behind more than need be.
+    pub(super) fn offer<D>(&mut self, at: &mut Loop<'_, D>, message: Message<'_>) -> Submitted {
+        self.flush(at);
+        if let Some(connection) = self.connection
+            && !(self.outage.is_empty() && self.outlet(at.now()).takes_more(at, connection))
+        {
+            return Submitted::NotYet;
+        }
+        match self.send(at, message, Urgency::MayWait) {
+            Submitted::Given(SendOutcome::Dropped(DropReason::TooLarge)) => {
+                Submitted::Refused(UnsentReason::TooLarge)
+            }
+            // It waits for the next connection.
+            Submitted::Given(SendOutcome::Dropped(_)) => Submitted::NotYet,
+            // What does not fit while there is no connection may be sent when there is.
+            Submitted::Refused(UnsentReason::QueueFull | UnsentReason::TooLarge) => {
+                Submitted::NotYet
+            }
+            submitted => submitted,
+        }
+    }
+
+    /// Hands over to the kernel what it takes; says whether nothing is left.
+    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>) -> bool {
+        self.flush(at);
+        let is_held = self.outlet.as_ref().is_some_and(|outlet| outlet.holds());
+        let is_written = self.connection.is_none_or(|connection| at.peer(connection).flush() == 0);
+        self.outage.is_empty() && !is_held && is_written
     }
 
     /// The connection stands; the application is told before anything is sent that has waited.
@@ -250,8 +294,9 @@ impl Calling {
                             outlet.hurry(at, connection);
                         }
                         self.take_back(at.now());
-                        let closed = at.peer(connection).close(CloseCode::NORMAL, "");
-                        debug_assert!(closed.is_ok(), "the code may be sent");
+                        let Goodbye { code, reason } = &self.goodbye;
+                        let closed = at.peer(connection).close(*code, reason);
+                        debug_assert!(closed.is_ok(), "both were checked");
                     }
                 }
                 Action::Changed(change) => events.push_back(Event::Change(id, change)),
@@ -272,10 +317,9 @@ impl Calling {
     /// What leads to the connection; made when the first one opens.
     fn outlet(&mut self, now: Instant) -> &mut Outlet {
         let inner = self.settings.inner();
-        let limits = &inner.dial.config.limits;
         self.outlet.get_or_insert_with(|| {
             let (batch, rate) = (inner.batch.as_ref(), inner.rate.as_ref());
-            Box::new(Outlet::new(batch, rate, limits, 0, now))
+            Box::new(Outlet::new(batch, rate, inner.unsent_bytes_max, 0, now))
         })
     }
 
@@ -323,6 +367,19 @@ impl Calling {
     /// Gives back what the loop holds for it.
     pub(super) fn release<D>(&mut self, at: &mut Loop<'_, D>) {
         self.deadline.cancel(at);
+    }
+}
+
+impl Goodbye {
+    pub(super) fn new(code: CloseCode, reason: &str) -> Result<Self, InvalidClose> {
+        encode_close(code, reason)?;
+        Ok(Self { code, reason: reason.into() })
+    }
+}
+
+impl Default for Goodbye {
+    fn default() -> Self {
+        Self { code: CloseCode::NORMAL, reason: Box::default() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::balance::{EndpointId, Outcome};
-use super::calling::{Calling, ClientStats, Future, Submitted};
+use super::calling::{Calling, ClientStats, Future, Goodbye, Submitted};
 use super::connector::{Connector, Ending};
 use super::deadline::Deadline;
 use super::event::Event;
@@ -19,7 +19,7 @@ use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
 use crate::protocol::{CloseSummary, Initiator};
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
-use crate::wire::CloseCode;
+use crate::wire::{CloseCode, InvalidClose};
 
 /// The clients and pools of one loop. Each callback of a [`ClientHandler`](super::ClientHandler)
 /// has them at hand.
@@ -134,8 +134,26 @@ impl Clients {
     /// Ends a client's connection by a closing handshake, or its dial; it is not dialled any more.
     /// What has waited for a connection is reported.
     pub fn stop(&mut self, id: ClientId) {
+        self.stop_with(id, Goodbye::default());
+    }
+
+    /// As [`Clients::stop`], with a code and a reason for the server.
+    ///
+    /// # Errors
+    /// [`InvalidClose`] if the code may not stand on the wire or the reason has over 123 bytes.
+    pub fn close(
+        &mut self,
+        id: ClientId,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), InvalidClose> {
+        self.stop_with(id, Goodbye::new(code, reason)?);
+        Ok(())
+    }
+
+    pub(super) fn stop_with(&mut self, id: ClientId, goodbye: Goodbye) {
         if let Some(calling) = self.callings.get_mut(id.0) {
-            calling.stop();
+            calling.stop(goodbye);
             self.note_busy(Owner::Client(id));
         }
     }
@@ -190,6 +208,33 @@ impl Clients {
     /// What went through a client's batches and rate, and how long what is queued will take.
     pub fn flow<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> Option<FlowStats> {
         self.callings.get_mut(id.0).map(|calling| calling.flow(at))
+    }
+
+    /// As [`Clients::send`], for messages that can wait: takes one only if no more than
+    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent, or, without a
+    /// connection, if it fits in the [queue](super::Outage) for that time. If it says
+    /// [`Submitted::NotYet`], offer it again in
+    /// [`on_drain`](super::ClientHandler::on_drain), [`on_change`](super::ClientHandler::on_change)
+    /// and [`on_unsent`](super::ClientHandler::on_unsent): one of them is sure to follow.
+    pub fn offer<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        id: ClientId,
+        message: Message<'_>,
+    ) -> Option<Submitted> {
+        let submitted = self.callings.get_mut(id.0)?.offer(at, message);
+        if !matches!(submitted, Submitted::Given(_)) {
+            self.note_busy(Owner::Client(id));
+        }
+        Some(submitted)
+    }
+
+    /// Offers to the kernel what a client has taken. Says whether nothing is left: every message
+    /// was handed over, or reported. If there is something left, callbacks follow as with
+    /// [`Clients::offer`].
+    pub fn flush<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> bool {
+        self.note_busy(Owner::Client(id));
+        self.callings.get_mut(id.0).is_none_or(|calling| calling.hand_over(at))
     }
 
     /// Where a client stands; `None` if there is no such client any more.

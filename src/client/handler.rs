@@ -112,7 +112,7 @@ pub trait ClientHandler {
         _: &mut Loop<'_, Self::Data>,
         _: &mut Clients,
         _: Owner,
-        _: &DialError,
+        _: DialError,
     ) {
     }
 

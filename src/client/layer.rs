@@ -153,7 +153,7 @@ impl<H: ClientHandler> ClientLayer<H> {
             let Self { clients, handler } = self;
             match event {
                 Event::Change(id, change) => handler.on_change(at, clients, id, &change),
-                Event::DialFailed(id, error) => handler.on_dial_failed(at, clients, id, &error),
+                Event::DialFailed(id, error) => handler.on_dial_failed(at, clients, id, error),
                 Event::Unsent(id, unsent) => handler.on_unsent(at, clients, id, unsent),
                 Event::Stop(id, reason) => handler.on_stop(at, clients, id, reason),
                 Event::Lease(ticket, lease) => handler.on_lease(at, clients, ticket, lease),

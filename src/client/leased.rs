@@ -26,12 +26,11 @@ impl Pooling {
         };
         let inner = settings.inner();
         let outlet = contact.outlet.get_or_insert_with(|| {
-            let limits = &inner.dial.config.limits;
             let (batch, own_rate) = (inner.batch.as_ref(), inner.rate.as_ref());
             // The pool's rate is asked by that of the connection.
             let unbounded = Rate::default();
             let own_rate = own_rate.or(rate.is_some().then_some(&unbounded));
-            Box::new(Outlet::new(batch, own_rate, limits, place as u64, at.now()))
+            Box::new(Outlet::new(batch, own_rate, inner.unsent_bytes_max, place as u64, at.now()))
         });
         let submitted = outlet.send(at, connection, message, Urgency::MayWait, rate.as_mut());
         if submitted == Submitted::Held {

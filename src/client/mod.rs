@@ -4,6 +4,7 @@ mod backlog;
 mod backoff;
 mod balance;
 mod batch;
+mod blocking;
 mod calling;
 mod cause;
 mod clients;
@@ -36,6 +37,10 @@ pub use balance::{
     Balance, Ejection, EndpointId, EndpointState, EndpointStats, HealthCheck, TooManyEndpoints,
 };
 pub use batch::{Batch, BatchError, BatchForm, BatchSize, BatchStats};
+pub use blocking::{
+    Client, ClientEvent, ClientReceiver, ClientSender, CloseError, ConnectError, EndCause, Ended,
+    FlushError, Messages, OwnedMessage, Queues, SendError,
+};
 pub use calling::{ClientStats, Submitted};
 pub use clients::{ClientId, Clients, Owner};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, PayloadError};
@@ -54,14 +59,3 @@ pub use rate::{Rate, RatePolicy, RateStats};
 pub use reconnect::{ClientChange, ClientState, StopReason};
 pub use resolver::{DnsSettings, Resolver, SystemResolver};
 pub use settings::{ClientBuilder, ClientError, ClientSettings};
-
-/// A client.
-pub struct Client;
-
-impl Client {
-    /// Describes a server to be called: by `ws://`, `wss://`, or `ws+unix:` with the path of a
-    /// socket.
-    pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder::new(url)
-    }
-}

@@ -66,6 +66,8 @@ pub enum UnsentReason {
     TooLarge,
     /// It is no message: its opcode is neither text nor binary.
     NotAMessage,
+    /// It cannot stand in an envelope.
+    NotJson,
     /// It has waited for longer than [`Outage::age_max`].
     TooOld,
     /// More are sent than the rate allows.

@@ -7,7 +7,6 @@ use super::calling::Submitted;
 use super::drain::DrainMeter;
 use super::outage::UnsentReason;
 use super::rate::{PoolRate, Rate, RateLimiter, RateStats, RateVerdict};
-use crate::limits::ConnectionLimits;
 use crate::reactor::{ConnectionId, Loop, Message, Peer};
 use crate::wire::Opcode;
 
@@ -60,17 +59,16 @@ impl Outlet {
     pub(super) fn new(
         batch: Option<&Batch>,
         rate: Option<&Rate>,
-        limits: &ConnectionLimits,
+        queued_bytes_max: usize,
         key: u64,
         now: Instant,
     ) -> Self {
-        let refused_at_bytes = limits.backpressure_bytes_max;
         Self {
             limiter: rate.map(|rate| RateLimiter::new(rate, now, key)),
             batcher: batch.map(|batch| Batcher::new(batch.clone())),
             meter: DrainMeter::default(),
             queued_bytes: 0,
-            queued_bytes_max: limits.high_water_bytes.min(refused_at_bytes.saturating_sub(1)),
+            queued_bytes_max,
             hurried: 0,
             gate: Gate::Open,
         }
@@ -140,6 +138,14 @@ impl Outlet {
             Submitted::Given(outcome) => outcome.is_taken(),
             submitted => submitted == Submitted::Held,
         }
+    }
+
+    /// Whether there is room for another message that can wait. If not, the connection's `on_drain` or
+    /// its end is sure to follow.
+    pub(super) fn takes_more<D>(&mut self, at: &mut Loop<'_, D>, connection: ConnectionId) -> bool {
+        let now = at.now();
+        let mut peer = at.peer(connection);
+        peer.is_open() && self.has_room(&mut peer, now)
     }
 
     /// A message that the rate has let pass.

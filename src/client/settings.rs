@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::backoff::Reconnect;
 use super::batch::{Batch, BatchForm};
+use super::blocking::Queues;
 use super::outage::Outage;
 use super::rate::Rate;
 #[cfg(feature = "deflate")]
@@ -25,6 +26,7 @@ use crate::wire::Role;
 pub struct ClientSettings(Arc<Inner>);
 
 /// What [`ClientSettings`] share.
+#[derive(Clone)]
 pub(super) struct Inner {
     pub(super) dial: Arc<DialSettings>,
     pub(super) redirects_max: u8,
@@ -32,6 +34,9 @@ pub(super) struct Inner {
     pub(super) outage: Outage,
     pub(super) batch: Option<Batch>,
     pub(super) rate: Option<Rate>,
+    pub(super) queues: Queues,
+    /// With more unsent than this, a connection is given nothing that can wait.
+    pub(super) unsent_bytes_max: usize,
 }
 
 /// Makes [`ClientSettings`]. What cannot be is told at the end, by [`ClientBuilder::build`].
@@ -51,6 +56,7 @@ pub struct ClientBuilder {
     outage: Outage,
     batch: Option<Batch>,
     rate: Option<Rate>,
+    queues: Queues,
 }
 
 /// Why there is no client.
@@ -90,6 +96,15 @@ impl ClientSettings {
     pub(super) fn inner(&self) -> &Inner {
         &self.0
     }
+
+    /// The same with another configuration of the connections.
+    pub(super) fn with_config(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut inner = (*self.0).clone();
+        let mut dial = (*inner.dial).clone();
+        change(Arc::make_mut(&mut dial.config));
+        inner.dial = Arc::new(dial);
+        Self(Arc::new(inner))
+    }
 }
 
 impl fmt::Debug for ClientSettings {
@@ -117,6 +132,7 @@ impl ClientBuilder {
             outage: Outage::default(),
             batch: None,
             rate: None,
+            queues: Queues::default(),
         }
     }
 
@@ -248,6 +264,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Changes how much may wait in a blocking client, on its way out and on its way in.
+    #[must_use]
+    pub fn queues(mut self, change: impl FnOnce(&mut Queues)) -> Self {
+        change(&mut self.queues);
+        self
+    }
+
     /// All of it.
     ///
     /// # Errors
@@ -277,6 +300,10 @@ impl ClientBuilder {
         dial.sockets = self.sockets;
         dial.proxy = self.proxy;
         dial.check().map_err(ClientError::Config)?;
+        let limits = &dial.config.limits;
+        // A message is refused where the queue holds as much as it may.
+        let refused_from = limits.backpressure_bytes_max.saturating_sub(1);
+        let unsent_bytes_max = limits.high_water_bytes.min(refused_from);
         Ok(ClientSettings(Arc::new(Inner {
             dial: Arc::new(dial),
             redirects_max: self.redirects_max,
@@ -284,6 +311,8 @@ impl ClientBuilder {
             outage: self.outage,
             batch: self.batch,
             rate: self.rate,
+            queues: self.queues,
+            unsent_bytes_max,
         })))
     }
 

@@ -11,7 +11,7 @@ use super::handler::Message;
 use super::id::ConnectionId;
 use super::net::NetKey;
 use super::shared::Shared;
-use super::slot::Phase;
+use super::slot::{DrainOwed, Phase};
 #[cfg(feature = "tls")]
 use super::tls::TlsFacts;
 use crate::collections::Key;
@@ -214,12 +214,6 @@ impl<D> Peer<'_, D> {
         self.send_with(|transmit| transmit.send_slice(opcode, payload))
     }
 
-    /// Writes what is queued now, as far as the kernel takes it, instead of when the batch ends that
-    /// the callback belongs to. It costs a system call; what is sent next begins another write.
-    pub fn flush(&mut self) {
-        self.act(|transmit| transmit.flush());
-    }
-
     /// Sends a message uncompressed although compression was agreed on: because it is compressed
     /// already, or because it holds a secret together with what somebody else chose. The length of
     /// what both compress to would tell of the secret (CRIME, BREACH).
@@ -248,6 +242,25 @@ impl<D> Peer<'_, D> {
     /// Sends a ping of at most 125 bytes; the heartbeat's go by themselves.
     pub fn send_ping(&mut self, payload: &[u8]) -> SendOutcome {
         self.send_with(|transmit| transmit.send_ping(payload))
+    }
+
+    /// Offers what is unsent to the kernel at once, not only when the batch ends that the callback
+    /// belongs to: that costs a system call. Gives the bytes that it has refused; if there are any, `on_drain` is sure to follow.
+    pub fn flush(&mut self) -> usize {
+        self.act(|transmit| transmit.flush());
+        let queued_bytes = self.queued_bytes();
+        if queued_bytes > 0
+            && let Some(slot) = self.shared.slots.get_mut(self.key)
+        {
+            // All of it may leave before the turn ends: then nobody would see that it was held up.
+            let low_water_bytes = self.shared.configs.get(slot.config).limits.low_water_bytes;
+            slot.notes.drain_owed = if queued_bytes > low_water_bytes {
+                DrainOwed::AtLowWater
+            } else {
+                DrainOwed::WhenEmpty
+            };
+        }
+        queued_bytes
     }
 
     /// Begins the closing handshake; `on_close` follows when it is over, at most `close_timeout`

@@ -125,7 +125,7 @@ impl ClientHandler for App {
         at: &mut Loop<'_, ()>,
         clients: &mut Clients,
         owner: Owner,
-        error: &DialError,
+        error: DialError,
     ) {
         self.hear(at, clients, Heard::DialFailed(owner, format!("{error:?}")));
     }

@@ -162,7 +162,7 @@ impl ClientHandler for Caller {
         at: &mut Loop<'_, ()>,
         _: &mut Clients,
         _: Owner,
-        error: &DialError,
+        error: DialError,
     ) {
         println!("{error}");
         if let DialError::Refused(refusal) = error {

@@ -2,13 +2,14 @@
 # Lets other people's clients talk to the release build of corewire: PyPI's websockets and aiohttp,
 # npm's ws, and Chromium; and a client of ours to other people's servers.
 #
-#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb | servers | connect]...
+#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb | servers | connect | blocking]...
 #
 # `tls` has them come over TLS, and OpenSSL's s_client and curl besides; `deflate` has all of them offer
 # compression, `bomb` attacks with it. `servers` has a client of ours ($CALLER, or the release build of
 # tests/interop/caller.rs) call websockets and ws, over TLS and at Unix sockets too, through nginx and
 # the proxies of PyPI's pproxy, and OpenSSL's s_server; `connect` has `corewire connect` and
-# `corewire bench` talk to a server of websockets.
+# `corewire bench` talk to a server of websockets; `blocking` has the blocking client, by the example
+# `script`, talk to servers of websockets and ws, which are stopped and started again meanwhile.
 #
 # DIR keeps the others' packages, which are installed on the first run; OUTDIR takes the servers' logs,
 # their certificates and the browser's screenshots. Without a further word all are run. Needs python3
@@ -25,11 +26,11 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/python_clients.sh
 . "$root/tests/support/python_clients.sh"
 die() { echo "interop: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1" "$2"
 dir=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 shift 2
-[ $# -gt 0 ] || set -- python node browser tls deflate bomb servers connect
+[ $# -gt 0 ] || set -- python node browser tls deflate bomb servers connect blocking
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
 
@@ -184,6 +185,56 @@ servers() {
     "${CALLER:-${CARGO_TARGET_DIR:-$root/target}/release/examples/interop_caller}" "$chain" "$key"
 }
 
+# The server of somebody else, at $port.
+start_foreign() { # COMMAND...
+  "$@" "$port" >> "$out/foreign.log" 2>&1 &
+  server=$!
+  servers+=("$server")
+  await_listening "$port" "$server" || { cat "$out/foreign.log" >&2; die "$1 did not start"; }
+}
+
+stop_foreign() {
+  kill "$server"
+  wait "$server" || true
+  servers=()
+}
+
+must_be() { # WANTED FOUND
+  [ "$1" = "$2" ] || { diff <(echo "$1") <(echo "$2") | head -5 >&2; exit 1; }
+}
+
+# Asks by turns, all at once, and across a restart of the server.
+blocking() { # NAME COMMAND...
+  local script=${CARGO_TARGET_DIR:-$root/target}/debug/examples/script line n
+  echo "interop: blocking client, $1"
+  shift
+  : > "$out/foreign.log"
+  port=$(python3 -c 'import socket as s; p = s.socket(); p.bind(("127.0.0.1", 0)); print(p.getsockname()[1])')
+  start_foreign "$@"
+  local url=ws://127.0.0.1:$port/
+  must_be "$(printf 'Hello\nGrüße\n\nclosed with 1000')" "$("$script" "$url" Hello Grüße '')"
+  must_be "$(seq 20000; echo "closed with 1000")" "$(seq 20000 | "$script" "$url")"
+  must_be 2 "$(grep -c 'closed 1000 that was all' "$out/foreign.log")"
+  coproc asking { "$script" "$url"; }
+  # shellcheck disable=SC2154 # coproc sets them
+  local pid=$asking_PID answers=${asking[0]} questions=${asking[1]}
+  echo before >&"$questions"
+  read -r -t 20 line <&"$answers" || die "there is no answer"
+  must_be before "$line"
+  stop_foreign
+  for n in $(seq 500); do echo "offline $n" >&"$questions"; done
+  start_foreign "$@"
+  for n in $(seq 500); do
+    read -r -t 60 line <&"$answers" || die "there is no answer after the restart"
+    must_be "offline $n" "$line"
+  done
+  exec {questions}>&-
+  read -r -t 20 line <&"$answers" || die "it does not leave"
+  must_be "closed with 1000" "$line"
+  wait "$pid"
+  stop_foreign
+}
+
 need_chromium() {
   [ -x "$CHROMIUM" ] || die "Chromium is missing: apt-get install chromium, or set CHROMIUM"
 }
@@ -240,6 +291,13 @@ for name in "$@"; do
       install_python "$dir"
       echo "interop: connect, websockets $WEBSOCKETS serves"
       connect
+      ;;
+    blocking)
+      install_python "$dir"
+      install_node "$dir"
+      (cd "$root" && cargo build -q --example script) || die "the example did not build"
+      blocking "websockets $WEBSOCKETS" "$dir/venv/bin/python" "$here/echo_server.py"
+      blocking "ws $WS" node "$here/echo_server.mjs"
       ;;
     *) die "no such client: $name" ;;
   esac

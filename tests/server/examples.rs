@@ -3,10 +3,11 @@
 //! `cargo test` builds the examples before the tests; a single test target does not.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
 
 use crate::client::Client;
 use crate::running::Directory;
@@ -193,6 +194,28 @@ fn two_listeners_tell_their_doors_apart() {
     assert_eq!(program.text(), long);
     browser.say(&long);
     assert_eq!(browser.frame().1[..2], 1009u16.to_be_bytes());
+}
+
+#[test]
+fn script_asks_prints_the_answers_and_leaves() {
+    let echo = Example::start("echo", &[]);
+    let url = format!("ws://{}/", echo.address("listening on "));
+    let script = |questions: &[&str], input: &str| {
+        let path = env::current_exe().unwrap();
+        let path = path.ancestors().nth(2).unwrap().join("examples/script");
+        let mut command = Command::new(path);
+        command.arg(&url).args(questions).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+        let feeding = thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+        let output = child.wait_with_output().unwrap();
+        feeding.join().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(script(&["Hello", "Ä"], ""), "Hello\nÄ\nclosed with 1000\n");
+    let lines: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    assert_eq!(script(&[], &lines), lines + "closed with 1000\n");
 }
 
 #[test]

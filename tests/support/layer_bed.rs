@@ -142,7 +142,7 @@ impl ClientHandler for Diary {
         at: &mut Loop<'_, u32>,
         clients: &mut Clients,
         owner: Owner,
-        error: &DialError,
+        error: DialError,
     ) {
         let id = client_of(owner);
         self.tell(at, clients, Told::DialFailed(id, error.to_string()));

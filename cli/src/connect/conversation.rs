@@ -254,9 +254,9 @@ impl ClientHandler for Conversation {
         _: &mut Loop<'_, ()>,
         _: &mut Clients,
         _: Owner,
-        error: &DialError,
+        error: DialError,
     ) {
-        self.trouble = Some(explain(error));
+        self.trouble = Some(explain(&error));
     }
 
     fn on_change(

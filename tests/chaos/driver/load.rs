@@ -377,7 +377,7 @@ impl ClientHandler for Load {
         _: &mut Loop<'_, Data>,
         _: &mut Clients,
         owner: Owner,
-        _: &DialError,
+        _: DialError,
     ) {
         match owner {
             Owner::Pool(_) => self.workers.tally.dials_failed += 1,

@@ -44,7 +44,7 @@ impl ClientHandler for Echo {
         _: &mut Loop<'_, ()>,
         _: &mut Clients,
         _: Owner,
-        error: &DialError,
+        error: DialError,
     ) {
         eprintln!("{error}");
         std::process::exit(1);

@@ -1,0 +1,16 @@
+//! The blocking client, on real sockets.
+#![cfg(feature = "net")]
+
+#[cfg(test)]
+mod back_pressure;
+#[cfg(test)]
+mod ends;
+#[cfg(test)]
+mod errors;
+mod naive_server;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod own_server;
+#[cfg(test)]
+mod talking;
