@@ -147,7 +147,7 @@ fn certificate_is_shown_to_who_asks_and_without_it_his_alert_is_told() {
             .client_certificate_pem(own.chain.clone(), own.key.clone());
         let mut bed = Bed::new(|settings| secure(settings, builder.build().unwrap()));
         let (_, server) = Server::open(&mut bed, &Arc::new(asking()));
-        assert_eq!(server.tls.tls.peer_certificates().unwrap(), [own.der.clone()]);
+        assert_eq!(server.tls.tls.peer_certificates().unwrap(), std::slice::from_ref(&own.der));
 
         // In TLS 1.3 it is told when the client's handshake is over, behind its request.
         let (error, _) = refusal(trusting(&identity), asking(), |_| {});
