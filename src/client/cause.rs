@@ -137,6 +137,7 @@ mod tests {
             initiator,
             cause,
             unsent_messages: 0,
+            unconfirmed_messages: 0,
             unsent_bytes: 0,
             incomplete_bytes: 0,
         }

@@ -7,10 +7,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use super::endpoints::Reach;
+use super::endpoints::{Reach, Select};
 use super::machine::find;
 use super::tests::{Turns, endpoint};
 use super::*;
+use crate::client::balance::EndpointId;
 use crate::collections::Key;
 
 const MS: Duration = Duration::from_millis(1);
