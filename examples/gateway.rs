@@ -4,44 +4,39 @@
 //! $ cargo run --release &                       # a back end, on port 9001
 //! $ cargo run --example gateway 127.0.0.1:9000 ws://127.0.0.1:9001/
 //! ```
-//! Each question of a visitor takes a connection of the pool for as long as its answer takes. A
-//! visitor asks the next question when the answer has come; what comes before waits.
+//! Each question of a visitor takes a connection of the pool for as long as its answer takes. What
+//! the visitor says meanwhile is not read.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::error::Error;
 use std::time::Duration;
 
 use corewire::{
-    Acquired, Client, ClientHandler, ClientLayer, Clients, CloseCode, CloseSummary, ConnectionId,
-    Context, LeakReport, Lease, LeaseTicket, Loop, Message, Outcome, Owner, Pool, PoolError,
-    PoolId, Server, Undecodable,
+    Acquired, Client, ClientHandler, ClientLayer, Clients, CloseSummary, ConnectionId, Context,
+    LeakReport, Lease, LeaseTicket, Loop, Message, Outcome, Pool, PoolError, PoolId, Server,
+    Undecodable,
 };
 
-/// How long a visitor waits for a connection of the pool.
+/// How long a question waits for a connection of the pool.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 struct Gateway {
     pool: PoolId,
+    /// Whose questions wait for a connection.
+    waiting: HashMap<LeaseTicket, ConnectionId>,
 }
 
-/// What is kept for a connection, in front or behind.
+/// What a connection is in the middle of.
 #[derive(Default)]
-struct Side {
-    /// In front: questions that were not asked yet, the first of which may be under way.
-    questions: VecDeque<String>,
-    progress: Progress,
-    /// Behind: whose question it answers.
-    visitor: Option<ConnectionId>,
-}
-
-#[derive(Default)]
-enum Progress {
+enum Side {
     #[default]
-    Idle,
-    /// For a connection of the pool.
-    Waiting(LeaseTicket),
-    /// For the answer.
+    Nothing,
+    /// A visitor's: his question waits for a connection of the pool.
+    Waiting(LeaseTicket, String),
+    /// A visitor's: his question is asked.
     Asked(Lease),
+    /// The pool's: it is to answer this visitor.
+    Answering(ConnectionId),
 }
 
 impl ClientHandler for Gateway {
@@ -55,12 +50,12 @@ impl ClientHandler for Gateway {
     ) -> Result<(), Undecodable> {
         let Message::Text(text) = message else { return Err(Undecodable::new("not a text")) };
         if clients.owner(ctx.id()).is_none() {
-            ctx.data().questions.push_back(text.to_owned());
-            let visitor = ctx.id();
-            self.go_on(ctx, clients, visitor);
-        } else if let Some(visitor) = ctx.data().visitor.take() {
-            let _ = ctx.peer(visitor).send_text(text);
-            self.finish(ctx, clients, visitor, Outcome::Good);
+            self.question(ctx, clients, text);
+        } else if let Side::Answering(visitor) = std::mem::take(ctx.data()) {
+            if let Some(lease) = clients.lease_of(ctx.id()) {
+                let _ = clients.release(ctx, lease, Outcome::Good);
+            }
+            reply(ctx, visitor, text);
         }
         Ok(())
     }
@@ -72,18 +67,18 @@ impl ClientHandler for Gateway {
         ticket: LeaseTicket,
         lease: Result<Lease, PoolError>,
     ) {
-        // The loop has no list of who waits; a visitor knows its own ticket.
-        let waits = |side: &Side| matches!(side.progress, Progress::Waiting(own) if own == ticket);
-        let visitors: Vec<_> = at.connections().collect();
-        let visitor =
-            visitors.into_iter().find(|id| at.peer(*id).data().is_some_and(|side| waits(side)));
-        match (visitor, lease) {
-            (Some(visitor), Ok(lease)) => self.ask(at, clients, visitor, lease),
-            (Some(visitor), Err(error)) => self.apologise(at, clients, visitor, error),
-            (None, Ok(lease)) => {
+        let visitor = self.waiting.remove(&ticket);
+        let side = visitor.and_then(|visitor| at.peer(visitor).data().map(std::mem::take));
+        match (visitor, side, lease) {
+            (Some(visitor), Some(Side::Waiting(_, question)), Ok(lease)) => {
+                ask(at, clients, visitor, lease, &question);
+            }
+            (Some(visitor), _, Err(error)) => apologise(at, visitor, error),
+            // He has left when it was on its way to him.
+            (_, _, Ok(lease)) => {
                 let _ = clients.release(at, lease, Outcome::Good);
             }
-            (None, Err(_)) => {}
+            (None, _, Err(_)) => {}
         }
     }
 
@@ -92,98 +87,73 @@ impl ClientHandler for Gateway {
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, Side>, clients: &mut Clients, _: &CloseSummary) {
-        if let Some(Owner::Pool(_)) = clients.owner(ctx.id()) {
-            // Its lease has ended with it.
-            if let Some(visitor) = ctx.data().visitor.take() {
-                self.apologise(ctx, clients, visitor, PoolError::Revoked);
-            }
-            return;
-        }
-        match std::mem::take(&mut ctx.data().progress) {
-            Progress::Idle => {}
-            Progress::Waiting(ticket) => {
+        match std::mem::take(ctx.data()) {
+            Side::Nothing => {}
+            Side::Waiting(ticket, _) => {
+                self.waiting.remove(&ticket);
                 clients.cancel(ctx, ticket);
             }
             // The answer is still to come, and is nobody else's.
-            Progress::Asked(lease) => {
+            Side::Asked(lease) => {
                 let _ = clients.release(ctx, lease, Outcome::Broken);
             }
+            // Its lease has ended with it.
+            Side::Answering(visitor) => apologise(ctx, visitor, PoolError::Revoked),
         }
     }
 }
 
 impl Gateway {
-    /// Asks the next question of a visitor, if nothing of his is under way.
-    fn go_on(&mut self, at: &mut Loop<'_, Side>, clients: &mut Clients, visitor: ConnectionId) {
-        let mut peer = at.peer(visitor);
-        let Some(side) = peer.data() else { return };
-        if !matches!(side.progress, Progress::Idle) || side.questions.is_empty() {
-            return;
-        }
-        match clients.acquire(at, self.pool, PATIENCE) {
-            Ok(Acquired::Now(lease)) => self.ask(at, clients, visitor, lease),
+    fn question(&mut self, ctx: &mut Context<'_, Side>, clients: &mut Clients, text: &str) {
+        let visitor = ctx.id();
+        // One question at a time; TCP holds the rest back.
+        ctx.here().pause();
+        match clients.acquire(ctx, self.pool, PATIENCE) {
+            Ok(Acquired::Now(lease)) => ask(ctx, clients, visitor, lease, text),
             Ok(Acquired::Later(ticket)) => {
-                if let Some(side) = at.peer(visitor).data() {
-                    side.progress = Progress::Waiting(ticket);
-                }
+                self.waiting.insert(ticket, visitor);
+                *ctx.data() = Side::Waiting(ticket, text.to_owned());
             }
-            Err(error) => self.apologise(at, clients, visitor, error),
+            Err(error) => apologise(ctx, visitor, error),
         }
     }
+}
 
-    fn ask(
-        &mut self,
-        at: &mut Loop<'_, Side>,
-        clients: &mut Clients,
-        visitor: ConnectionId,
-        lease: Lease,
-    ) {
-        let question = at.peer(visitor).data().and_then(|side| {
-            side.progress = Progress::Asked(lease);
-            side.questions.pop_front()
-        });
-        let (Some(question), Ok(mut back_end)) = (question, clients.peer(at, lease)) else {
-            return self.finish(at, clients, visitor, Outcome::Failed);
-        };
-        if let Some(side) = back_end.data() {
-            side.visitor = Some(visitor);
+fn ask(
+    at: &mut Loop<'_, Side>,
+    clients: &mut Clients,
+    visitor: ConnectionId,
+    lease: Lease,
+    question: &str,
+) {
+    let sent = clients.peer(at, lease).is_ok_and(|mut back_end| {
+        let is_taken = back_end.send_text(question).is_taken();
+        if is_taken && let Some(side) = back_end.data() {
+            *side = Side::Answering(visitor);
         }
-        let _ = back_end.send_text(&question);
+        is_taken
+    });
+    if !sent {
+        let _ = clients.release(at, lease, Outcome::Broken);
+        return apologise(at, visitor, PoolError::Revoked);
     }
+    if let Some(side) = at.peer(visitor).data() {
+        *side = Side::Asked(lease);
+    }
+}
 
-    /// The question that is under way is done with.
-    fn finish(
-        &mut self,
-        at: &mut Loop<'_, Side>,
-        clients: &mut Clients,
-        visitor: ConnectionId,
-        outcome: Outcome,
-    ) {
-        let progress = at.peer(visitor).data().map(|side| std::mem::take(&mut side.progress));
-        if let Some(Progress::Asked(lease)) = progress {
-            let _ = clients.release(at, lease, outcome);
-        }
-        self.go_on(at, clients, visitor);
-    }
+fn apologise(at: &mut Loop<'_, Side>, visitor: ConnectionId, error: PoolError) {
+    reply(at, visitor, &format!("sorry: {error}"));
+}
 
-    fn apologise(
-        &mut self,
-        at: &mut Loop<'_, Side>,
-        clients: &mut Clients,
-        visitor: ConnectionId,
-        error: PoolError,
-    ) {
-        let mut peer = at.peer(visitor);
-        if let Some(side) = peer.data() {
-            side.progress = Progress::Idle;
-        }
-        if error == PoolError::ShutDown {
-            let _ = peer.close(CloseCode::TRY_AGAIN_LATER, "no back end");
-            return;
-        }
-        let _ = peer.send_text(&format!("sorry: {error}"));
-        self.go_on(at, clients, visitor);
+/// The visitor, if he is still there, may ask the next question.
+fn reply(at: &mut Loop<'_, Side>, visitor: ConnectionId, text: &str) {
+    let mut peer = at.peer(visitor);
+    if let Some(side) = peer.data() {
+        *side = Side::Nothing;
     }
+    let _ = peer.send_text(text);
+    peer.resume();
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -197,7 +167,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let pool = pool.build()?;
     let server = Server::builder().listen(address).threads(1).build(move |_shard| {
-        ClientLayer::build(|clients| Gateway { pool: clients.add_pool(pool.clone()) })
+        ClientLayer::build(|clients| {
+            let pool = clients.add_pool(pool.clone());
+            Gateway { pool, waiting: HashMap::new() }
+        })
     })?;
     println!("listening on {}", server.local_addresses()[0]);
     Ok(server.run().map(|_counters| ())?)

@@ -3,6 +3,8 @@
 #![cfg(feature = "net")]
 #![allow(dead_code, missing_docs)]
 
+#[path = "engine_pool/back_end.rs"]
+mod back_end;
 #[path = "engine_pool/bed.rs"]
 mod bed;
 #[path = "engine_pool/callbacks.rs"]

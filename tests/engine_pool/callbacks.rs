@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use corewire::{Acquired, Clients, Lease, LeaseTicket, Loop, Outcome, PoolError, PoolId};
 
-use crate::bed::{Bed, Heard, MS, S, Upgrades};
+use crate::back_end::Upgrades;
+use crate::bed::{Bed, Heard, MS, S};
 use crate::naive::Frame;
 
 #[derive(Default)]

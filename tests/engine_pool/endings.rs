@@ -2,7 +2,8 @@
 
 use corewire::{CloseCause, Heartbeat, MemberState, Outcome, PoolError};
 
-use crate::bed::{Bed, Closes, Heard, S};
+use crate::back_end::Closes;
+use crate::bed::{Bed, Heard, S};
 use crate::sim_host::Reply;
 
 #[test]
@@ -96,7 +97,7 @@ fn heartbeat_that_times_out_ends_the_lease() {
     let pool = bed.act(move |_, clients| clients.add_pool(pool));
     bed.settle();
     let lease = bed.lease(pool);
-    bed.back_ends[0].manner.pings = crate::bed::Pings::Ignore;
+    bed.back_ends[0].manner.pings = crate::back_end::Pings::Ignore;
     bed.news();
     bed.run_for(7 * S);
     let is_end = |heard: &Heard| match heard {

@@ -6,7 +6,8 @@ use corewire::{
     Acquired, CloseCause, Eviction, LeakReport, LeakVerdict, Outcome, PoolError, PoolId,
 };
 
-use crate::bed::{Bed, Closes, Heard, S, TICK};
+use crate::back_end::Closes;
+use crate::bed::{Bed, Heard, S, TICK};
 
 fn leaks(bed: &mut Bed) -> Vec<(Duration, LeakReport)> {
     let news = bed.news().into_iter();

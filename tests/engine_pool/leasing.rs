@@ -104,7 +104,7 @@ fn trying_gives_what_is_free_and_else_has_one_made_ready() {
     assert_eq!(attempt(), Err(PoolError::Exhausted));
     bed.settle();
     let lease = bed.act(move |at, clients| clients.try_acquire(at, pool)).unwrap();
-    assert_eq!(bed.leased(lease).is_ok(), true);
+    assert!(bed.leased(lease).is_ok());
     assert!(bed.leases().is_empty());
     assert_eq!(bed.back_ends[0].upgraded, 1);
 }

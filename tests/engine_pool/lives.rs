@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use corewire::{Acquired, CloseCause, Eviction, MemberState, Outcome};
 
-use crate::bed::{Bed, Closes, Heard, MS, Pings, S, TICK};
+use crate::back_end::{Closes, Pings};
+use crate::bed::{Bed, Heard, MS, S, TICK};
 use crate::naive::Frame;
 use crate::sim_host::Reply;
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use corewire::{Balance, HealthCheck, LoadSettings};
 
-use crate::bed::{Bed, Closes, MS, Manner, Pings, S, Scripted, Upgrades};
+use crate::back_end::{Closes, Manner, Pings, Upgrades};
+use crate::bed::{Bed, MS, S, Scripted};
 use crate::model::{Breadth, Model};
 use crate::naive::Frame;
 use crate::rng::Rng;

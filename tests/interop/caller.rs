@@ -165,7 +165,7 @@ impl ClientHandler for Caller {
         error: DialError,
     ) {
         println!("{error}");
-        if let DialError::Refused(refusal) = error {
+        if let DialError::Refused(refusal) = &error {
             println!("{}", String::from_utf8_lossy(&refusal.body));
         }
         let is_expected = matches!(&self.expected, Expected::Error(begin) if error.to_string().starts_with(begin));

@@ -153,6 +153,38 @@ fn auth_lets_in_who_has_a_password_or_a_token() {
 }
 
 #[test]
+fn gateway_asks_the_back_end_that_lives() {
+    let back_ends = [Example::start("echo", &[]), Example::start("echo", &[])];
+    let urls = back_ends.each_ref().map(|one| format!("ws://{}/", one.address("listening on ")));
+    let gateway = Example::start("gateway", &urls.each_ref().map(String::as_str));
+    let mut visitors: Vec<_> = (0..8).map(|_| gateway.open("/")).collect();
+    // Questions of one visitor that come together are answered one after another.
+    visitors[0].say("first");
+    visitors[0].say("second");
+    assert_eq!([visitors[0].text(), visitors[0].text()], ["first", "second"]);
+    let mut round = |number: u32| -> usize {
+        let question = |visitor: usize| format!("question {number} of {visitor}");
+        for (place, visitor) in visitors.iter_mut().enumerate() {
+            visitor.say(&question(place));
+        }
+        let mut sorry = 0;
+        for (place, visitor) in visitors.iter_mut().enumerate() {
+            let answer = visitor.text();
+            sorry += usize::from(answer.starts_with("sorry: "));
+            assert!(answer.starts_with("sorry: ") || answer == question(place), "{answer}");
+        }
+        sorry
+    };
+    assert_eq!((0..20).map(&mut round).sum::<usize>(), 0);
+    let [dead, _living] = back_ends;
+    drop(dead);
+    // What was under way there, and what was sent before its end was seen, is apologised for.
+    let sorry: usize = (20..120).map(&mut round).sum();
+    assert!(sorry <= 8, "{sorry} times");
+    assert_eq!((120..220).map(&mut round).sum::<usize>(), 0);
+}
+
+#[test]
 fn ticker_ticks_and_shuts_down() {
     let example = Example::start("ticker", &["5"]);
     let mut client = example.open("/");

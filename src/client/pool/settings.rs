@@ -20,8 +20,9 @@ pub struct PoolSettings {
     /// Default 10, guess: a first burst finds them open. 0 dials nothing before it is asked for.
     pub min: u32,
     /// Connections in all; those that are being dialled or closed count, since they have a socket
-    /// already, or still. Default 1,000. At the bound one waits for those that come back. At most
-    /// [`POOL_CONNECTIONS_MAX`].
+    /// already, or still. The probes of a health check do not, and a dial counts once though it may
+    /// try several addresses of a name at once. Default 1,000. At the bound one waits for those that
+    /// come back. At most [`POOL_CONNECTIONS_MAX`].
     pub max: u32,
     /// How many may wait for a connection. Default 10,000, ten for each connection. At the bound
     /// acquiring fails with [`PoolError::TooManyWaiting`](super::PoolError::TooManyWaiting). At most
