@@ -54,7 +54,9 @@ fn dead_endpoint_never_blocks_a_living_one() {
             let pool = bed.pool(|pool| pool.max(4).balance(balance));
             let began = bed.sim.elapsed();
             let mut given = 0;
-            (0..4).for_each(|_| drop(bed.acquire(pool).unwrap()));
+            for _ in 0..4 {
+                let _ = bed.acquire(pool).unwrap();
+            }
             while given < 4 && bed.sim.elapsed() < began + 3 * S {
                 bed.turn_until(began + 3 * S);
                 given += bed.leases().iter().filter(|(_, lease)| lease.is_ok()).count();

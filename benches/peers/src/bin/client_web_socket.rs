@@ -22,7 +22,7 @@ async fn echo(stream: TcpStream, load: Arc<Load>) -> io::Result<Infallible> {
     stream.write_all(load.request().as_bytes()).await?;
     // That the server proves that it has understood is the server's own test here.
     let mut lines = (&mut stream).lines();
-    while lines.next_line().await?.ok_or_else(ended)? != "" {}
+    while !lines.next_line().await?.ok_or_else(ended)?.is_empty() {}
     let mut socket = WebSocket::client(stream);
     let payload = load.payload();
     for _ in 0..load.in_flight {
