@@ -118,7 +118,7 @@ impl fmt::Display for BatchError {
 
 impl Error for BatchError {}
 
-/// What went through a [`Batcher`].
+/// What went through the batches of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {

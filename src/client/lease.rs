@@ -9,7 +9,7 @@ use super::pools::PoolId;
 /// The right to use one connection of a pool alone.
 ///
 /// It ends when it is [released](super::Clients::release), when it is revoked because it was held
-/// too long, or when its connection ends. Afterwards it is a miss ([`PoolError::Revoked`]), never
+/// too long, or when its connection ends. Afterwards it is a miss ([`PoolError::Revoked`](super::PoolError::Revoked)), never
 /// the right to another connection. Dropping it ends nothing: the pool reports it as leaked after
 /// [`PoolSettings::leak_after`](super::PoolSettings::leak_after).
 #[must_use = "a lease that is not released is a leak"]

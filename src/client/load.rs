@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Where the shares of a load score come from.
 ///
-/// Each is asked once for each of a meter's [samples](LoadMeter::poll_timeout), on the loop, so it
-/// must not block.
+/// Each is asked once for each of a meter's samples, one in every step of its window, on the loop,
+/// so it must not block.
 pub trait LoadSource: Send {
     /// The processor time in use since it was last asked, as a share from 0 to 1 of what there is;
     /// `None` if that is not known.

@@ -19,7 +19,7 @@ pub struct Outage {
     /// Messages that may wait. Default 1,024: a minute of what an application of average habits
     /// says (guess). 0: nothing is accepted while there is no connection.
     pub messages_max: usize,
-    /// Bytes of memory that they may hold: their payloads, and [`WAITING_BYTES`] for each. Default
+    /// Bytes of memory that they may hold: their payloads, and what a place in the queue takes. Default
     /// 1 MiB, what a connection may have unsent too. A payload that is a slice of something larger
     /// keeps all of it in memory, which cannot be seen from here; copy it if that matters.
     pub bytes_max: usize,

@@ -38,7 +38,7 @@ pub enum Balance {
 }
 
 /// The name of an endpoint in its balancer. It stays the same while others come and go; one that
-/// is [gone](BalanceAction::Gone) is a miss, never another endpoint.
+/// has left is a miss, never another endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndpointId(pub(in crate::client) Key);
 

@@ -91,8 +91,8 @@ impl<D> Dialling<D> {
 
 impl<D> Loop<'_, D> {
     /// Makes a connection to the first of `remotes` that answers, and opens a WebSocket on it. It
-    /// is begun before this turn ends. Either [`Handler::on_open`] follows under this name, and all
-    /// that follows it, or [`Handler::on_dial_failed`].
+    /// is begun before this turn ends. Either [`on_open`](crate::Handler::on_open) follows under this
+    /// name, and all that follows it, or [`on_dial_failed`](crate::Handler::on_dial_failed).
     ///
     /// # Errors
     /// [`DialError::NoRoom`] if the loop has no place for another connection, or is about to end;
@@ -106,8 +106,8 @@ impl<D> Loop<'_, D> {
         self.shared.dial(remotes.into_iter().collect(), settings, data)
     }
 
-    /// Gives a connection up that was dialled and has not opened: [`Handler::on_dial_failed`]
-    /// follows with [`DialError::Aborted`], in the next turn at the latest. One that is open is left
+    /// Gives a connection up that was dialled and has not opened:
+    /// [`on_dial_failed`](crate::Handler::on_dial_failed) follows with [`DialError::Aborted`], in the next turn at the latest. One that is open is left
     /// alone, as is one that is gone.
     pub fn give_up(&mut self, id: ConnectionId) {
         let key = id.key();

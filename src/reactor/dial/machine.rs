@@ -23,7 +23,7 @@ use crate::reactor::transport::Urgency;
 use crate::reactor::turn::Reactor;
 
 impl<N: Net, H: Handler> Reactor<N, H> {
-    /// As [`Loop::dial`], from outside of a callback.
+    /// As [`Loop::dial`](crate::Loop::dial), from outside of a callback.
     ///
     /// # Errors
     /// As there.
