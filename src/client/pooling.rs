@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
+use super::cause::End;
 use super::clients::{Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
@@ -231,7 +232,7 @@ impl Pooling {
                 events.push_back(Event::Unsent(Owner::Pool(id), unsent));
             });
         }
-        if end == End::Lost {
+        if end == End::Failed {
             self.core.handle_error(member, now);
         }
         self.forget(member);
@@ -459,12 +460,4 @@ impl Pooling {
     pub(super) fn release_timer<D>(&mut self, at: &mut Loop<'_, D>) {
         self.deadline.cancel(at);
     }
-}
-
-/// How a connection has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// By a closing handshake, or because we wanted it.
-    Wanted,
-    Lost,
 }

@@ -300,7 +300,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets [`PoolSettings::max`].
+    /// Sets [`PoolSettings::max`]. It holds for each loop that is given the pool: a server with four
+    /// threads opens up to four times as many.
     pub fn max(mut self, connections: u32) -> Self {
         self.0.settings.max = connections;
         self
