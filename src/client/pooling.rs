@@ -232,18 +232,15 @@ impl Pooling {
                 events.push_back(Event::Unsent(Owner::Pool(id), unsent));
             });
         }
-        if end == End::Failed {
-            self.core.handle_error(member, now);
-        }
         self.forget(member);
-        self.core.handle_lost(member, now)
+        self.core.handle_lost(member, end, now)
     }
 
     /// Nothing of a connection is left.
     pub(super) fn handle_gone(&mut self, member: MemberKey, now: Instant) {
         self.forget(member);
         // The lease has ended before.
-        let _: Option<pool::Lease> = self.core.handle_closed(member, now);
+        let _: Option<pool::Lease> = self.core.handle_closed(member, End::Wanted, now);
     }
 
     pub(super) fn handle_pong(

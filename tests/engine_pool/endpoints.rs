@@ -113,6 +113,29 @@ fn dial_that_fails_is_told_with_its_reason() {
 }
 
 #[test]
+fn server_that_accepts_and_closes_is_not_dialled_without_pause() {
+    for how in 0..3 {
+        let mut bed = Bed::new(1);
+        let pool = bed.pool(|pool| pool.min(10));
+        let until = bed.sim.elapsed() + 10 * S;
+        while bed.sim.elapsed() < until && bed.back_ends[0].upgraded < 200 {
+            for one in bed.back_ends[0].served.iter_mut().filter(|one| one.is_open()) {
+                match how {
+                    0 => one.server.send(&Frame::close(1013, "")),
+                    1 => one.server.send(&Frame::close(1000, "")),
+                    _ => one.server.peer.reset(),
+                }
+            }
+            bed.turn_until(until);
+        }
+        // Ten at once, and again after 1, 2, 4 and 8 s, each half as long at least.
+        let upgraded = bed.back_ends[0].upgraded;
+        assert!((20..=60).contains(&upgraded), "{how}: {upgraded}");
+        assert_eq!(endpoints(&mut bed, pool)[0].1.failures, upgraded, "{how}");
+    }
+}
+
+#[test]
 fn connection_that_ends_is_held_against_its_endpoint_by_why() {
     let heartbeat = Some(Heartbeat { ping_every: S, dead_after: 3 * S });
     for (how, expected) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1)] {
