@@ -507,7 +507,7 @@ impl Clients {
             }
             Holder::Member(id, member) => {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
-                    pool.handle_dial_failed(member, at.now());
+                    pool.handle_dial_failed(member, &error, at.now());
                     self.events.push_back(Event::DialFailed(Owner::Pool(id), error));
                 }
             }

@@ -25,7 +25,7 @@ use super::pools::PoolId;
 use super::rate::PoolRate;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::reactor::{ConnectionId, Loop, TimerId};
+use crate::reactor::{ConnectionId, DialError, Loop, TimerId};
 use crate::wire::CloseCode;
 
 /// One pool of a loop.
@@ -209,9 +209,17 @@ impl Pooling {
         self.core.handle_opened(member, now);
     }
 
-    pub(super) fn handle_dial_failed(&mut self, member: MemberKey, now: Instant) {
+    pub(super) fn handle_dial_failed(
+        &mut self,
+        member: MemberKey,
+        error: &DialError,
+        now: Instant,
+    ) {
         self.forget(member);
-        self.core.handle_dial_failed(member, now);
+        match error {
+            DialError::NoRoom => self.core.handle_no_room(member, now),
+            _ => self.core.handle_dial_failed(member, now),
+        }
     }
 
     /// A connection is over; of what it had taken, what was not written is told.

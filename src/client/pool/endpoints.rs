@@ -152,13 +152,19 @@ impl Endpoint {
         redial: Redial,
         random: u64,
     ) -> Option<Instant> {
+        let failures = self.failures.saturating_add(1);
+        let retry_at = self.pause(now, now + redial.delay(failures, random))?;
+        self.failures = failures;
+        Some(retry_at)
+    }
+
+    /// It is left alone until then, unless it is already.
+    pub(super) fn pause(&mut self, now: Instant, retry_at: Instant) -> Option<Instant> {
         if let Reach::Failing { retry_at } = self.reach
             && now < retry_at
         {
             return None;
         }
-        self.failures = self.failures.saturating_add(1);
-        let retry_at = now + redial.delay(self.failures, random);
         self.reach = Reach::Failing { retry_at };
         Some(retry_at)
     }
@@ -174,7 +180,7 @@ pub(super) struct Redial {
 impl Redial {
     /// After so many failures in a row: doubled each time, and between half of it and all of it, so
     /// that pools that have lost an endpoint together do not come back together.
-    fn delay(self, failures: u32, random: u64) -> Duration {
+    pub(super) fn delay(self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(u32::BITS - 1);
         let longest = self.first.saturating_mul(1 << doublings).min(self.max);
         // Half an hour fits, and a delay of nothing would dial without end.

@@ -44,6 +44,23 @@ impl<B: Select> Core<B> {
         }
     }
 
+    /// The connection that was ordered has found no room here. That is nothing against its endpoint,
+    /// but to ask again at once would find none either.
+    pub(crate) fn handle_no_room(&mut self, member: MemberKey, now: Instant) {
+        let Some(failed) = self.members.get(member.0) else { return };
+        if !failed.state.is_dialling() {
+            return self.handle_dial_failed(member, now);
+        }
+        let endpoint = failed.endpoint;
+        self.stats.dials_failed += 1;
+        self.forget(member.0);
+        let random = self.next_random();
+        let pause_until = now + self.redial().delay(1, random);
+        let until = self.endpoint_mut(endpoint).and_then(|it| it.pause(now, pause_until));
+        self.leave_alone(endpoint, until, now);
+        self.settle(now);
+    }
+
     /// The connection cannot be used any more, whoever wanted that; its place is free when
     /// [`Core::handle_closed`] says so. Returns the lease that has ended with it.
     pub(crate) fn handle_lost(
@@ -337,9 +354,14 @@ impl<B: Select> Core<B> {
         self.note_failure(id, now);
         let redial = self.redial();
         let random = self.next_random();
-        let Some(endpoint) = self.endpoint_mut(id) else { return };
-        let Some(retry_at) = endpoint.handle_failure(now, redial, random) else { return };
-        let timer = endpoint.timer.take();
+        let endpoint = self.endpoint_mut(id);
+        let until = endpoint.and_then(|endpoint| endpoint.handle_failure(now, redial, random));
+        self.leave_alone(id, until, now);
+    }
+
+    fn leave_alone(&mut self, id: EndpointId, until: Option<Instant>, now: Instant) {
+        let Some(retry_at) = until else { return };
+        let timer = self.endpoint_mut(id).and_then(|endpoint| endpoint.timer.take());
         self.stop(timer);
         let timer = self.start(Timer::Endpoint(id), retry_at, now);
         self.endpoint_mut(id).into_iter().for_each(|endpoint| endpoint.timer = Some(timer));

@@ -331,11 +331,14 @@ impl World {
     }
 
     fn fail_dial(&mut self, key: MemberKey) {
-        if self.dice.below(2) == 0 {
-            self.pool.handle_dial_failed(key, self.now);
-        } else {
-            assert_eq!(self.pool.handle_closed(key, End::Failed, self.now), None);
+        let failures = self.pool.balancer.failures;
+        let how = self.dice.below(3);
+        match how {
+            0 => self.pool.handle_dial_failed(key, self.now),
+            1 => self.pool.handle_no_room(key, self.now),
+            _ => assert_eq!(self.pool.handle_closed(key, End::Failed, self.now), None),
         }
+        assert_eq!(self.pool.balancer.failures, failures + u32::from(how != 1));
         self.forget(key);
         self.expected.dials_failed += 1;
     }

@@ -682,6 +682,24 @@ fn an_endpoint_whose_connections_do_not_stand_is_left_alone_as_one_that_fails() 
 }
 
 #[test]
+fn want_of_room_here_is_not_held_against_the_endpoint() {
+    let mut bed = Bed::new(1, |settings| settings.min = 1);
+    for _ in 0..6 {
+        let actions = bed.actions();
+        let [Action::Open { member, .. }] = actions[..] else { panic!("{actions:?}") };
+        bed.pool.handle_no_room(member, bed.now);
+        assert!(bed.actions().is_empty(), "at once again");
+        let ended_at = bed.now;
+        while bed.in_state(MemberState::Connecting) == 0 {
+            bed.now = bed.pool.poll_timeout().unwrap();
+            bed.pool.handle_timeout(bed.now);
+        }
+        assert!(bed.now - ended_at <= S + MS, "never longer");
+    }
+    assert_eq!(bed.pool.balancer.failures, 0);
+}
+
+#[test]
 fn what_this_end_wants_is_not_held_against_the_endpoint() {
     let (mut bed, members) = Bed::with_idle(2, |_| {});
     bed.pool.handle_closed(members[0], End::Wanted, bed.now);
