@@ -114,6 +114,58 @@ impl Recovery {
     }
 }
 
+/// How a connection of a pool has ended, for who judges its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// This end wanted it.
+    Wanted,
+    /// Nobody here has asked for it, but nothing says that the endpoint does badly.
+    Parted,
+    /// The endpoint has failed.
+    Failed,
+}
+
+impl End {
+    /// After a connection that was open.
+    ///
+    /// - This end closed it, dropped it, or its loop ended: wanted.
+    /// - The peer said Close: by its code, see below, even if the closing handshake was cut short.
+    /// - It broke off, showed no sign of life, broke the protocol or a limit, or was too slow: the
+    ///   endpoint has failed, though it is this end that has noticed.
+    /// - The handler panicked, or our pools were full: that is not the endpoint's.
+    pub(crate) fn of_close(summary: &CloseSummary) -> Self {
+        match summary.cause {
+            CloseCause::ClosingHandshake
+            | CloseCause::EndOfStream
+            | CloseCause::Transport(_)
+            | CloseCause::CloseTimeout => match summary.initiator {
+                Initiator::Local => Self::Wanted,
+                Initiator::Peer => Self::of_code(summary.code),
+            },
+            CloseCause::HeartbeatTimeout
+            | CloseCause::Failed(Failure::Protocol(_) | Failure::Backpressure) => Self::Failed,
+            CloseCause::Failed(Failure::PoolExhausted) | CloseCause::HandlerPanicked => {
+                Self::Parted
+            }
+            CloseCause::Aborted | CloseCause::LoopEnded => Self::Wanted,
+        }
+    }
+
+    /// By the code of the peer's Close.
+    fn of_code(code: CloseCode) -> Self {
+        match code.as_u16() {
+            // It is done, or leaves. A Close without a code is sent for want of an argument.
+            1000 | 1001 | 1005 => Self::Parted,
+            // Time-out: the endpoint was too slow.
+            3008 => Self::Failed,
+            // What these mean, the application alone knows.
+            3000..=4999 => Self::Parted,
+            // It broke off, does not understand us, or says itself that it is in trouble.
+            0..=999 | 1002..=1004 | 1006..=2999 | 5000.. => Self::Failed,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -245,6 +297,44 @@ mod tests {
         for (cause, expected) in table {
             let summary = closed(1002, Initiator::Local, cause);
             assert_eq!(Recovery::of_close(&summary), expected, "{summary:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_judged_by_the_code_of_its_close() {
+        for code in 0..=u16::MAX {
+            let expected = match code {
+                1000 | 1001 | 1005 | 3000..=3007 | 3009..=4999 => End::Parted,
+                _ => End::Failed,
+            };
+            for cause in [
+                CloseCause::ClosingHandshake,
+                CloseCause::EndOfStream,
+                CloseCause::Transport(io::ErrorKind::ConnectionReset),
+                CloseCause::CloseTimeout,
+            ] {
+                let summary = closed(code, Initiator::Peer, cause.clone());
+                assert_eq!(End::of_close(&summary), expected, "{summary:?}");
+                let summary = closed(code, Initiator::Local, cause);
+                assert_eq!(End::of_close(&summary), End::Wanted, "{summary:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_this_end_has_noticed_may_be_the_endpoints() {
+        let table = [
+            (CloseCause::Failed(Failure::Protocol(ProtocolError::MaskedFrame)), End::Failed),
+            (CloseCause::Failed(Failure::Backpressure), End::Failed),
+            (CloseCause::HeartbeatTimeout, End::Failed),
+            (CloseCause::Failed(Failure::PoolExhausted), End::Parted),
+            (CloseCause::HandlerPanicked, End::Parted),
+            (CloseCause::Aborted, End::Wanted),
+            (CloseCause::LoopEnded, End::Wanted),
+        ];
+        for (cause, expected) in table {
+            let summary = closed(1006, Initiator::Local, cause);
+            assert_eq!(End::of_close(&summary), expected, "{summary:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::balance::{EndpointId, Outcome};
 use super::calling::{Calling, ClientStats, Future, Goodbye, Submitted};
+use super::cause::End;
 use super::connector::{Connector, Ending};
 use super::deadline::Deadline;
 use super::event::Event;
@@ -12,12 +13,11 @@ use super::lease::Lease;
 use super::names::Names;
 use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
-use super::pooling::End;
 use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
 use super::settings::ClientSettings;
 use crate::collections::{Key, Table};
-use crate::protocol::{CloseSummary, Initiator};
+use crate::protocol::CloseSummary;
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
 use crate::wire::{CloseCode, InvalidClose};
 
@@ -267,8 +267,8 @@ impl Clients {
         self.callings.keys().map(ClientId)
     }
 
-    /// Whose a connection is, on its way, open or just over; `None` if it was accepted, or dialled by the
-    /// application itself.
+    /// Whose a connection is, on its way, open or just over; `None` if it was accepted, or dialled
+    /// by the application itself.
     pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
         self.holder(id).map(Holder::owner)
     }
@@ -332,8 +332,7 @@ impl Clients {
             }
             Holder::Member(pool, member) => {
                 if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
-                    let is_wanted = summary.is_clean() || summary.initiator == Initiator::Local;
-                    let end = if is_wanted { End::Wanted } else { End::Lost };
+                    let end = End::of_close(summary);
                     let events = &mut self.events;
                     let lease = pooling.handle_closed(pool, member, end, at.now(), events);
                     self.ended = lease.map(|inner| (id, Lease { pool, inner }));
@@ -553,7 +552,7 @@ impl Clients {
             }
             Holder::Member(id, member) => {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
-                    pool.handle_dial_failed(member, at.now());
+                    pool.handle_dial_failed(member, &error, at.now());
                     self.events.push_back(Event::DialFailed(Owner::Pool(id), error));
                 }
             }

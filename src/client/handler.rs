@@ -27,7 +27,8 @@ use crate::reactor::{Arrival, ConnectionId, Context, DialError, Loop, Message, T
 /// with each state; [`on_open`](Self::on_open) when a connection stands, before anything that has
 /// waited for it is sent, so that it is the place to subscribe again; after it was lost
 /// [`on_close`](Self::on_close), or [`on_dial_failed`](Self::on_dial_failed) if there was none, and
-/// in the end one [`on_stop`](Self::on_stop).
+/// in the end one [`on_stop`](Self::on_stop), unless it stands still already when it is stopped or
+/// removed.
 pub trait ClientHandler {
     /// What the application keeps per connection, accepted or dialled.
     type Data: Default;

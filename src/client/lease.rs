@@ -19,6 +19,13 @@ pub struct Lease {
     pub(super) inner: pool::Lease,
 }
 
+impl Lease {
+    /// The pool that it is of.
+    pub const fn pool(self) -> PoolId {
+        self.pool
+    }
+}
+
 /// A place in the line of those who wait for a connection of a pool. It ends exactly once: by
 /// [`on_lease`](super::ClientHandler::on_lease), or because it was
 /// [cancelled](super::Clients::cancel).
@@ -26,6 +33,13 @@ pub struct Lease {
 pub struct LeaseTicket {
     pub(super) pool: PoolId,
     pub(super) inner: pool::LeaseTicket,
+}
+
+impl LeaseTicket {
+    /// The pool that is waited for.
+    pub const fn pool(self) -> PoolId {
+        self.pool
+    }
 }
 
 /// What acquiring has brought.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
+use super::cause::End;
 use super::clients::{Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
@@ -24,7 +25,7 @@ use super::pools::PoolId;
 use super::rate::PoolRate;
 use super::settings::ClientSettings;
 use crate::metrics::Histogram;
-use crate::reactor::{ConnectionId, Loop, TimerId};
+use crate::reactor::{ConnectionId, DialError, Loop, TimerId};
 use crate::wire::CloseCode;
 
 /// One pool of a loop.
@@ -208,9 +209,17 @@ impl Pooling {
         self.core.handle_opened(member, now);
     }
 
-    pub(super) fn handle_dial_failed(&mut self, member: MemberKey, now: Instant) {
+    pub(super) fn handle_dial_failed(
+        &mut self,
+        member: MemberKey,
+        error: &DialError,
+        now: Instant,
+    ) {
         self.forget(member);
-        self.core.handle_dial_failed(member, now);
+        match error {
+            DialError::NoRoom => self.core.handle_no_room(member, now),
+            _ => self.core.handle_dial_failed(member, now),
+        }
     }
 
     /// A connection is over; of what it had taken, what was not written is told.
@@ -231,18 +240,15 @@ impl Pooling {
                 events.push_back(Event::Unsent(Owner::Pool(id), unsent));
             });
         }
-        if end == End::Lost {
-            self.core.handle_error(member, now);
-        }
         self.forget(member);
-        self.core.handle_lost(member, now)
+        self.core.handle_lost(member, end, now)
     }
 
     /// Nothing of a connection is left.
     pub(super) fn handle_gone(&mut self, member: MemberKey, now: Instant) {
         self.forget(member);
         // The lease has ended before.
-        let _: Option<pool::Lease> = self.core.handle_closed(member, now);
+        let _: Option<pool::Lease> = self.core.handle_closed(member, End::Wanted, now);
     }
 
     pub(super) fn handle_pong(
@@ -459,12 +465,4 @@ impl Pooling {
     pub(super) fn release_timer<D>(&mut self, at: &mut Loop<'_, D>) {
         self.deadline.cancel(at);
     }
-}
-
-/// How a connection has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// By a closing handshake, or because we wanted it.
-    Wanted,
-    Lost,
 }

@@ -164,6 +164,10 @@ impl Served {
         pings
     }
 
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
     fn is_over(&self) -> bool {
         self.server.peer.end_seen() != End::None
     }

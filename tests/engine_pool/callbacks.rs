@@ -134,6 +134,7 @@ fn pool_may_be_used_inside_every_callback() {
 fn lease_may_be_given_back_and_another_taken_while_the_connection_closes() {
     let mut bed = Bed::new(1);
     let pool = bed.pool(|pool| pool.min(1).max(1));
+    bed.run_for(10 * S);
     let lease = bed.lease(pool);
     let waiting = bed.ticket(pool);
     bed.news();
@@ -155,6 +156,7 @@ fn lease_may_be_given_back_and_another_taken_while_the_connection_closes() {
 fn idle_connection_that_closes_is_given_to_nobody_not_even_then() {
     let mut bed = Bed::new(1);
     let pool = bed.pool(|pool| pool.min(1).max(1));
+    bed.run_for(10 * S);
     let outcome = Rc::new(RefCell::new(None));
     let inside = outcome.clone();
     bed.acts(move |at, clients, heard| {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use corewire::{
-    Acquired, Balance, EndpointId, EndpointState, EndpointStats, Eviction, HealthCheck, Lease,
-    MemberState, Outcome, PoolError, PoolId,
+    Acquired, Balance, Client, EndpointId, EndpointState, EndpointStats, Eviction, HealthCheck,
+    Heartbeat, Lease, MemberState, Outcome, Pool, PoolError, PoolId,
 };
 
-use crate::back_end::Upgrades;
-use crate::bed::{Bed, Heard, S, TICK};
+use crate::back_end::{Pings, Upgrades};
+use crate::bed::{Bed, Heard, MS, S, TICK};
+use crate::naive::Frame;
 use crate::sim_errno::ECONNREFUSED;
 use crate::sim_host::Reply;
 
@@ -112,6 +113,56 @@ fn dial_that_fails_is_told_with_its_reason() {
     let [(_, Heard::DialFailed(owner, error))] = &news[..] else { panic!("{news:?}") };
     assert_eq!(*owner, corewire::Owner::Pool(pool));
     assert!(error.contains("503"), "{error}");
+}
+
+#[test]
+fn server_that_accepts_and_closes_is_not_dialled_without_pause() {
+    for how in 0..3 {
+        let mut bed = Bed::new(1);
+        let pool = bed.pool(|pool| pool.min(10));
+        let until = bed.sim.elapsed() + 10 * S;
+        while bed.sim.elapsed() < until && bed.back_ends[0].upgraded < 200 {
+            for one in bed.back_ends[0].served.iter_mut().filter(|one| one.is_open()) {
+                match how {
+                    0 => one.server.send(&Frame::close(1013, "")),
+                    1 => one.server.send(&Frame::close(1000, "")),
+                    _ => one.server.peer.reset(),
+                }
+            }
+            bed.turn_until(until);
+        }
+        // Ten at once, and again after 1, 2, 4 and 8 s, each half as long at least.
+        let upgraded = bed.back_ends[0].upgraded;
+        assert!((20..=60).contains(&upgraded), "{how}: {upgraded}");
+        assert_eq!(endpoints(&mut bed, pool)[0].1.failures, upgraded, "{how}");
+    }
+}
+
+#[test]
+fn connection_that_ends_is_held_against_its_endpoint_by_why() {
+    let heartbeat = Some(Heartbeat { ping_every: S, dead_after: 3 * S });
+    for (how, expected) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1)] {
+        let mut bed = Bed::new(1);
+        let to = Client::builder("ws://192.0.2.1:80/").config(|it| it.heartbeat = heartbeat);
+        let to = to.build().unwrap();
+        let pool = Pool::builder().min(1).max(1).endpoint(to).build().unwrap();
+        let pool = bed.act(move |_, clients| clients.add_pool(pool));
+        bed.run_for(20 * S);
+        let back_end = &mut bed.back_ends[0];
+        let server = &mut back_end.served[0].server;
+        match how {
+            0 => server.send(&Frame::close(1000, "")),
+            1 => server.send(&Frame::close(1001, "")),
+            2 => server.send(&Frame::close(1011, "")),
+            3 => server.send(&Frame::text([0xFF])),
+            4 => server.peer.reset(),
+            _ => back_end.manner.pings = Pings::Ignore,
+        }
+        while bed.stats(pool).evictions[Eviction::Lost as usize] == 0 {
+            bed.turn_until(30 * S);
+        }
+        assert_eq!(endpoints(&mut bed, pool)[0].1.failures, expected, "{how}");
+    }
 }
 
 #[test]

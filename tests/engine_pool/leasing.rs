@@ -39,6 +39,16 @@ fn idle_connection_is_handed_out_inside_the_callback_that_asks() {
 }
 
 #[test]
+fn lease_and_ticket_name_their_pool() {
+    let mut bed = Bed::new(1);
+    let pools = [bed.pool(|pool| pool.min(1).max(1)), bed.pool(|pool| pool.min(1).max(1))];
+    for pool in pools {
+        assert_eq!(bed.lease(pool).pool(), pool);
+        assert_eq!(bed.ticket(pool).pool(), pool);
+    }
+}
+
+#[test]
 fn who_waits_is_served_in_order_and_told_once() {
     let mut bed = Bed::new(1);
     let pool = bed.pool(|pool| pool.max(1));

@@ -243,6 +243,7 @@ fn dial_that_is_given_up_keeps_its_place_until_its_socket_is_closed() {
 fn idle_connection_whose_close_is_stuck_is_given_to_nobody() {
     let mut bed = Bed::new(1);
     let pool = bed.pool(|pool| pool.min(1).max(2));
+    bed.run_for(10 * S);
     let peer = bed.back_ends[0].served[0].server.peer.clone();
     // The kernel takes no more, so the answer to the Close has to wait.
     peer.set_buffers(1 << 20, 0);

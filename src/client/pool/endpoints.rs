@@ -26,7 +26,7 @@ pub(crate) trait Select {
     /// It is over. Called once for each [`Select::handle_acquired`], even if the endpoint has left.
     fn handle_released(&mut self, endpoint: EndpointId);
 
-    /// A dial, a ping or a lease went as it should.
+    /// A dial, a ping or a lease went as it should, or a connection has stood.
     fn handle_success(&mut self, endpoint: EndpointId, now: Instant);
 
     /// One did not.
@@ -72,7 +72,10 @@ pub(super) struct Endpoint {
     /// Those of them that are overdue.
     pub(super) overdue: u32,
     pub(super) reach: Reach,
-    /// Armed while [`Reach::Failing`] holds dialling up.
+    pub(super) footing: Footing,
+    /// In a row; those that fail together count once.
+    failures: u32,
+    /// Armed while [`Reach::Failing`] holds dialling up, and until a doubtful one is sure again.
     pub(super) timer: Option<TimerKey>,
 }
 
@@ -83,14 +86,22 @@ pub(super) enum Reach {
     Unproven,
     /// The last dial that ended has opened.
     Reached,
-    /// So many times in a row it has not, and it is left alone for a while.
-    Failing { failures: u32, retry_at: Instant },
+    /// It has not, or has not stood, and the endpoint is left alone for a while.
+    Failing { retry_at: Instant },
+}
+
+/// Whether a connection that opens is one that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Footing {
+    Sure,
+    /// One has ended too soon, and none has stood since.
+    Doubtful,
 }
 
 impl Endpoint {
     pub(super) fn new(id: EndpointId) -> Self {
-        let (free, reach) = (Chain::default(), Reach::Unproven);
-        Self { id, free, dialling: 0, overdue: 0, reach, timer: None }
+        let (free, reach, footing) = (Chain::default(), Reach::Unproven, Footing::Sure);
+        Self { id, free, dialling: 0, overdue: 0, reach, footing, failures: 0, timer: None }
     }
 
     /// Whether another connection to it may be dialled. As long as it is not known to answer it gets
@@ -105,7 +116,35 @@ impl Endpoint {
         !is_left_alone && self.overdue == 0
     }
 
-    /// A dial has failed. Returns when to try again, unless that is settled already: those that were
+    /// A dial has opened. Says whether anything follows from that: not if it was under way when
+    /// another one ended too soon.
+    pub(super) fn handle_open(&mut self, now: Instant) -> bool {
+        match (self.footing, self.reach) {
+            (Footing::Doubtful, Reach::Reached) => false,
+            (Footing::Doubtful, Reach::Failing { retry_at }) if now < retry_at => false,
+            (Footing::Doubtful, Reach::Unproven | Reach::Failing { .. }) => {
+                self.reach = Reach::Reached;
+                true
+            }
+            (Footing::Sure, _) => {
+                self.reach = Reach::Reached;
+                self.failures = 0;
+                true
+            }
+        }
+    }
+
+    /// What was armed is due. Says whether it is sure again.
+    pub(super) fn handle_timeout(&mut self) -> bool {
+        self.timer = None;
+        let has_stood = self.footing == Footing::Doubtful && self.reach == Reach::Reached;
+        if has_stood {
+            (self.footing, self.failures) = (Footing::Sure, 0);
+        }
+        has_stood
+    }
+
+    /// A dial has failed, or what it had opened has not stood. Returns when to try again, unless that is settled already: those that were
     /// under way together fail together and count once.
     pub(super) fn handle_failure(
         &mut self,
@@ -113,13 +152,20 @@ impl Endpoint {
         redial: Redial,
         random: u64,
     ) -> Option<Instant> {
-        let failures = match self.reach {
-            Reach::Unproven | Reach::Reached => 1,
-            Reach::Failing { retry_at, .. } if now < retry_at => return None,
-            Reach::Failing { failures, .. } => failures.saturating_add(1),
-        };
-        let retry_at = now + redial.delay(failures, random);
-        self.reach = Reach::Failing { failures, retry_at };
+        let failures = self.failures.saturating_add(1);
+        let retry_at = self.pause(now, now + redial.delay(failures, random))?;
+        self.failures = failures;
+        Some(retry_at)
+    }
+
+    /// It is left alone until then, unless it is already.
+    pub(super) fn pause(&mut self, now: Instant, retry_at: Instant) -> Option<Instant> {
+        if let Reach::Failing { retry_at } = self.reach
+            && now < retry_at
+        {
+            return None;
+        }
+        self.reach = Reach::Failing { retry_at };
         Some(retry_at)
     }
 }
@@ -134,7 +180,7 @@ pub(super) struct Redial {
 impl Redial {
     /// After so many failures in a row: doubled each time, and between half of it and all of it, so
     /// that pools that have lost an endpoint together do not come back together.
-    fn delay(self, failures: u32, random: u64) -> Duration {
+    pub(super) fn delay(self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(u32::BITS - 1);
         let longest = self.first.saturating_mul(1 << doublings).min(self.max);
         // Half an hour fits, and a delay of nothing would dial without end.

@@ -1,13 +1,14 @@
 //! What becomes of one connection or one waiter.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::action::{Action, Eviction, Lease, LeaseTicket, MemberKey, PoolError, Site};
-use super::endpoints::{Reach, Select, part};
+use super::endpoints::{Footing, Select, part};
 use super::machine::{Core, Place, Timer, Waiter, later};
 use super::member::{State, Tenancy, Watch};
 use super::settings::PoolSettings;
 use crate::client::balance::EndpointId;
+use crate::client::cause::End;
 use crate::collections::{Key, TimerKey};
 
 impl<B: Select> Core<B> {
@@ -20,15 +21,10 @@ impl<B: Select> Core<B> {
         let Some(member) = self.members.get_mut(key).filter(|m| m.state.is_dialling()) else {
             return;
         };
-        member.retire_at = retire_at;
+        (member.opened_at, member.retire_at) = (now, retire_at);
         let id = member.endpoint;
         self.stats.opened += 1;
-        self.balancer.handle_success(id, now);
-        let timer = self.endpoint_mut(id).and_then(|endpoint| {
-            endpoint.reach = Reach::Reached;
-            endpoint.timer.take()
-        });
-        self.stop(timer);
+        self.note_open(id, now);
         self.offer(key, now);
         // The endpoint may be dialled more often than before.
         self.settle(now);
@@ -44,22 +40,49 @@ impl<B: Select> Core<B> {
             self.note_dial_failure(endpoint, now);
             self.settle(now);
         } else {
-            let _ = self.handle_closed(member, now);
+            let _ = self.handle_closed(member, End::Wanted, now);
         }
+    }
+
+    /// The connection that was ordered has found no room here. That is nothing against its endpoint,
+    /// but to ask again at once would find none either.
+    pub(crate) fn handle_no_room(&mut self, member: MemberKey, now: Instant) {
+        let Some(failed) = self.members.get(member.0) else { return };
+        if !failed.state.is_dialling() {
+            return self.handle_dial_failed(member, now);
+        }
+        let endpoint = failed.endpoint;
+        self.stats.dials_failed += 1;
+        self.forget(member.0);
+        let random = self.next_random();
+        let pause_until = now + self.redial().delay(1, random);
+        let until = self.endpoint_mut(endpoint).and_then(|it| it.pause(now, pause_until));
+        self.leave_alone(endpoint, until, now);
+        self.settle(now);
     }
 
     /// The connection cannot be used any more, whoever wanted that; its place is free when
     /// [`Core::handle_closed`] says so. Returns the lease that has ended with it.
-    pub(crate) fn handle_lost(&mut self, member: MemberKey, now: Instant) -> Option<Lease> {
-        let lease = self.lose(member, now);
+    pub(crate) fn handle_lost(
+        &mut self,
+        member: MemberKey,
+        end: End,
+        now: Instant,
+    ) -> Option<Lease> {
+        let lease = self.lose(member, end, now);
         self.settle(now);
         lease
     }
 
     /// Nothing of the connection is left, whoever wanted that. Returns the lease that has ended with
     /// it.
-    pub(crate) fn handle_closed(&mut self, member: MemberKey, now: Instant) -> Option<Lease> {
-        let lease = self.lose(member, now);
+    pub(crate) fn handle_closed(
+        &mut self,
+        member: MemberKey,
+        end: End,
+        now: Instant,
+    ) -> Option<Lease> {
+        let lease = self.lose(member, end, now);
         if self.members.get(member.0).is_some() {
             self.forget(member.0);
             self.settle(now);
@@ -74,12 +97,15 @@ impl<B: Select> Core<B> {
         let is_reuse = member.leases > 1;
         self.stats.acquired -= 1;
         self.stats.reused -= u64::from(is_reuse);
-        self.handle_lost(lease.member, now);
+        // It was free, so it is not this end that has closed it.
+        self.handle_lost(lease.member, End::Parted, now);
     }
 
-    fn lose(&mut self, member: MemberKey, now: Instant) -> Option<Lease> {
+    fn lose(&mut self, member: MemberKey, end: End, now: Instant) -> Option<Lease> {
         let key = member.0;
-        match self.members.get(key)?.state {
+        let lost = self.members.get(key)?;
+        let (endpoint, opened_at) = (lost.endpoint, lost.opened_at);
+        match lost.state {
             State::Connecting | State::Overdue => {
                 self.handle_dial_failed(member, now);
                 None
@@ -94,8 +120,23 @@ impl<B: Select> Core<B> {
                 self.stats.evictions[Eviction::Lost as usize] += 1;
                 self.disarm(key);
                 self.transit(key, State::Closing);
+                self.judge(endpoint, now.saturating_duration_since(opened_at), end, now);
                 lease
             }
+        }
+    }
+
+    /// What the end of a connection says of its endpoint.
+    fn judge(&mut self, id: EndpointId, stood: Duration, end: End, now: Instant) {
+        match end {
+            End::Wanted => {}
+            End::Parted | End::Failed if stood < self.settings.stable_after => {
+                let endpoint = self.endpoint_mut(id);
+                endpoint.into_iter().for_each(|endpoint| endpoint.footing = Footing::Doubtful);
+                self.note_dial_failure(id, now);
+            }
+            End::Parted => {}
+            End::Failed => self.note_failure(id, now),
         }
     }
 
@@ -289,14 +330,38 @@ impl<B: Select> Core<B> {
         self.waiters.remove(key)
     }
 
-    /// A dial has failed, or has taken too long.
+    /// A dial has opened. Where connections have not stood, that is no success yet.
+    fn note_open(&mut self, id: EndpointId, now: Instant) {
+        let stable_at = later(now, self.settings.stable_after);
+        let Some(endpoint) = self.endpoint_mut(id) else {
+            return self.balancer.handle_success(id, now);
+        };
+        let (footing, follows) = (endpoint.footing, endpoint.handle_open(now));
+        let timer = if follows { endpoint.timer.take() } else { None };
+        self.stop(timer);
+        match footing {
+            Footing::Sure => self.balancer.handle_success(id, now),
+            Footing::Doubtful if follows => {
+                let timer = self.start(Timer::Endpoint(id), stable_at, now);
+                self.endpoint_mut(id).into_iter().for_each(|it| it.timer = Some(timer));
+            }
+            Footing::Doubtful => {}
+        }
+    }
+
+    /// A dial has failed, or has taken too long, or what it had opened has not stood.
     fn note_dial_failure(&mut self, id: EndpointId, now: Instant) {
         self.note_failure(id, now);
         let redial = self.redial();
         let random = self.next_random();
-        let Some(endpoint) = self.endpoint_mut(id) else { return };
-        let Some(retry_at) = endpoint.handle_failure(now, redial, random) else { return };
-        let timer = endpoint.timer.take();
+        let endpoint = self.endpoint_mut(id);
+        let until = endpoint.and_then(|endpoint| endpoint.handle_failure(now, redial, random));
+        self.leave_alone(id, until, now);
+    }
+
+    fn leave_alone(&mut self, id: EndpointId, until: Option<Instant>, now: Instant) {
+        let Some(retry_at) = until else { return };
+        let timer = self.endpoint_mut(id).and_then(|endpoint| endpoint.timer.take());
         self.stop(timer);
         let timer = self.start(Timer::Endpoint(id), retry_at, now);
         self.endpoint_mut(id).into_iter().for_each(|endpoint| endpoint.timer = Some(timer));

@@ -280,8 +280,9 @@ impl<B: Select> Core<B> {
                 Timer::Member(key) => self.handle_member_timeout(key, now),
                 Timer::Waiter(key) => self.expire(key, PoolError::Exhausted),
                 Timer::Endpoint(id) => {
-                    let endpoint = self.endpoint_mut(id);
-                    endpoint.into_iter().for_each(|endpoint| endpoint.timer = None);
+                    if self.endpoint_mut(id).is_some_and(Endpoint::handle_timeout) {
+                        self.balancer.handle_success(id, now);
+                    }
                 }
             }
         }

@@ -73,6 +73,8 @@ pub(super) struct Member {
     pub(super) links: Links,
     /// What is due next in this state, if anything.
     pub(super) timer: Option<TimerKey>,
+    /// Since when it is open.
+    pub(super) opened_at: Instant,
     /// From here on it is closed as soon as it is free.
     pub(super) retire_at: Instant,
     pub(super) errors: u32,

@@ -12,6 +12,7 @@ use super::machine::find;
 use super::tests::{Turns, endpoint};
 use super::*;
 use crate::client::balance::EndpointId;
+use crate::client::cause::End;
 use crate::collections::Key;
 
 const MS: Duration = Duration::from_millis(1);
@@ -46,6 +47,7 @@ struct Seen {
     key: MemberKey,
     endpoint: EndpointId,
     phase: Phase,
+    opened_at: Instant,
     retire_at: Instant,
     errors: u32,
     leases: u32,
@@ -118,6 +120,7 @@ impl World {
             age_jitter: Duration::ZERO,
             errors_max: 1 + dice.below(3) as u32,
             dials_max: 1 + dice.below(4) as u32,
+            stable_after: dice.of(&[Duration::ZERO, S, 10 * S, 300 * S]).unwrap(),
             leak_after,
             revoke_after,
             sizing: Sizing { grow_cooldown: S, shrink_cooldown: 2 * S, ..Sizing::default() },
@@ -318,7 +321,9 @@ impl World {
                 self.pool.handle_opened(key, self.now);
                 let far = Duration::from_secs(1 << 33);
                 let retire_at = self.now.checked_add(self.settings.age_max);
-                self.member(key).retire_at = retire_at.unwrap_or(self.now + far);
+                let now = self.now;
+                self.member(key).opened_at = now;
+                self.member(key).retire_at = retire_at.unwrap_or(now + far);
                 self.free(key);
                 self.expected.opened += 1;
             }
@@ -326,11 +331,14 @@ impl World {
     }
 
     fn fail_dial(&mut self, key: MemberKey) {
-        if self.dice.below(2) == 0 {
-            self.pool.handle_dial_failed(key, self.now);
-        } else {
-            assert_eq!(self.pool.handle_closed(key, self.now), None);
+        let failures = self.pool.balancer.failures;
+        let how = self.dice.below(3);
+        match how {
+            0 => self.pool.handle_dial_failed(key, self.now),
+            1 => self.pool.handle_no_room(key, self.now),
+            _ => assert_eq!(self.pool.handle_closed(key, End::Failed, self.now), None),
         }
+        assert_eq!(self.pool.balancer.failures, failures + u32::from(how != 1));
         self.forget(key);
         self.expected.dials_failed += 1;
     }
@@ -353,17 +361,32 @@ impl World {
             _ => None,
         };
         self.ended.extend(ended);
+        let end = self.dice.of(&[End::Wanted, End::Parted, End::Failed]).unwrap();
+        let (reach, failures) = (self.reach(seen.endpoint), self.pool.balancer.failures);
         if self.dice.below(2) == 0 {
-            assert_eq!(self.pool.handle_lost(key, self.now), ended);
+            assert_eq!(self.pool.handle_lost(key, end, self.now), ended);
             // Its socket lingers.
             self.member(key).phase = Phase::Closing;
             self.unreserve(key);
         } else {
-            assert_eq!(self.pool.handle_closed(key, self.now), ended);
+            assert_eq!(self.pool.handle_closed(key, end, self.now), ended);
             self.unreserve(key);
             self.forget(key);
         }
         self.expected.evictions[Eviction::Lost as usize] += 1;
+        let is_early = self.now - seen.opened_at < self.settings.stable_after;
+        let is_blamed = end == End::Failed || end == End::Parted && is_early;
+        assert_eq!(self.pool.balancer.failures, failures + u32::from(is_blamed));
+        match self.reach(seen.endpoint) {
+            Some(Reach::Failing { retry_at }) if is_blamed && is_early => {
+                assert!(retry_at > self.now);
+            }
+            after => assert!(after.is_none() || !(is_blamed && is_early) && after == reach),
+        }
+    }
+
+    fn reach(&self, id: EndpointId) -> Option<Reach> {
+        find(&self.pool.endpoints, id).map(|endpoint| endpoint.reach)
     }
 
     /// Who waits for this connection is first in the line.
@@ -387,7 +410,7 @@ impl World {
         let closing = self.keys(|phase| *phase == Phase::Closing);
         let Some(key) = self.dice.of(&closing) else { return };
         match self.dice.below(2) {
-            0 => assert_eq!(self.pool.handle_closed(key, self.now), None),
+            0 => assert_eq!(self.pool.handle_closed(key, End::Parted, self.now), None),
             // The dial was given up.
             _ => self.pool.handle_dial_failed(key, self.now),
         }
@@ -414,7 +437,7 @@ impl World {
         if let Some(key) = late {
             self.pool.handle_error(key, now);
             self.pool.handle_dial_failed(key, now);
-            assert_eq!(self.pool.handle_closed(key, now), None);
+            assert_eq!(self.pool.handle_closed(key, End::Failed, now), None);
         }
         late.into_iter().chain(self.dice.of(&untimely)).for_each(|key| {
             self.pool.handle_pong(key, now);
@@ -555,8 +578,9 @@ impl World {
         assert!(self.is_running && self.endpoints.contains(&id), "it leads somewhere");
         assert!(self.may_be_dialled(id), "it is to be left alone");
         let phase = Phase::Dialling { since: self.now };
-        let (endpoint, retire_at) = (id, self.now);
-        self.members.push(Seen { key, endpoint, phase, retire_at, errors: 0, leases: 0 });
+        let (endpoint, opened_at, retire_at) = (id, self.now, self.now);
+        let seen = Seen { key, endpoint, phase, opened_at, retire_at, errors: 0, leases: 0 };
+        self.members.push(seen);
         assert!(self.members.len() <= self.settings.max as usize, "never above max");
     }
 

@@ -65,6 +65,11 @@ pub struct PoolSettings {
     pub redial_delay: Duration,
     /// The longest such time. Default 60 s.
     pub redial_delay_max: Duration,
+    /// A connection that ends sooner, and not because this end wanted it, counts as a dial that has
+    /// failed, though it was open: there are servers that accept and close for want of room. What
+    /// has failed before is forgotten when one stands for so long. Default 10 s, guess: longer than
+    /// such a server takes to say so. Zero counts none.
+    pub stable_after: Duration,
     /// How the number of connections follows the load.
     pub sizing: Sizing,
 }
@@ -116,6 +121,7 @@ impl Default for PoolSettings {
             dial_patience: Duration::from_secs(1),
             redial_delay: Duration::from_secs(1),
             redial_delay_max: Duration::from_secs(60),
+            stable_after: Duration::from_secs(10),
             sizing: Sizing::default(),
         }
     }
@@ -301,7 +307,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets [`PoolSettings::max`].
+    /// Sets [`PoolSettings::max`]. It holds for each loop that is given the pool: a server with four
+    /// threads opens up to four times as many.
     pub fn max(mut self, connections: u32) -> Self {
         self.0.settings.max = connections;
         self

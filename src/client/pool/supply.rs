@@ -135,6 +135,7 @@ impl<B: Select> Core<B> {
             state: State::Connecting,
             links: Links::default(),
             timer: None,
+            opened_at: now,
             retire_at: now,
             errors: 0,
             leases: 0,

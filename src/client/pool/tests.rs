@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::endpoints::Select;
 use super::*;
 use crate::client::balance::EndpointId;
+use crate::client::cause::End;
 use crate::collections::Key;
 
 const MS: Duration = Duration::from_millis(1);
@@ -138,7 +139,9 @@ impl Bed {
         while let Some(action) = self.pool.poll_action() {
             match action {
                 Action::Open { member, .. } => self.pool.handle_opened(member, self.now),
-                Action::Close { member, .. } => drop(self.pool.handle_closed(member, self.now)),
+                Action::Close { member, .. } => {
+                    drop(self.pool.handle_closed(member, End::Wanted, self.now))
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -434,7 +437,7 @@ fn a_lease_is_reported_once_after_30_s_and_revoked_after_300() {
     assert_eq!(done.len(), 4, "{done:?}");
     assert_eq!(bed.pool.check(lease), Err(PoolError::Revoked));
     assert_eq!(bed.pool.release(lease, Outcome::Good, bed.now), Err(PoolError::Revoked));
-    assert_eq!(bed.pool.handle_closed(member, bed.now), None);
+    assert_eq!(bed.pool.handle_closed(member, End::Wanted, bed.now), None);
     assert_eq!(bed.pool.release(lease, Outcome::Good, bed.now), Err(PoolError::Revoked));
     let stats = bed.pool.stats();
     assert_eq!((stats.leaks, stats.evicted(Eviction::Revoked)), (1, 1));
@@ -449,7 +452,7 @@ fn a_lease_that_is_over_is_not_the_right_to_the_next_one() {
     assert_eq!((old.member(), new.member()), (members[0], members[0]));
     assert_eq!(bed.pool.release(old, Outcome::Good, bed.now), Err(PoolError::Revoked));
     assert_eq!(bed.pool.check(new), Ok(members[0]));
-    assert_eq!(bed.pool.handle_closed(members[0], bed.now), Some(new));
+    assert_eq!(bed.pool.handle_closed(members[0], End::Wanted, bed.now), Some(new));
     assert_eq!(bed.pool.check(new), Err(PoolError::Revoked));
     assert_eq!(bed.pool.stats().evicted(Eviction::Lost), 1);
 }
@@ -499,7 +502,7 @@ fn a_user_comes_back_to_his_connection_while_it_lives_and_is_free() {
     let again = bed.lease_as(user);
     assert_eq!(again.member(), home.member());
     // Until it has ended.
-    assert_eq!(bed.pool.handle_closed(home.member(), bed.now), Some(again));
+    assert_eq!(bed.pool.handle_closed(home.member(), End::Wanted, bed.now), Some(again));
     let next = bed.lease_as(user);
     bed.release(next);
     let last = bed.lease();
@@ -645,6 +648,66 @@ fn an_endpoint_that_fails_is_left_alone_for_longer_each_time() {
 }
 
 #[test]
+fn an_endpoint_whose_connections_do_not_stand_is_left_alone_as_one_that_fails() {
+    let mut bed = Bed::new(1, |settings| settings.min = 4);
+    let mut longest = S;
+    for round in 0..6 {
+        let opened = bed.open_all();
+        assert_eq!(opened.len(), 4, "{longest:?}");
+        bed.pass(9 * S);
+        for member in opened {
+            let end = if round % 2 == 0 { End::Parted } else { End::Failed };
+            bed.pool.handle_closed(member, end, bed.now);
+        }
+        assert!(bed.actions().is_empty(), "at once again");
+        let ended_at = bed.now;
+        while bed.in_state(MemberState::Connecting) == 0 {
+            bed.now = bed.pool.poll_timeout().unwrap();
+            bed.pool.handle_timeout(bed.now);
+        }
+        let rested = bed.now - ended_at;
+        assert!(rested >= longest / 2 && rested <= longest + MS, "{rested:?} of {longest:?}");
+        longest = (longest * 2).min(60 * S);
+    }
+    let told = |bed: &mut Bed| (bed.pool.balancer.successes, bed.pool.balancer.failures);
+    assert_eq!(told(&mut bed), (4, 24), "to open is no success where nothing stands");
+    // One that stands has it forgotten.
+    let opened = bed.open_all();
+    bed.pass(10 * S + MS);
+    assert_eq!(told(&mut bed), (5, 24));
+    bed.pool.handle_closed(opened[0], End::Parted, bed.now);
+    assert_eq!(bed.open_all().len(), 1);
+    bed.pool.handle_closed(opened[1], End::Failed, bed.now);
+    assert_eq!((bed.open_all().len(), told(&mut bed)), (1, (7, 25)));
+}
+
+#[test]
+fn want_of_room_here_is_not_held_against_the_endpoint() {
+    let mut bed = Bed::new(1, |settings| settings.min = 1);
+    for _ in 0..6 {
+        let actions = bed.actions();
+        let [Action::Open { member, .. }] = actions[..] else { panic!("{actions:?}") };
+        bed.pool.handle_no_room(member, bed.now);
+        assert!(bed.actions().is_empty(), "at once again");
+        let ended_at = bed.now;
+        while bed.in_state(MemberState::Connecting) == 0 {
+            bed.now = bed.pool.poll_timeout().unwrap();
+            bed.pool.handle_timeout(bed.now);
+        }
+        assert!(bed.now - ended_at <= S + MS, "never longer");
+    }
+    assert_eq!(bed.pool.balancer.failures, 0);
+}
+
+#[test]
+fn what_this_end_wants_is_not_held_against_the_endpoint() {
+    let (mut bed, members) = Bed::with_idle(2, |_| {});
+    bed.pool.handle_closed(members[0], End::Wanted, bed.now);
+    assert_eq!(bed.open_all().len(), 1);
+    assert_eq!(bed.pool.balancer.failures, 0);
+}
+
+#[test]
 fn a_dead_endpoint_does_not_hold_up_those_who_wait_for_a_living_one() {
     let mut bed = Bed::new(2, |settings| settings.max = 3);
     let tickets = [bed.ticket(), bed.ticket(), bed.ticket()];
@@ -670,7 +733,7 @@ fn a_dead_endpoint_does_not_hold_up_those_who_wait_for_a_living_one() {
     let done = bed.pass(S);
     let overdue = Action::Close { member: dead, reason: Eviction::Overdue };
     assert_eq!(done, [(S, overdue)]);
-    assert_eq!(bed.pool.handle_closed(dead, bed.now), None);
+    assert_eq!(bed.pool.handle_closed(dead, End::Wanted, bed.now), None);
     let actions = bed.actions();
     let [Action::Open { member, endpoint }] = actions[..] else { panic!("{actions:?}") };
     assert_eq!(endpoint, b);
@@ -735,13 +798,13 @@ fn shutting_down_tells_who_waits_and_closes_what_is_free() {
     assert_eq!(bed.acquire(), Err(PoolError::ShutDown));
     let site = Location::caller();
     assert_eq!(bed.pool.try_acquire(None, site, bed.now), Err(PoolError::ShutDown));
-    bed.pool.handle_closed(his.member(), bed.now);
+    bed.pool.handle_closed(his.member(), End::Wanted, bed.now);
     assert!(!bed.pool.is_finished());
     // What is handed out runs out, reported and revoked as ever.
     assert!(members.contains(&first.member()));
     bed.release(first);
     assert_eq!(bed.actions(), [close(first.member())]);
-    bed.pool.handle_closed(first.member(), bed.now);
+    bed.pool.handle_closed(first.member(), End::Wanted, bed.now);
     assert!(bed.pool.is_finished());
     assert_eq!(bed.pass(1000 * S), []);
 }
@@ -774,6 +837,7 @@ fn times_without_end_do_not_overflow() {
 #[test]
 fn a_lease_that_is_taken_back_was_never_given() {
     let (mut bed, members) = Bed::with_idle(2, |settings| settings.max = 2);
+    bed.pass(10 * S);
     let first = bed.lease();
     bed.release(first);
     let second = bed.lease();
@@ -786,7 +850,7 @@ fn a_lease_that_is_taken_back_was_never_given() {
     assert_eq!(bed.actions(), [], "and keeps its place");
     let third = bed.lease();
     assert!(third != first && third != second && members.contains(&third.member()));
-    bed.pool.handle_closed(second.member(), bed.now);
+    bed.pool.handle_closed(second.member(), End::Wanted, bed.now);
     assert!(matches!(bed.actions()[..], [Action::Open { .. }]));
 }
 
