@@ -179,8 +179,6 @@ impl Clients {
     ) -> Option<Submitted> {
         let calling = self.callings.get_mut(id.0)?;
         let submitted = calling.send(at, message, urgency);
-        // An older one may have made room.
-        calling.report_unsent(id, &mut self.events);
         if !matches!(submitted, Submitted::Given(_)) {
             self.note_busy(Owner::Client(id));
         }
