@@ -188,6 +188,9 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         match message {
             Message::Text(text) if self.clients.takes_envelopes(ctx.id()) => {
                 self.take_apart(ctx, text);
@@ -198,11 +201,17 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_chunk(&mut self, ctx: &mut Context<'_, H::Data>, chunk: Chunk<'_>) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         self.handler.on_chunk(ctx, &mut self.clients, chunk);
         self.visit(ctx);
     }
 
     fn on_ping(&mut self, ctx: &mut Context<'_, H::Data>, payload: &[u8]) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         self.handler.on_ping(ctx, &mut self.clients, payload);
         self.visit(ctx);
     }
@@ -213,6 +222,9 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         payload: &[u8],
         round_trip: Option<Duration>,
     ) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         let id = ctx.id();
         self.clients.handle_pong(ctx, id, payload, round_trip);
         self.handler.on_pong(ctx, &mut self.clients, payload, round_trip);
@@ -220,6 +232,9 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_drain(&mut self, ctx: &mut Context<'_, H::Data>) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         self.clients.handle_drain(ctx.id());
         self.handler.on_drain(ctx, &mut self.clients);
         self.visit(ctx);

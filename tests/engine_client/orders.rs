@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corewire::{
-    ClientId, ClientState, Clients, Loop, Message, Owner, PanicPolicy, StopReason, Submitted,
-    UnsentReason,
+    ClientId, ClientState, Clients, HealthCheck, Loop, Message, Owner, PanicPolicy, Pool,
+    StopReason, Submitted, UnsentReason,
 };
 
 use crate::layer_bed::{LayerBed, Told, usual};
@@ -442,4 +442,26 @@ fn caught_panic_in_a_callback_does_not_keep_the_others_from_being_made() {
     bed.run_for(10 * SEC);
     let told = bed.events();
     assert!(told.contains(&Told::Stop(id, StopReason::Final)), "{told:?}");
+}
+
+#[test]
+fn application_hears_nothing_of_a_connection_that_merely_looks_whether_a_server_answers() {
+    let mut bed = LayerBed::new(|_| {});
+    let pool = Pool::builder().min(0).health_check(HealthCheck::default()).endpoint(usual());
+    let pool = pool.build().unwrap();
+    bed.ask(move |_, clients| clients.add_pool(pool));
+    bed.turns(2);
+    let mut server = SimServer::new(bed.host.next().expect("it is looked for"));
+    let mut greeting = server.request().expect("it asks").switching("");
+    let frames = [Frame::text("hi"), Frame::text("?"), Frame::ping("hi"), Frame::pong("hi")];
+    frames.iter().for_each(|frame| greeting.extend(frame.encode()));
+    server.peer.write_all(&greeting);
+    bed.turns(2);
+    frames.iter().for_each(|frame| server.send(frame));
+    bed.turns(2);
+    server.send(&Frame::close(1000, ""));
+    server.peer.fin();
+    bed.turns(4);
+    assert_eq!(bed.events(), [Told::Start]);
+    assert_eq!(bed.reactor.usage().open, 0);
 }
