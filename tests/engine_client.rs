@@ -11,6 +11,8 @@ mod names;
 mod offline;
 #[path = "engine_client/orders.rs"]
 mod orders;
+#[path = "engine_client/panics.rs"]
+mod panics;
 #[path = "engine_client/reconnecting.rs"]
 mod reconnecting;
 #[path = "engine_client/redirects.rs"]

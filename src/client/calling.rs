@@ -19,7 +19,7 @@ use super::settings::ClientSettings;
 use crate::metrics::Histogram;
 use crate::protocol::{CloseSummary, DropReason, SendOutcome};
 use crate::reactor::{ConnectionId, DialError, Loop, Message, TimerId};
-use crate::wire::{CloseCode, InvalidClose, encode_close};
+use crate::wire::{CloseCode, InvalidClose, Opcode, encode_close};
 
 /// One client of a loop.
 pub(super) struct Calling {
@@ -27,6 +27,8 @@ pub(super) struct Calling {
     link: Link,
     outage: OutageQueue,
     connection: Option<ConnectionId>,
+    /// The one that is to be closed, since the client was stopped.
+    leaving: Option<ConnectionId>,
     attempt: Option<AttemptKey>,
     deadline: Deadline,
     outlet: Option<Box<Outlet>>,
@@ -112,6 +114,7 @@ impl Calling {
             link,
             outage,
             connection: None,
+            leaving: None,
             attempt: None,
             deadline: Deadline::default(),
             outlet: None,
@@ -153,6 +156,15 @@ impl Calling {
     pub(super) fn stop(&mut self, goodbye: Goodbye) {
         self.goodbye = goodbye;
         self.link.handle_stop();
+        self.leaving = self.connection.take().or(self.leaving);
+        self.let_go();
+    }
+
+    /// Who has given up keeps nothing, at once: what comes after a new start is none of that.
+    fn let_go(&mut self) {
+        if self.link.state() == ClientState::Disconnected {
+            self.outage.handle_stop();
+        }
     }
 
     /// Sends a message, or has it wait.
@@ -233,6 +245,7 @@ impl Calling {
         let recovery = Recovery::of_dial(error, asked_delay(error));
         let random = at.random();
         self.link.handle_dial_failed(at.now(), recovery, random);
+        self.let_go();
     }
 
     /// A connection of this client is over, which need not be the present one.
@@ -247,6 +260,10 @@ impl Calling {
             self.take_back(at.now());
             let random = at.random();
             self.link.handle_closed(at.now(), Recovery::of_close(summary), random);
+            self.let_go();
+        }
+        if self.leaving.take_if(|leaving| *leaving == connection).is_some() {
+            self.drop_back();
         }
     }
 
@@ -288,12 +305,12 @@ impl Calling {
                     }
                 }
                 Action::Close => {
-                    if let Some(connection) = self.connection.take() {
+                    if let Some(connection) = self.leaving.take() {
                         // What waits for its batch goes in front of the Close.
                         if let Some(outlet) = &mut self.outlet {
                             outlet.hurry(at, connection);
                         }
-                        self.take_back(at.now());
+                        self.drop_back();
                         let Goodbye { code, reason } = &self.goodbye;
                         let closed = at.peer(connection).close(*code, reason);
                         debug_assert!(closed.is_ok(), "both were checked");
@@ -301,7 +318,6 @@ impl Calling {
                 }
                 Action::Changed(change) => events.push_back(Event::Change(id, change)),
                 Action::GaveUp(reason) => {
-                    self.outage.handle_stop();
                     self.report_unsent(id, events);
                     events.push_back(Event::Stop(id, reason));
                 }
@@ -325,12 +341,24 @@ impl Calling {
 
     /// What waits for its batch or its turn waits for a connection now.
     fn take_back(&mut self, now: Instant) {
-        let Some(outlet) = &mut self.outlet else { return };
-        let mut messages = Vec::new();
-        outlet.take_back(None, |opcode, payload| {
-            messages.push((opcode, Bytes::copy_from_slice(payload)));
-        });
+        let messages = self.empty_outlet();
         self.outage.put_back(now, messages);
+    }
+
+    /// What waits for its batch or its turn is not sent.
+    fn drop_back(&mut self) {
+        let messages = self.empty_outlet();
+        self.outage.drop_back(messages);
+    }
+
+    fn empty_outlet(&mut self) -> Vec<(Opcode, Bytes)> {
+        let mut messages = Vec::new();
+        if let Some(outlet) = &mut self.outlet {
+            outlet.take_back(None, |opcode, payload| {
+                messages.push((opcode, Bytes::copy_from_slice(payload)));
+            });
+        }
+        messages
     }
 
     /// Sends what has waited, as long as the rate and the connection let it.
@@ -357,7 +385,7 @@ impl Calling {
     }
 
     /// Lays out what is not sent.
-    pub(super) fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
+    fn report_unsent(&mut self, id: ClientId, events: &mut VecDeque<Event>) {
         while let Some(unsent) = self.outage.poll_unsent() {
             self.stats.unsent += 1;
             events.push_back(Event::Unsent(Owner::Client(id), unsent));

@@ -1,6 +1,6 @@
 //! All that a loop calls, as callbacks see it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::balance::{EndpointId, Outcome};
@@ -40,14 +40,11 @@ pub struct Clients {
     pub(super) ended: Option<(ConnectionId, Lease)>,
     /// When there were more of them than a visit may make.
     postponed: Deadline,
-    envelopes: Envelopes,
-}
-
-/// Whether any connection has its messages in envelopes: most loops have none, and pay nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Envelopes {
-    Nowhere,
-    Somewhere,
+    /// Open connections whose texts may be envelopes, to the end of each, whatever has become of its
+    /// client. Most loops have none, and pay nothing.
+    envelopes: HashSet<ConnectionId>,
+    /// Open connections that the application does not hear of. Few at any time.
+    private: HashSet<ConnectionId>,
 }
 
 /// The name of a client of a loop. A stale one is a miss, never another client.
@@ -103,7 +100,8 @@ impl Clients {
             events: VecDeque::new(),
             ended: None,
             postponed: Deadline::default(),
-            envelopes: Envelopes::Nowhere,
+            envelopes: HashSet::new(),
+            private: HashSet::new(),
         }
     }
 
@@ -113,7 +111,6 @@ impl Clients {
     /// # Panics
     /// With four billion clients.
     pub fn add(&mut self, settings: ClientSettings) -> ClientId {
-        self.note_settings(&settings);
         let inserted = self.callings.insert(Calling::new(settings));
         let id = ClientId(inserted.unwrap_or_else(|_| panic!("four billion clients")));
         self.start(id);
@@ -197,8 +194,6 @@ impl Clients {
     ) -> Option<Submitted> {
         let calling = self.callings.get_mut(id.0)?;
         let submitted = calling.send(at, message, urgency);
-        // An older one may have made room.
-        calling.report_unsent(id, &mut self.events);
         if !matches!(submitted, Submitted::Given(_)) {
             self.note_busy(Owner::Client(id));
         }
@@ -298,15 +293,36 @@ impl Clients {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
                     pool.handle_probe(at, endpoint, Outcome::Success);
                 }
+                self.private.insert(id);
                 let closed = at.peer(id).close(CloseCode::NORMAL, "");
                 debug_assert!(closed.is_ok(), "the code may be sent");
                 return Hearing::Private;
             }
         }
+        if self.settings_of(holder).is_some_and(ClientSettings::has_envelopes) {
+            self.envelopes.insert(id);
+        }
         Hearing::Public
     }
 
-    /// Whether the application hears of what happens on a connection.
+    /// How a connection was made.
+    fn settings_of(&self, holder: Holder) -> Option<&ClientSettings> {
+        match holder {
+            Holder::Client(client) => self.callings.get(client.0).map(Calling::settings),
+            Holder::Member(pool, member) => match self.pools.get(pool.0) {
+                Some(PoolSlot::Running(pooling)) => pooling.settings_of(member),
+                Some(PoolSlot::Fresh(_)) | None => None,
+            },
+            Holder::Probe(..) => None,
+        }
+    }
+
+    /// Whether the application does not hear of what happens on an open connection.
+    pub(super) fn is_private(&self, id: ConnectionId) -> bool {
+        self.private.contains(&id)
+    }
+
+    /// Whether the application hears of a connection, on its way or open.
     pub(super) fn hearing(&self, id: ConnectionId) -> Hearing {
         match self.holder(id) {
             Some(Holder::Probe(..)) => Hearing::Private,
@@ -345,6 +361,8 @@ impl Clients {
     /// Nothing of a connection is left. Says whether it was dialled here.
     pub(super) fn handle_gone<D>(&mut self, at: &Loop<'_, D>, id: ConnectionId) -> bool {
         let Some(holder) = self.holders.remove(&id) else { return false };
+        self.envelopes.remove(&id);
+        self.private.remove(&id);
         if let Holder::Member(id, member) = holder
             && let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0)
         {
@@ -404,25 +422,7 @@ impl Clients {
 
     /// Whether texts that come on a connection may be envelopes.
     pub(super) fn takes_envelopes(&self, id: ConnectionId) -> bool {
-        if self.envelopes == Envelopes::Nowhere {
-            return false;
-        }
-        let settings = match self.holder(id) {
-            Some(Holder::Client(client)) => self.callings.get(client.0).map(Calling::settings),
-            Some(Holder::Member(pool, member)) => match self.pools.get(pool.0) {
-                Some(PoolSlot::Running(pooling)) => pooling.settings_of(member),
-                Some(PoolSlot::Fresh(_)) | None => None,
-            },
-            Some(Holder::Probe(..)) | None => None,
-        };
-        settings.is_some_and(ClientSettings::has_envelopes)
-    }
-
-    /// Notes that connections by these settings may come to be.
-    pub(super) fn note_settings(&mut self, settings: &ClientSettings) {
-        if settings.has_envelopes() {
-            self.envelopes = Envelopes::Somewhere;
-        }
+        self.envelopes.contains(&id)
     }
 
     /// A connection has not opened. Gives the error back if it was not dialled here.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,10 +63,21 @@ use crate::reactor::{
 pub struct ClientLayer<H> {
     clients: Clients,
     handler: H,
+    life: Life,
+}
+
+/// Whether the loop was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Running,
+    Ending,
 }
 
 /// Visits that are made when the loop is told to end: 64 thousand callbacks.
 const VISITS_AT_THE_END: usize = 64;
+
+/// Panics that are caught in a row when the loop is told to end: as many as callbacks are made then.
+const PANICS_AT_THE_END: usize = VISITS_AT_THE_END * EVENTS_PER_VISIT;
 
 /// Callbacks that are made in a row before the loop goes on with other work. Guess: what takes no
 /// longer than a budget of messages.
@@ -82,12 +94,13 @@ impl<H: ClientHandler> ClientLayer<H> {
         let mut clients =
             Clients::new(Names::new(Arc::new(SystemResolver), &DnsSettings::default()));
         let handler = make(&mut clients);
-        Self { clients, handler }
+        Self { clients, handler, life: Life::Running }
     }
 
     /// The same with a resolver of the application's own, or other bounds.
     pub fn with_resolver(handler: H, resolver: Arc<dyn Resolver>, settings: &DnsSettings) -> Self {
-        Self { clients: Clients::new(Names::new(resolver, settings)), handler }
+        let clients = Clients::new(Names::new(resolver, settings));
+        Self { clients, handler, life: Life::Running }
     }
 
     /// The layer on a loop of its own, on real sockets: [`Reactor::run`] turns it until somebody
@@ -114,7 +127,7 @@ impl<H: ClientHandler> ClientLayer<H> {
 
     /// Has the application handle a message.
     fn deliver(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
-        let Self { clients, handler } = self;
+        let Self { clients, handler, .. } = self;
         if let Err(error) = handler.on_message(ctx, clients, message) {
             self.drop_undecodable(ctx, message, &error);
         }
@@ -131,7 +144,8 @@ impl<H: ClientHandler> ClientLayer<H> {
         self.handler.on_undecodable(ctx, &mut self.clients, message, error);
     }
 
-    /// Has the application handle the messages of an envelope, or the text itself if it is none.
+    /// Has the application handle the messages of an envelope, or the text itself if it is none. A
+    /// panic fails the connection, which loses the rest of it as it loses the frames behind.
     fn take_apart(&mut self, ctx: &mut Context<'_, H::Data>, text: &str) {
         match Envelope::decode(text) {
             Ok(Some(envelope)) => {
@@ -150,7 +164,7 @@ impl<H: ClientHandler> ClientLayer<H> {
         for _ in 0..EVENTS_PER_VISIT {
             self.clients.work(at);
             let Some(event) = self.clients.events.pop_front() else { return };
-            let Self { clients, handler } = self;
+            let Self { clients, handler, .. } = self;
             match event {
                 Event::Change(id, change) => handler.on_change(at, clients, id, &change),
                 Event::DialFailed(id, error) => handler.on_dial_failed(at, clients, id, error),
@@ -160,8 +174,17 @@ impl<H: ClientHandler> ClientLayer<H> {
                 Event::Leak(report) => handler.on_leak(at, clients, &report),
             }
         }
-        // The rest comes in the next turn.
+        // The rest comes with the next tick.
         self.clients.postpone(at);
+    }
+
+    /// Ends all that is left, and tells it.
+    fn end(&mut self, at: &mut Loop<'_, H::Data>) {
+        self.clients.shut_down(at);
+        // No turn may follow to tell the rest in, but who starts clients anew has no end.
+        for _ in 0..VISITS_AT_THE_END {
+            self.visit(at);
+        }
     }
 }
 
@@ -188,6 +211,9 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_, H::Data>, message: Message<'_>) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         match message {
             Message::Text(text) if self.clients.takes_envelopes(ctx.id()) => {
                 self.take_apart(ctx, text);
@@ -198,11 +224,17 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_chunk(&mut self, ctx: &mut Context<'_, H::Data>, chunk: Chunk<'_>) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         self.handler.on_chunk(ctx, &mut self.clients, chunk);
         self.visit(ctx);
     }
 
     fn on_ping(&mut self, ctx: &mut Context<'_, H::Data>, payload: &[u8]) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         self.handler.on_ping(ctx, &mut self.clients, payload);
         self.visit(ctx);
     }
@@ -213,6 +245,9 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         payload: &[u8],
         round_trip: Option<Duration>,
     ) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         let id = ctx.id();
         self.clients.handle_pong(ctx, id, payload, round_trip);
         self.handler.on_pong(ctx, &mut self.clients, payload, round_trip);
@@ -220,6 +255,9 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_drain(&mut self, ctx: &mut Context<'_, H::Data>) {
+        if self.clients.is_private(ctx.id()) {
+            return;
+        }
         self.clients.handle_drain(ctx.id());
         self.handler.on_drain(ctx, &mut self.clients);
         self.visit(ctx);
@@ -256,8 +294,17 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_panic(&mut self, at: &mut Loop<'_, H::Data>) {
-        // What is due beside what has panicked comes in the next turn.
-        self.clients.postpone(at);
+        self.clients.ended = None;
+        match self.life {
+            // What is due beside what has panicked comes with the next tick.
+            Life::Running => self.clients.postpone(at),
+            // There may be none. Another panic in here would go through, and has taken its callback
+            // with it.
+            Life::Ending => {
+                let mut end = || catch_unwind(AssertUnwindSafe(|| self.end(at)));
+                let _ = (0..PANICS_AT_THE_END).find(|_| end().is_ok());
+            }
+        }
     }
 
     fn on_start(&mut self, at: &mut Loop<'_, H::Data>) {
@@ -266,12 +313,9 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     }
 
     fn on_shutdown(&mut self, at: &mut Loop<'_, H::Data>) {
+        self.life = Life::Ending;
         self.handler.on_shutdown(at, &mut self.clients);
-        self.clients.shut_down(at);
-        // No turn may follow to tell the rest in, but who starts clients anew has no end.
-        for _ in 0..VISITS_AT_THE_END {
-            self.visit(at);
-        }
+        self.end(at);
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {

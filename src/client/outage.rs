@@ -118,8 +118,8 @@ pub const WAITING_BYTES: usize = 2 * size_of::<Waiting>() + 32;
 
 /// The queue of one client.
 ///
-/// After each call the driver polls [`OutageQueue::poll_unsent`] to its end: what is dropped does
-/// not count against the bounds any more, so it must not pile up there.
+/// At the end of each callback the driver polls [`OutageQueue::poll_unsent`] to its end: what is
+/// dropped does not count against the bounds any more, so it must not pile up there.
 ///
 /// After reconnecting: [`OutageQueue::front`], send it, [`OutageQueue::pop`] if it was taken, and so
 /// on while there is room. New messages are pushed here until the queue is empty, or they would
@@ -171,11 +171,7 @@ impl OutageQueue {
     }
 
     /// Takes a message, or not. What is too old makes room first.
-    ///
-    /// # Panics
-    /// In debug builds, if something that was dropped before is not polled yet.
     pub(crate) fn push(&mut self, now: Instant, opcode: Opcode, payload: Bytes) -> Queueing {
-        debug_assert!(self.unsent.is_empty(), "what was dropped is polled after each call");
         self.expire(now);
         if !matches!(opcode, Opcode::Text | Opcode::Binary) {
             return Queueing::Refused(UnsentReason::NotAMessage);
@@ -211,6 +207,15 @@ impl OutageQueue {
         for (opcode, payload) in messages.into_iter().rev() {
             self.bytes += counted_bytes(&payload);
             self.waiting.push_front(Waiting { id: None, opcode, payload, queued_at });
+        }
+    }
+
+    /// Messages that have left the queue, or would have passed it by, are not sent any more: the
+    /// client gave up. They are older than what was dropped by that.
+    pub(crate) fn drop_back(&mut self, messages: Vec<(Opcode, Bytes)>) {
+        for (opcode, payload) in messages.into_iter().rev() {
+            let reason = UnsentReason::Stopped;
+            self.unsent.push_front(Unsent { id: None, opcode, payload, reason });
         }
     }
 

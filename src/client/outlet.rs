@@ -32,6 +32,9 @@ enum Gate {
     Open,
     /// The connection takes nothing: it drains or ends first, and says so.
     Shut,
+    /// It takes nothing before a message in parts is complete, and nobody says when that is: it is
+    /// asked again with the next tick.
+    Ajar,
 }
 
 /// Whether a message may wait for others.
@@ -126,7 +129,6 @@ impl Outlet {
         let now = at.now();
         let mut peer = at.peer(connection);
         if !self.has_room(&mut peer, now) {
-            self.gate = Gate::Shut;
             return false;
         }
         if let Some(limiter) = &mut self.limiter
@@ -207,6 +209,7 @@ impl Outlet {
         let now = at.now();
         let mut peer = at.peer(connection);
         self.look(now, peer.queued_bytes());
+        self.gate = Gate::Open;
         if let Some(batcher) = &mut self.batcher {
             batcher.handle_timeout(now);
         }
@@ -221,13 +224,14 @@ impl Outlet {
         now: Instant,
         mut pool: Option<&mut PoolRate>,
     ) {
-        self.gate = Gate::Open;
         while self.limiter.is_some() {
             let has_room = self.has_room(peer, now);
-            let Self { limiter: Some(limiter), batcher, hurried, .. } = self else { return };
+            let Self { limiter: Some(limiter), batcher, hurried, gate, .. } = self else { return };
             if !has_room || batcher.as_ref().is_some_and(Batcher::is_full) {
                 limiter.step_back(pool);
-                self.gate = Gate::Shut;
+                if has_room {
+                    *gate = Gate::Shut;
+                }
                 return;
             }
             let Some((opcode, payload)) = limiter.poll_message(now, pool.as_deref_mut()) else {
@@ -236,6 +240,9 @@ impl Outlet {
             let Some(batcher) = batcher else {
                 if !peer.send_payload(opcode, payload).is_taken() {
                     limiter.handle_refused();
+                    limiter.step_back(pool);
+                    *gate = Gate::Ajar;
+                    return;
                 }
                 continue;
             };
@@ -281,13 +288,20 @@ impl Outlet {
         }
     }
 
-    /// Whether the connection takes what waits here. What is merely corked is offered to the kernel
-    /// before that is judged; once it was refused, the connection says when it has drained.
+    /// Whether the connection takes what waits here; if not, that waits until the gate opens. What is
+    /// merely corked is offered to the kernel before that is judged; once it was refused, the
+    /// connection says when it has drained.
     fn has_room<D>(&mut self, peer: &mut Peer<'_, D>, now: Instant) -> bool {
         if peer.queued_bytes() > self.queued_bytes_max && !peer.is_held_up() {
             self.flush(peer, now);
         }
-        peer.is_open() && peer.queued_bytes() <= self.queued_bytes_max
+        let is_shut = !peer.is_open() || peer.queued_bytes() > self.queued_bytes_max;
+        self.gate = match is_shut {
+            true => Gate::Shut,
+            false if peer.is_in_parts() => Gate::Ajar,
+            false => Gate::Open,
+        };
+        self.gate == Gate::Open
     }
 
     /// Has what was queued written at once, and notes how that went.
@@ -322,6 +336,9 @@ impl Outlet {
 
     /// When [`Outlet::work`] is to be called, though nothing happens.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        if self.gate == Gate::Ajar && self.holds() {
+            return Some(now + TICK);
+        }
         let limiter = self.limiter.as_ref().filter(|_| self.gate == Gate::Open);
         let rate = limiter.and_then(|limiter| limiter.poll_timeout(now));
         let batch = self.batcher.as_ref().and_then(Batcher::poll_timeout);
@@ -329,8 +346,11 @@ impl Outlet {
     }
 
     /// When it is the turn of a message of so many bytes that has waited for the connection, if it
-    /// is the rate that it waits for.
+    /// is the rate that it waits for, or a message in parts.
     pub(super) fn late_timeout(&self, now: Instant, bytes: usize) -> Option<Instant> {
+        if self.gate == Gate::Ajar {
+            return Some(now + TICK);
+        }
         let limiter = self.limiter.as_ref().filter(|_| self.gate == Gate::Open);
         limiter.map(|limiter| limiter.turn_at(now, bytes))
     }
@@ -364,6 +384,9 @@ impl Outlet {
         }
     }
 }
+
+/// The finest time that the loop's timers know.
+const TICK: Duration = Duration::from_millis(1);
 
 /// What the sender is told of a message that a batch does not take.
 const fn refused(error: BatchError) -> Submitted {

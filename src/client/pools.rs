@@ -32,7 +32,6 @@ impl Clients {
     /// # Panics
     /// With four billion pools.
     pub fn add_pool(&mut self, pool: Pool) -> PoolId {
-        pool.endpoints.iter().for_each(|(settings, _)| self.note_settings(settings));
         let inserted = self.pools.insert(PoolSlot::Fresh(Box::new(pool)));
         let id = PoolId(inserted.unwrap_or_else(|_| panic!("four billion pools")));
         self.note_busy(Owner::Pool(id));
@@ -239,7 +238,6 @@ impl Clients {
     ) -> Result<Option<EndpointId>, TooManyEndpoints> {
         let now = at.now();
         self.note_busy(Owner::Pool(pool));
-        self.note_settings(settings);
         let Some(pooling) = self.running(at, pool) else { return Ok(None) };
         pooling.add_endpoint(settings, weight, now).map(Some)
     }

@@ -147,6 +147,11 @@ impl Sender {
         matches!(self.state.get(), StateRef::Closing(closing) if closing.phase == ClosingPhase::Flushing)
     }
 
+    /// Whether a message in parts is under way, which no other may interrupt.
+    pub fn is_in_parts(&self) -> bool {
+        self.in_parts == Parts::Begun
+    }
+
     /// Whether the kernel has refused output that is still queued.
     pub fn is_held_up(&self) -> bool {
         self.flow == Flow::Refused

@@ -303,6 +303,11 @@ impl<D> Peer<'_, D> {
         self.shared.sender(self.key).map_or(0, |sender| sender.queued_bytes())
     }
 
+    /// Whether a message in parts is under way, which no other may interrupt.
+    pub(crate) fn is_in_parts(&self) -> bool {
+        self.shared.sender(self.key).is_some_and(|sender| sender.is_in_parts())
+    }
+
     /// Whether the kernel has refused output: then `on_drain` follows.
     pub(crate) fn is_held_up(&self) -> bool {
         self.shared.sender(self.key).is_some_and(|sender| sender.is_held_up())

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use corewire::{
-    ClientBuilder, ClientState, CloseCode, DropReason, Message, Outage, OutagePolicy, SendOutcome,
-    StopReason, Submitted, UnsentReason,
+    ClientBuilder, ClientState, Clients, CloseCode, DropReason, Loop, Message, Outage,
+    OutagePolicy, Owner, SendOutcome, StopReason, Submitted, UnsentReason,
 };
 
 use crate::layer_bed::{LayerBed, Settings, Told, exact, texts, usual};
@@ -371,4 +371,57 @@ fn end_of_the_loop_stops_the_clients_and_reports_what_waits() {
         assert_eq!(stops.count(), 1, "{told:?}");
     }
     assert_eq!(unsent(&told), [(number, UnsentReason::Stopped)]);
+}
+
+#[test]
+fn what_is_given_after_a_stop_and_a_start_is_none_of_what_the_stop_reports() {
+    let mut bed = LayerBed::new(|_| {});
+    bed.host.replies(Reply::Silence);
+    let id = bed.add(&usual());
+    let again = move |at: &mut Loop<'_, u32>, clients: &mut Clients| {
+        clients.stop(id);
+        clients.start(id);
+        clients.send(at, id, Message::Text("after"))
+    };
+    let _ = bed.send(id, "before");
+    assert_eq!(bed.ask(again), Some(Submitted::Waiting { id: 1 }));
+    let told = bed.events();
+    assert_eq!(unsent(&told), [(0, UnsentReason::Stopped)]);
+    let stop = told.iter().position(|told| *told == Told::Stop(id, StopReason::Stopped));
+    assert!(stop.is_some_and(|stop| matches!(told[stop - 1], Told::Unsent(..))), "{told:?}");
+    bed.host.replies(Reply::Accept);
+    assert_eq!(bed.ask(again), Some(Submitted::Waiting { id: 2 }));
+    assert_eq!(unsent(&bed.events()), [(1, UnsentReason::Stopped)]);
+    let mut server = bed.accept();
+    assert_eq!(texts(&server.frames()), ["after"]);
+    // The same while it is connected: the present connection is on its way to its end.
+    assert_eq!(bed.ask(again), Some(Submitted::Waiting { id: 3 }));
+    assert_eq!(texts(&server.frames()), [""; 0]);
+    let mut server = bed.accept();
+    assert_eq!(texts(&server.frames()), ["after"]);
+    assert_eq!(unsent(&bed.events()), []);
+}
+
+#[test]
+fn what_is_given_after_a_start_in_on_close_waits_for_the_next_connection() {
+    let mut bed = LayerBed::new(|settings| {
+        settings.act = Box::new(|at, clients, told| {
+            if let Told::Close(connection, _) = told
+                && let Some(Owner::Client(id)) = clients.owner(*connection)
+            {
+                assert_eq!(clients.state(id), Some(ClientState::Disconnected));
+                clients.start(id);
+                let submitted = clients.send(at, id, Message::Text("after"));
+                assert_eq!(submitted, Some(Submitted::Waiting { id: 0 }));
+            }
+        });
+    });
+    let (id, server) = bed.open(&usual());
+    server.send(&Frame::close(1008, ""));
+    server.peer.fin();
+    let mut server = bed.accept();
+    assert_eq!(texts(&server.frames()), ["after"]);
+    let told = bed.events();
+    assert!(told.contains(&Told::Stop(id, StopReason::Final)), "{told:?}");
+    assert_eq!(unsent(&told), []);
 }

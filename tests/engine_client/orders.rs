@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corewire::{
-    ClientId, ClientState, Clients, Loop, Message, Owner, PanicPolicy, StopReason, Submitted,
+    ClientId, ClientState, Clients, HealthCheck, Loop, Message, Owner, Pool, StopReason, Submitted,
     UnsentReason,
 };
 
@@ -380,66 +380,24 @@ fn everything_may_be_done_from_inside_every_callback() {
     assert_eq!(met.len(), KINDS.len(), "{met:?}");
 }
 
-/// A client whose application panics once where `is_here` says, and lives on.
-fn panicking(is_here: fn(&Told) -> bool) -> LayerBed {
-    let mut left = 1;
-    LayerBed::new(move |settings| {
-        settings.reactor.panics = PanicPolicy::CloseConnection;
-        settings.act = Box::new(move |_, _, told| {
-            if left > 0 && is_here(told) {
-                left -= 1;
-                panic!("a test's own panic");
-            }
-        });
-    })
-}
-
 #[test]
-fn caught_panic_in_any_callback_does_not_keep_a_client_from_coming_back() {
-    let places: [fn(&Told) -> bool; 8] = [
-        |told| matches!(told, Told::Start),
-        |told| matches!(told, Told::Open(_)),
-        |told| matches!(told, Told::Text(..)),
-        |told| matches!(told, Told::Close(..)),
-        |told| matches!(told, Told::Change(_, ClientState::Connecting, ..)),
-        |told| matches!(told, Told::Change(_, ClientState::Connected, ..)),
-        |told| matches!(told, Told::Change(_, ClientState::RetryPending, ..)),
-        |told| matches!(told, Told::DialFailed(..)),
-    ];
-    for (number, place) in places.into_iter().enumerate() {
-        let mut bed = panicking(place);
-        let id = bed.reactor.handler().clients().add(usual());
-        bed.host.replies_next(&[Reply::Fail(ECONNREFUSED)]);
-        let mut opened = 0;
-        for _ in 0..20 {
-            bed.run_for(SEC);
-            while let Some(peer) = bed.host.next() {
-                let mut server = SimServer::new(peer);
-                server.upgrade();
-                opened += 1;
-                bed.turn();
-                server.send(&Frame::text("hi"));
-                bed.turn();
-                if opened < 3 {
-                    server.peer.fin();
-                }
-            }
-        }
-        assert!(opened >= 3, "{number}: {opened}");
-        assert_eq!(bed.state(id), Some(ClientState::Connected), "{number}");
-        let stats = bed.ask(move |_, clients| clients.stats(id).cloned()).unwrap();
-        assert_eq!(stats.opened, opened, "{number}");
-    }
-}
-
-#[test]
-fn caught_panic_in_a_callback_does_not_keep_the_others_from_being_made() {
-    // The change to Disconnected is told right before the stop.
-    let mut bed = panicking(|told| matches!(told, Told::Change(_, ClientState::Disconnected, ..)));
-    let (id, server) = bed.open(&usual());
-    server.send(&Frame::close(1008, ""));
+fn application_hears_nothing_of_a_connection_that_merely_looks_whether_a_server_answers() {
+    let mut bed = LayerBed::new(|_| {});
+    let pool = Pool::builder().min(0).health_check(HealthCheck::default()).endpoint(usual());
+    let pool = pool.build().unwrap();
+    bed.ask(move |_, clients| clients.add_pool(pool));
+    bed.turns(2);
+    let mut server = SimServer::new(bed.host.next().expect("it is looked for"));
+    let mut greeting = server.request().expect("it asks").switching("");
+    let frames = [Frame::text("hi"), Frame::text("?"), Frame::ping("hi"), Frame::pong("hi")];
+    frames.iter().for_each(|frame| greeting.extend(frame.encode()));
+    server.peer.write_all(&greeting);
+    bed.turns(2);
+    frames.iter().for_each(|frame| server.send(frame));
+    bed.turns(2);
+    server.send(&Frame::close(1000, ""));
     server.peer.fin();
-    bed.run_for(10 * SEC);
-    let told = bed.events();
-    assert!(told.contains(&Told::Stop(id, StopReason::Final)), "{told:?}");
+    bed.turns(4);
+    assert_eq!(bed.events(), [Told::Start]);
+    assert_eq!(bed.reactor.usage().open, 0);
 }

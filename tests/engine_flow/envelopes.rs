@@ -106,3 +106,14 @@ fn envelopes_are_left_whole_where_none_are_sent() {
     bed.turn();
     assert_eq!(bed.journal().received, [envelope(&["1", "2"])]);
 }
+
+#[test]
+fn envelopes_are_taken_apart_to_the_end_of_the_connection() {
+    let (mut bed, mut server) = opened();
+    let client = bed.client;
+    bed.act(move |_, clients| clients.remove(client));
+    server.send(&Frame::text(envelope(&["1", "2"])));
+    bed.turn();
+    assert_eq!(bed.journal().received, ["1", "2"]);
+    assert_eq!(arrivals(&mut server), [""; 0]);
+}

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use corewire::{Batch, BatchForm, PayloadError, Rate, RatePolicy, Submitted, UnsentReason};
+use corewire::{
+    Batch, BatchForm, Opcode, Part, PayloadError, Rate, RatePolicy, Submitted, UnsentReason,
+};
 
 use crate::bed::{Bed, arrivals, millis, number, numbered};
+use crate::naive::TEXT;
 use crate::sim_server::SimServer;
 
 fn messages(per_second: u64, burst: u64) -> Rate {
@@ -233,4 +236,60 @@ fn what_has_waited_for_a_connection_keeps_to_the_rate() {
     for (index, (at, _)) in come.iter().enumerate() {
         assert_at(*at - start, millis(10) * index.saturating_sub(4) as u32);
     }
+}
+
+/// Sends a part of a message, not by the client but by its connection.
+fn send_part(bed: &mut Bed, part: Part) {
+    let client = bed.client;
+    let outcome = bed.act(move |at, clients| {
+        let connection = clients.connection(client).expect("it is connected");
+        at.peer(connection).send_part(Opcode::Binary, b"part", part)
+    });
+    assert!(outcome.is_taken(), "{outcome:?}");
+}
+
+/// The texts among what has come.
+fn texts(server: &mut SimServer) -> Vec<String> {
+    let frames = server.plain_frames().into_iter().filter(|frame| frame.opcode == TEXT);
+    frames.map(|frame| String::from_utf8(frame.payload).expect("a text")).collect()
+}
+
+#[test]
+fn what_waits_for_the_rate_lets_a_message_in_parts_end_and_loses_no_turn_by_it() {
+    let batches = [None, Some(Batch::default())];
+    for (rate, batch) in [messages(10, 10), bytes(100, 100)].into_iter().zip(batches) {
+        // An empty message costs no bytes, so that none can run out.
+        for late in ["late", ""] {
+            let (mut bed, mut server) = Bed::opened(|client| match batch.clone() {
+                Some(batch) => client.rate(rate.clone()).batch(batch),
+                None => client.rate(rate.clone()),
+            });
+            let first = vec![numbered(0, 10); 10];
+            bed.send_all(first.clone());
+            bed.run_for(millis(60));
+            assert_eq!(texts(&mut server), first);
+            send_part(&mut bed, Part::First);
+            let held = bed.send_all(vec![numbered(1, 10), late.to_owned()]);
+            assert_eq!(held, [Submitted::Held; 2]);
+            bed.run_for(Duration::from_secs(3));
+            assert_eq!(texts(&mut server), [""; 0]);
+            send_part(&mut bed, Part::Last);
+            bed.run_for(millis(55));
+            assert_eq!(texts(&mut server), [&numbered(1, 10), late]);
+            let stats = bed.flow().rate.expect("it has a rate");
+            assert_eq!((stats.passed, stats.waiting), (12, 0));
+        }
+    }
+}
+
+#[test]
+fn batch_leaves_once_a_message_in_parts_is_complete() {
+    let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
+    send_part(&mut bed, Part::First);
+    assert_eq!(bed.send("batched"), Submitted::Held);
+    bed.run_for(millis(100));
+    assert_eq!(texts(&mut server), [""; 0]);
+    send_part(&mut bed, Part::Last);
+    bed.run_for(2 * TICK);
+    assert_eq!(texts(&mut server), ["batched"]);
 }

@@ -24,6 +24,7 @@ pub enum Told {
     Open(ConnectionId),
     Text(ConnectionId, String),
     Undecodable(ConnectionId, String),
+    Ping(ConnectionId),
     Pong(ConnectionId, Option<Duration>),
     Drain(ConnectionId),
     Close(ConnectionId, CloseSummary),
@@ -35,6 +36,7 @@ pub enum Told {
     Unsent(ClientId, u64, Vec<u8>, UnsentReason),
     Stop(ClientId, StopReason),
     Timer(u64),
+    Shutdown,
     OwnDialFailed(ConnectionId, u32),
 }
 
@@ -98,6 +100,11 @@ impl ClientHandler for Diary {
     ) {
         let id = ctx.id();
         self.tell(ctx, clients, Told::Undecodable(id, error.to_string()));
+    }
+
+    fn on_ping(&mut self, ctx: &mut Context<'_, u32>, clients: &mut Clients, _: &[u8]) {
+        let id = ctx.id();
+        self.tell(ctx, clients, Told::Ping(id));
     }
 
     fn on_pong(
@@ -172,6 +179,10 @@ impl ClientHandler for Diary {
 
     fn on_start(&mut self, at: &mut Loop<'_, u32>, clients: &mut Clients) {
         self.tell(at, clients, Told::Start);
+    }
+
+    fn on_shutdown(&mut self, at: &mut Loop<'_, u32>, clients: &mut Clients) {
+        self.tell(at, clients, Told::Shutdown);
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, u32>, clients: &mut Clients, _: TimerId, cookie: u64) {
