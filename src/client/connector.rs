@@ -96,6 +96,7 @@ impl<O: Copy> Connector<O> {
         match std::mem::replace(&mut attempt.step, Step::GivenUp) {
             Step::Resolving(timer) => {
                 at.cancel_timer(timer);
+                self.leave(key);
                 self.end(key, Ending::Cancelled);
             }
             Step::Begun => self.end(key, Ending::Cancelled),
@@ -146,6 +147,7 @@ impl<O: Copy> Connector<O> {
         let Some(key) = self.attempts.key_at(cookie as u32) else { return false };
         match self.attempts.get(key) {
             Some(Attempt { step: Step::Resolving(own), .. }) if *own == timer => {
+                self.leave(key);
                 self.end(key, Ending::Failed(DialError::TimedOut(DialPhase::Resolve)));
                 true
             }
@@ -166,10 +168,7 @@ impl<O: Copy> Connector<O> {
             let remote = RemoteAddress::Unix(unix_endpoint(socket));
             return self.dial(at, key, vec![remote]);
         }
-        let (host, port) = match attempt.dial.way() {
-            Some(proxy) => (proxy.host(), proxy.port()),
-            None => (uri.host(), uri.port()),
-        };
+        let (host, port) = name_of(&attempt.dial);
         let deadline = at.deadline(attempt.dial.timeouts.resolve);
         match self.names.lookup(at, key, host, port, deadline) {
             Lookup::Known(resolved) => self.handle_resolved(at, key, &resolved),
@@ -180,7 +179,6 @@ impl<O: Copy> Connector<O> {
     }
 
     fn handle_resolved<D: Default>(&mut self, at: &mut Loop<'_, D>, key: Key, resolved: &Resolved) {
-        // Who has given up is still on the list.
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         if let Step::Resolving(timer) = attempt.step {
             at.cancel_timer(timer);
@@ -205,6 +203,14 @@ impl<O: Copy> Connector<O> {
                 self.dialling.insert(id, key);
             }
             Err(error) => self.end(key, Ending::Failed(error)),
+        }
+    }
+
+    /// Does not wait for a name any more.
+    fn leave(&mut self, key: Key) {
+        if let Some(attempt) = self.attempts.get(key) {
+            let (host, port) = name_of(&attempt.dial);
+            self.names.leave(key, host, port);
         }
     }
 
@@ -234,6 +240,14 @@ impl<O> Attempt<O> {
         self.redirects_left -= 1;
         self.dial = Arc::new(DialSettings { request, ..(*self.dial).clone() });
         true
+    }
+}
+
+/// The name whose addresses are dialled, and the port.
+fn name_of(dial: &DialSettings) -> (&str, u16) {
+    match dial.way() {
+        Some(proxy) => (proxy.host(), proxy.port()),
+        None => (dial.request.uri().host(), dial.request.uri().port()),
     }
 }
 

@@ -201,6 +201,24 @@ fn resolver_that_never_answers_costs_its_phase_and_no_more() {
 }
 
 #[test]
+fn names_that_hang_do_not_hold_up_others() {
+    // As many as threads ask.
+    let (mut bed, script) = bed(&[Says::Hangs, Says::Hangs, Says::Hangs, Says::Hangs]);
+    for at in 0..4 {
+        bed.add(&named(&format!("hangs-{at}.example")));
+    }
+    turn_until(&mut bed, |_| script.asked() == 4);
+    let id = bed.add(&named("good.example"));
+    // Its first try is over together with theirs, or finds a thread then.
+    bed.run_for(5 * SEC + TICK);
+    bed.run_for(2 * SEC);
+    connected(&mut bed, id, 1);
+    assert_eq!(script.asked(), 5, "those that hang are not asked for once more");
+    script.release();
+    turn_until(&mut bed, |bed| bed.host.tries() == 5);
+}
+
+#[test]
 fn client_that_is_stopped_while_its_name_is_asked_for_hears_no_more() {
     let (mut bed, script) = bed(&[Says::Hangs]);
     let id = bed.add(&named("example.com"));
