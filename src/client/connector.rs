@@ -238,7 +238,14 @@ impl<O> Attempt<O> {
             return false;
         }
         self.redirects_left -= 1;
-        self.dial = Arc::new(DialSettings { request, ..(*self.dial).clone() });
+        let mut dial = (*self.dial).clone();
+        #[cfg(feature = "tls")]
+        if request.uri().host() != before.uri().host() {
+            // Like a password, it tells who asks.
+            dial.tls = dial.tls.map(|tls| tls.without_certificate());
+        }
+        dial.request = request;
+        self.dial = Arc::new(dial);
         true
     }
 }
@@ -288,6 +295,34 @@ mod tests {
             ("ws://a.example/", "ws://b.example/", true),
         ] {
             assert_eq!(follows(from, 302, location, 1), expected, "{from} {location}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn client_certificate_does_not_leave_its_host() {
+        let key = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let (certificate, key) = (key.cert.pem(), key.signing_key.serialize_pem());
+        let tls = crate::reactor::TlsClient::builder()
+            .client_certificate_pem(certificate, key)
+            .build()
+            .unwrap();
+        let settings = Client::builder("wss://a.example/").tls(tls).build().unwrap();
+        for (location, goes_along) in [
+            ("/other", true),
+            ("wss://A.example:444/", true),
+            ("wss://b.example/", false),
+            ("wss://a.example.b.example/", false),
+        ] {
+            let dial = settings.dial().clone();
+            let mut attempt = Attempt { owner: (), dial, redirects_left: 2, step: Step::Begun };
+            let mut follow = |location: &str| {
+                let headers = vec![("Location".into(), location.as_bytes().into())];
+                assert!(attempt.follow(&Refusal { status: 302, headers, body: Vec::new() }));
+                attempt.dial.tls.as_ref().is_some_and(|tls| tls.has_certificate())
+            };
+            assert_eq!(follow(location), goes_along, "{location}");
+            assert_eq!(follow("wss://a.example/"), goes_along, "what was left behind is gone");
         }
     }
 
