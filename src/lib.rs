@@ -156,11 +156,11 @@ pub use client::{
     ClientChange, ClientError, ClientHandler, ClientId, ClientLayer, ClientSettings, ClientState,
     ClientStats, Clients, DnsSettings, Ejection, EndpointId, EndpointState, EndpointStats,
     Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats, HealthCheck,
-    Jitter, LeakReport, LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource, MemberState,
-    Outage, OutagePolicy, Outcome, Owner, PayloadError, Pool, PoolBuilder, PoolConfigError,
-    PoolError, PoolId, PoolSettings, PoolStats, Rate, RatePolicy, RateStats, Reconnect, Resolver,
-    Sizing, StopReason, Submitted, SystemLoad, SystemResolver, TooManyEndpoints, Undecodable,
-    Unsent, UnsentReason,
+    Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource,
+    MemberState, Outage, OutagePolicy, Outcome, Owner, PayloadError, Pool, PoolBuilder,
+    PoolConfigError, PoolError, PoolId, PoolSettings, PoolStats, Rate, RatePolicy, RateStats,
+    Reconnect, Resolver, Sizing, StopReason, Submitted, SystemLoad, SystemResolver,
+    TooManyEndpoints, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

@@ -40,6 +40,7 @@ pub use calling::{ClientStats, Submitted};
 pub use clients::{ClientId, Clients, Owner};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, PayloadError};
 pub use handler::{ClientHandler, Undecodable};
+pub use json::JsonError;
 pub use layer::ClientLayer;
 pub use lease::{Acquired, LeakReport, LeakVerdict, Lease, LeaseTicket};
 pub use load::{LoadSettings, LoadSource, SystemLoad};
