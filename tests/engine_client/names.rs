@@ -72,12 +72,10 @@ fn bed(answers: &[Says]) -> (LayerBed, Arc<Script>) {
 }
 
 fn named(name: &str) -> ClientSettings {
-    let reconnect = {
-        let mut reconnect = corewire::Reconnect::default();
-        reconnect.jitter = corewire::Jitter::None;
-        reconnect
-    };
-    Client::builder(&format!("ws://{name}/feed")).reconnect(reconnect).build().unwrap()
+    Client::builder(&format!("ws://{name}/feed"))
+        .reconnect(|reconnect| reconnect.jitter = corewire::Jitter::None)
+        .build()
+        .unwrap()
 }
 
 /// Turns, in real time but not in virtual, until that holds.

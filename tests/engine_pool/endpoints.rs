@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use corewire::{
-    Acquired, Balance, EndpointId, EndpointState, EndpointStats, Eviction, HealthCheck, Lease,
-    MemberState, Outcome, PoolError, PoolId,
+    Acquired, Balance, EndpointId, EndpointState, EndpointStats, Eviction, Lease, MemberState,
+    Outcome, PoolError, PoolId,
 };
 
 use crate::bed::{Bed, Heard, MS, S, TICK, Upgrades};
@@ -72,7 +72,7 @@ fn endpoint_that_fails_is_tried_again_after_its_back_off() {
     for how in [0, 2, 4] {
         let mut bed = Bed::new(1);
         kill(&mut bed, how);
-        let pool = bed.pool(|pool| pool.min(1).ejection(None));
+        let pool = bed.pool(|pool| pool.min(1).no_ejection());
         let mut tries = vec![bed.sim.elapsed()];
         let mut seen = bed.back_ends[0].host.tries();
         assert_eq!(seen, 1);
@@ -222,7 +222,7 @@ fn probes_find_an_endpoint_dead_and_alive_though_nobody_uses_it() {
     let mut bed = Bed::new(2);
     bed.settle();
     bed.news();
-    let pool = bed.pool(|pool| pool.health_check(HealthCheck::default()));
+    let pool = bed.pool(|pool| pool.health_check(|_| {}));
     bed.run_for(60 * S);
     let tries = bed.back_ends[0].host.tries();
     assert!((6..=8).contains(&tries), "once in ten seconds, and at first: {tries}");
