@@ -119,6 +119,11 @@ pub const ADDRESSES_MAX: usize = 32;
 /// dialled while a name is asked for. At the bound a further one fails.
 pub const RESOLVE_WAITERS_MAX: usize = 65_536;
 
+/// Threads whose resolver does not return, though nobody waits for the name any more, that do not
+/// count as those that may ask. Guess: more names than a broken part of a network hides. Beyond the
+/// bound they count.
+pub const RESOLVE_HUNG_MAX: usize = 64;
+
 /// The longest that a balancer waits for anything: a back-off, a trial, the next check. A longer
 /// time is cut to this one, so that no sum with the clock overflows.
 pub const BALANCE_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -116,17 +116,18 @@ fn settings(rng: &mut Rng) -> ClientSettings {
     let on_overflow = one_of(rng, &[OverflowPolicy::Fail, OverflowPolicy::Refuse]);
     let (interval, patience) = one_of(rng, &[(30_000, 90_000), (200, 700)]);
     let phase = Duration::from_millis(one_of(rng, &[100, 1_000, 10_000]));
-    let builder = builder.outage(outage).redirects(rng.below(3) as u8).config(|config| {
-        config.limits.high_water_bytes = high_water;
-        config.limits.low_water_bytes = high_water / 4;
-        config.limits.backpressure_bytes_max = 4 * high_water;
-        config.on_overflow = on_overflow;
-        config.close_timeout = Duration::from_millis(500);
-        if let Some(heartbeat) = &mut config.heartbeat {
-            heartbeat.ping_every = Duration::from_millis(interval);
-            heartbeat.dead_after = Duration::from_millis(patience);
-        }
-    });
+    let builder =
+        builder.outage(|it| *it = outage).redirects(rng.below(3) as u8).config(|config| {
+            config.limits.high_water_bytes = high_water;
+            config.limits.low_water_bytes = high_water / 4;
+            config.limits.backpressure_bytes_max = 4 * high_water;
+            config.on_overflow = on_overflow;
+            config.close_timeout = Duration::from_millis(500);
+            if let Some(heartbeat) = &mut config.heartbeat {
+                heartbeat.ping_every = Duration::from_millis(interval);
+                heartbeat.dead_after = Duration::from_millis(patience);
+            }
+        });
     let builder =
         builder.timeouts(|timeouts| (timeouts.connect, timeouts.upgrade) = (phase, phase));
     builder.build().expect("good settings")

@@ -42,7 +42,7 @@ fn no_thread_outlives_its_client_for_long() {
     let server = server.build(|_shard| Echo).unwrap();
     let (url, handle) = (format!("ws://{}/", server.local_addresses()[0]), server.handle());
     let serving = thread::spawn(move || server.run().unwrap());
-    let settings = Client::builder(&url).reconnect(Reconnect::never()).build().unwrap();
+    let settings = Client::builder(&url).reconnect(|it| *it = Reconnect::never()).build().unwrap();
 
     let living: Vec<_> = (0..8).map(|_| settings.connect().unwrap()).collect();
     assert_eq!(clients(), 8, "each has a thread");

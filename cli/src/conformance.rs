@@ -59,7 +59,7 @@ impl Conformance {
                 config.limits.message_bytes_max = MESSAGE_BYTES_MAX as u64;
                 config.limits.backpressure_bytes_max = MESSAGE_BYTES_MAX;
             })
-            .reconnect(Reconnect::never())
+            .reconnect(|it| *it = Reconnect::never())
             .build();
         built.map_err(|error| Failure(error.to_string()))
     }

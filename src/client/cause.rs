@@ -313,7 +313,7 @@ mod tests {
                 CloseCause::Transport(io::ErrorKind::ConnectionReset),
                 CloseCause::CloseTimeout,
             ] {
-                let summary = closed(code, Initiator::Peer, cause.clone());
+                let summary = closed(code, Initiator::Peer, cause);
                 assert_eq!(End::of_close(&summary), expected, "{summary:?}");
                 let summary = closed(code, Initiator::Local, cause);
                 assert_eq!(End::of_close(&summary), End::Wanted, "{summary:?}");

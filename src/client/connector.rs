@@ -96,6 +96,7 @@ impl<O: Copy> Connector<O> {
         match std::mem::replace(&mut attempt.step, Step::GivenUp) {
             Step::Resolving(timer) => {
                 at.cancel_timer(timer);
+                self.leave(key);
                 self.end(key, Ending::Cancelled);
             }
             Step::Begun => self.end(key, Ending::Cancelled),
@@ -146,6 +147,7 @@ impl<O: Copy> Connector<O> {
         let Some(key) = self.attempts.key_at(cookie as u32) else { return false };
         match self.attempts.get(key) {
             Some(Attempt { step: Step::Resolving(own), .. }) if *own == timer => {
+                self.leave(key);
                 self.end(key, Ending::Failed(DialError::TimedOut(DialPhase::Resolve)));
                 true
             }
@@ -166,10 +168,7 @@ impl<O: Copy> Connector<O> {
             let remote = RemoteAddress::Unix(unix_endpoint(socket));
             return self.dial(at, key, vec![remote]);
         }
-        let (host, port) = match attempt.dial.way() {
-            Some(proxy) => (proxy.host(), proxy.port()),
-            None => (uri.host(), uri.port()),
-        };
+        let (host, port) = name_of(&attempt.dial);
         let deadline = at.deadline(attempt.dial.timeouts.resolve);
         match self.names.lookup(at, key, host, port, deadline) {
             Lookup::Known(resolved) => self.handle_resolved(at, key, &resolved),
@@ -180,7 +179,6 @@ impl<O: Copy> Connector<O> {
     }
 
     fn handle_resolved<D: Default>(&mut self, at: &mut Loop<'_, D>, key: Key, resolved: &Resolved) {
-        // Who has given up is still on the list.
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         if let Step::Resolving(timer) = attempt.step {
             at.cancel_timer(timer);
@@ -208,6 +206,14 @@ impl<O: Copy> Connector<O> {
         }
     }
 
+    /// Does not wait for a name any more.
+    fn leave(&mut self, key: Key) {
+        if let Some(attempt) = self.attempts.get(key) {
+            let (host, port) = name_of(&attempt.dial);
+            self.names.leave(key, host, port);
+        }
+    }
+
     fn end(&mut self, key: Key, ending: Ending) {
         if let Some(attempt) = self.attempts.remove(key) {
             self.ended.push_back((attempt.owner, ending));
@@ -232,8 +238,23 @@ impl<O> Attempt<O> {
             return false;
         }
         self.redirects_left -= 1;
-        self.dial = Arc::new(DialSettings { request, ..(*self.dial).clone() });
+        let mut dial = (*self.dial).clone();
+        #[cfg(feature = "tls")]
+        if request.uri().host() != before.uri().host() {
+            // Like a password, it tells who asks.
+            dial.tls = dial.tls.map(|tls| tls.without_certificate());
+        }
+        dial.request = request;
+        self.dial = Arc::new(dial);
         true
+    }
+}
+
+/// The name whose addresses are dialled, and the port.
+fn name_of(dial: &DialSettings) -> (&str, u16) {
+    match dial.way() {
+        Some(proxy) => (proxy.host(), proxy.port()),
+        None => (dial.request.uri().host(), dial.request.uri().port()),
     }
 }
 
@@ -274,6 +295,34 @@ mod tests {
             ("ws://a.example/", "ws://b.example/", true),
         ] {
             assert_eq!(follows(from, 302, location, 1), expected, "{from} {location}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn client_certificate_does_not_leave_its_host() {
+        let key = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let (certificate, key) = (key.cert.pem(), key.signing_key.serialize_pem());
+        let tls = crate::reactor::TlsClient::builder()
+            .client_certificate_pem(certificate, key)
+            .build()
+            .unwrap();
+        let settings = Client::builder("wss://a.example/").tls(tls).build().unwrap();
+        for (location, goes_along) in [
+            ("/other", true),
+            ("wss://A.example:444/", true),
+            ("wss://b.example/", false),
+            ("wss://a.example.b.example/", false),
+        ] {
+            let dial = settings.dial().clone();
+            let mut attempt = Attempt { owner: (), dial, redirects_left: 2, step: Step::Begun };
+            let mut follow = |location: &str| {
+                let headers = vec![("Location".into(), location.as_bytes().into())];
+                assert!(attempt.follow(&Refusal { status: 302, headers, body: Vec::new() }));
+                attempt.dial.tls.as_ref().is_some_and(|tls| tls.has_certificate())
+            };
+            assert_eq!(follow(location), goes_along, "{location}");
+            assert_eq!(follow("wss://a.example/"), goes_along, "what was left behind is gone");
         }
     }
 

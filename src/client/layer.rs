@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clients::{Clients, Hearing};
+use super::clients::Clients;
+use super::dispatch::Hearing;
 use super::envelope::Envelope;
 use super::event::Event;
 use super::handler::{ClientHandler, Undecodable};

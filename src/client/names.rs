@@ -1,12 +1,15 @@
 //! The addresses of names: what a loop remembers, and the threads that ask.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::resolver::{Cached, DnsCache, DnsSettings, Resolved, Resolver, ResolverThreads};
+use super::resolver::{
+    Cached, DnsCache, DnsSettings, Left, RequestId, Resolved, Resolver, ResolverThreads, Withdrawn,
+};
 use crate::collections::Key;
 use crate::reactor::{Loop, PostError};
 
@@ -31,12 +34,18 @@ const FULL_MAILBOX_DELAY: Duration = Duration::from_millis(1);
 /// The names that a loop has asked for.
 pub(super) struct Names {
     cache: DnsCache<Key>,
+    /// Those that are asked for.
+    requests: HashMap<(Box<str>, u16), RequestId>,
     threads: ResolverThreads,
 }
 
 impl Names {
     pub(super) fn new(resolver: Arc<dyn Resolver>, settings: &DnsSettings) -> Self {
-        Self { cache: DnsCache::new(settings), threads: ResolverThreads::new(resolver, settings) }
+        Self {
+            cache: DnsCache::new(settings),
+            requests: HashMap::new(),
+            threads: ResolverThreads::new(resolver, settings),
+        }
     }
 
     /// What is known of `host`; `key` is who waits for what is not known yet, until `deadline`.
@@ -67,7 +76,10 @@ impl Names {
             }
         };
         match self.threads.resolve(host, port, deadline, Box::new(on_answer)) {
-            Ok(()) => Lookup::Pending,
+            Ok(id) => {
+                self.requests.insert((host.into(), port), id);
+                Lookup::Pending
+            }
             Err(error) => {
                 let (_, resolved) = self.cache.handle_answer(host, port, Err(error), at.now());
                 Lookup::Known(resolved)
@@ -75,9 +87,25 @@ impl Names {
         }
     }
 
+    /// `key` does not wait for `host` any more. If nobody does, the name does not keep others from
+    /// being asked for; what is found late is remembered.
+    pub(super) fn leave(&mut self, key: Key, host: &str, port: u16) {
+        if self.cache.leave(host, port, &key) == Left::Others {
+            return;
+        }
+        let name = (Box::from(host), port);
+        let Some(id) = self.requests.get(&name) else { return };
+        if self.threads.withdraw(*id) == Withdrawn::Unasked {
+            self.requests.remove(&name);
+            self.cache.handle_withdrawn(host, port);
+        }
+    }
+
     /// Who has waited for this, and what to tell them.
     pub(super) fn handle_answer(&mut self, now: Instant, answer: Answer) -> (Vec<Key>, Resolved) {
         let Answer { host, port, result } = answer;
-        self.cache.handle_answer(&host, port, result, now)
+        let answered = self.cache.handle_answer(&host, port, result, now);
+        self.requests.remove(&(host, port));
+        answered
     }
 }

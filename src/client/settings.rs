@@ -109,7 +109,7 @@ impl ClientSettings {
 
 impl fmt::Debug for ClientSettings {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Headers may be secrets.
+        // Headers may be secrets; the URI leaves its query out.
         out.debug_struct("ClientSettings").field("uri", self.uri()).finish_non_exhaustive()
     }
 }
@@ -193,8 +193,13 @@ impl ClientBuilder {
     }
 
     /// Follows so many redirections (301, 302, 303, 307, 308) in a row. Default 0: a redirection is
-    /// an answer like any other that is not 101. From `wss` to `ws` none is followed, and
-    /// credentials do not leave their host.
+    /// an answer like any other that is not 101. From `wss` to `ws` none is followed.
+    ///
+    /// Where one leads to another host, port or scheme, subprotocols go along, and of the headers
+    /// Origin and User-Agent alone: any other may tell who asks, and does not come back with a
+    /// further redirection. A client certificate of TLS stays with its host. The trusted authorities
+    /// and a server name that was set hold everywhere; what stands in the URL that is redirected to
+    /// is the server's choice.
     #[must_use]
     pub fn redirects(mut self, count_max: u8) -> Self {
         self.redirects_max = count_max;
@@ -235,32 +240,34 @@ impl ClientBuilder {
         self
     }
 
-    /// When a connection that is lost is dialled again.
+    /// Changes when a connection that is lost is dialled again. Never, by
+    /// `|reconnect| *reconnect = Reconnect::never()`.
     #[must_use]
-    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
-        self.reconnect = reconnect;
+    pub fn reconnect(mut self, change: impl FnOnce(&mut Reconnect)) -> Self {
+        change(&mut self.reconnect);
         self
     }
 
-    /// What is kept of messages while there is no connection.
+    /// Changes what is kept of messages while there is no connection.
     #[must_use]
-    pub fn outage(mut self, outage: Outage) -> Self {
-        self.outage = outage;
+    pub fn outage(mut self, change: impl FnOnce(&mut Outage)) -> Self {
+        change(&mut self.outage);
         self
     }
 
-    /// Has messages wait for others, to be written together. Default: none waits longer than its
-    /// callback.
+    /// Has messages wait for others, to be written together, as a changed [`Batch`] says. Without
+    /// this none waits longer than its callback.
     #[must_use]
-    pub fn batch(mut self, batch: Batch) -> Self {
-        self.batch = Some(batch);
+    pub fn batch(mut self, change: impl FnOnce(&mut Batch)) -> Self {
+        change(self.batch.get_or_insert_default());
         self
     }
 
-    /// How much each connection sends in a second at most. Default: as much as it can.
+    /// How much each connection sends in a second at most, as a changed [`Rate`] says. Without this
+    /// as much as it can.
     #[must_use]
-    pub fn rate(mut self, rate: Rate) -> Self {
-        self.rate = Some(rate);
+    pub fn rate(mut self, change: impl FnOnce(&mut Rate)) -> Self {
+        change(self.rate.get_or_insert_default());
         self
     }
 
@@ -351,5 +358,48 @@ impl std::error::Error for ClientError {
             #[cfg(not(feature = "tls"))]
             Self::NoTls => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let to = Client::builder("wss://user.example:444/feed?token=s3cret")
+            .header("X-Api-Key", "s3cret")
+            .bearer_auth("s3cret");
+        let settings = to.clone().build().unwrap();
+        for printed in [format!("{to:?}"), format!("{settings:?}"), format!("{:?}", settings.uri())]
+        {
+            assert!(!printed.contains("s3cret") && !printed.contains("token"), "{printed}");
+            assert!(printed.contains("wss://user.example:444/feed"), "{printed}");
+        }
+        assert_eq!(settings.uri().to_string(), "wss://user.example:444/feed?token=s3cret");
+    }
+
+    #[test]
+    fn what_is_changed_begins_with_the_defaults_and_adds_up() {
+        let settings = Client::builder("ws://a/")
+            .reconnect(|reconnect| reconnect.tries_max = Some(3))
+            .outage(|outage| outage.messages_max = 7)
+            .batch(|batch| batch.max_messages = 5)
+            .batch(|batch| batch.max_delay = Duration::ZERO)
+            .rate(|rate| rate.messages_per_second = Some(5))
+            .build()
+            .unwrap();
+        let inner = settings.inner();
+        let tries_max = Some(3);
+        assert_eq!(inner.reconnect, Reconnect { tries_max, ..Reconnect::default() });
+        assert_eq!(inner.outage, Outage { messages_max: 7, ..Outage::default() });
+        let batch = Batch { max_messages: 5, max_delay: Duration::ZERO, ..Batch::default() };
+        assert_eq!(inner.batch, Some(batch));
+        assert_eq!(inner.rate, Some(Rate { messages_per_second: Some(5), ..Rate::default() }));
+        let never = Client::builder("ws://a/").reconnect(|it| *it = Reconnect::never()).build();
+        assert_eq!(never.unwrap().inner().reconnect, Reconnect::never());
+        let usual = Client::builder("ws://a/").build().unwrap();
+        assert!(usual.inner().batch.is_none() && usual.inner().rate.is_none());
     }
 }

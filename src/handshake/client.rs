@@ -108,15 +108,16 @@ impl ClientRequest {
     }
 
     /// The same request of where a redirection leads (RFC 9110 §15.4), see [`WebSocketUri::join`].
-    /// Another server, or the same by another scheme, is not told what tells who asks:
-    /// Authorization and Cookie are left out. Other headers go along.
+    /// Another server, or the same by another scheme or port, is not told what may tell who asks: of
+    /// the headers that were added it gets Origin and User-Agent alone. Subprotocols and extensions
+    /// go along.
     ///
     /// # Errors
     /// As [`WebSocketUri::join`].
     pub fn redirected(&self, location: &str) -> Result<Self, UriError> {
         let mut request = Self { uri: self.uri.join(location)?, ..self.clone() };
         if !request.uri.is_at_the_place_of(&self.uri) {
-            ["Authorization", "Cookie"].iter().for_each(|name| request.headers.remove(name));
+            request.headers.keep(&["Origin", "User-Agent"]);
         }
         Ok(request)
     }
@@ -541,7 +542,9 @@ mod tests {
         let known = offering()
             .basic_auth("user", "password")
             .and_then(|request| request.header("cookie", "a=b"))
-            .and_then(|request| request.header("X", "y"))
+            .and_then(|request| request.header("X-Api-Key", "y"))
+            .and_then(|request| request.header("user-agent", "z"))
+            .and_then(|request| request.origin("null"))
             .unwrap();
         for (location, goes_along) in [
             ("/other", true),
@@ -555,7 +558,9 @@ mod tests {
             assert!(head.starts_with("GET /other HTTP/1.1\r\n"), "{head}");
             assert_eq!(head.contains("Authorization: Basic "), goes_along, "{location}");
             assert_eq!(head.contains("cookie: a=b"), goes_along, "{location}");
-            assert!(head.contains("X: y\r\n") && head.contains(": chat, superchat\r\n"));
+            assert_eq!(head.contains("X-Api-Key: y\r\n"), goes_along, "{location}");
+            assert!(head.contains("user-agent: z\r\n") && head.contains("Origin: null\r\n"));
+            assert!(head.contains(": chat, superchat\r\n"));
         }
         assert_eq!(known.redirected("ftp://a/"), Err(UriError::Scheme));
     }

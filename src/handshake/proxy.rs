@@ -11,6 +11,9 @@ use crate::http::{Authority, UriError};
 /// A proxy through which a client connects. It is reached by plain TCP, and asked to connect to the
 /// server; what passes through it is encrypted where the server is asked for `wss`.
 ///
+/// There is no TLS to the proxy itself, as `https` URLs of proxies ask for: who can read on the way
+/// to it reads the credentials for it, and which server is asked for.
+///
 /// Names of servers are sent to the proxy, which resolves them.
 ///
 /// Passwords and the values of headers are not printed.

@@ -239,6 +239,11 @@ impl Headers {
         self.0.retain(|(of, _)| !of.eq_ignore_ascii_case(name));
     }
 
+    /// Takes all headers away but those of these names.
+    pub(super) fn keep(&mut self, names: &[&str]) {
+        self.0.retain(|(of, _)| names.iter().any(|name| of.eq_ignore_ascii_case(name)));
+    }
+
     /// As [`add`](Self::add) for the head of a handshake, where the fields of the handshake and
     /// whatever would announce a body are reserved, and those in `reserved`.
     pub(super) fn add_to_handshake(

@@ -9,8 +9,9 @@ use super::uri::{Authority, UriError, check_characters, is_scheme, split_authori
 
 /// A `ws`, `wss` or `ws+unix` URI, owned: where a client connects and what it asks for.
 ///
-/// It is printed so that it can be parsed again: the scheme's default port is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// It is printed so that it can be parsed again: the scheme's default port is left out. Its `Debug`
+/// leaves the query out, where tokens stand.
+#[derive(Clone, PartialEq, Eq)]
 pub struct WebSocketUri {
     place: Place,
     /// Begins with a slash.
@@ -223,6 +224,17 @@ impl fmt::Display for WebSocketUri {
             Place::Unix(UnixSocket::Abstract(name)) => {
                 write!(out, "ws+unix:@{}:{target}", percent_encode(name, ENCODED))
             }
+        }
+    }
+}
+
+impl fmt::Debug for WebSocketUri {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = self.to_string();
+        // A question mark in front of the target is percent-encoded.
+        match whole.split_once('?') {
+            Some((before, _)) => write!(out, "{before}?.."),
+            None => out.write_str(&whole),
         }
     }
 }

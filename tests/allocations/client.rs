@@ -67,7 +67,7 @@ fn allocations_of_rounds(payload_bytes: usize, batch: Option<Batch>) -> u64 {
     let address = endpoint.unwrap().socket_addr().unwrap();
     let mut to = Client::builder(&format!("ws://{address}/"));
     if let Some(batch) = batch {
-        to = to.batch(batch);
+        to = to.batch(|it| *it = batch);
     }
     let client = reactor.handler().clients().add(to.build().unwrap());
     reactor.handler().handler().client = Some(client);

@@ -135,7 +135,8 @@ fn server_that_says_goodbye_ends_the_client() {
 #[test]
 fn lost_connection_ends_a_client_that_does_not_come_back() {
     let server = OwnServer::start();
-    let client = Client::builder(&server.url()).reconnect(Reconnect::never()).connect().unwrap();
+    let client =
+        Client::builder(&server.url()).reconnect(|it| *it = Reconnect::never()).connect().unwrap();
     client.send(Message::Text("reset")).unwrap();
     let ended = client.recv_timeout(LONG).unwrap_err();
     assert!(!ended.is_clean());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     Client, ClientEvent, ClientSettings, ClientState, CloseCode, EndCause, FlushError, Jitter,
-    Message, Outage, OutagePolicy, Reconnect, SendError, StopReason, UnsentReason,
+    Message, OutagePolicy, Reconnect, SendError, StopReason, UnsentReason,
 };
 
 use crate::naive_server::{Peer, listen};
@@ -15,15 +15,13 @@ use crate::own_server::OwnServer;
 
 const LONG: Duration = Duration::from_secs(20);
 
-fn impatient() -> Reconnect {
-    let mut reconnect = Reconnect::default();
+fn impatient(reconnect: &mut Reconnect) {
     (reconnect.base, reconnect.cap) = (Duration::from_millis(20), Duration::from_millis(100));
     reconnect.jitter = Jitter::None;
-    reconnect
 }
 
 fn settings(url: &str) -> ClientSettings {
-    Client::builder(url).reconnect(impatient()).build().unwrap()
+    Client::builder(url).reconnect(impatient).build().unwrap()
 }
 
 /// Waits until the client stands so.
@@ -78,9 +76,8 @@ fn what_is_sent_offline_comes_in_order_whichever_queue_it_waits_in() {
     let (listener, url) = listen();
     let address = listener.local_addr().unwrap();
     let serving = thread::spawn(move || drop((Peer::accept(&listener), listener)));
-    let mut outage = Outage::default();
-    outage.messages_max = 300;
-    let client = Client::builder(&url).reconnect(impatient()).outage(outage);
+    let client = Client::builder(&url).reconnect(impatient);
+    let client = client.outage(|it| it.messages_max = 300);
     let client = client.build().unwrap().connect().unwrap();
     serving.join().unwrap();
     await_state(&client, is_offline);
@@ -151,9 +148,10 @@ fn what_waits_too_long_is_handed_back_and_flush_says_so() {
     let (listener, url) = listen();
     let serving = thread::spawn(move || drop((Peer::accept(&listener), listener)));
     let (tell, unsent) = mpsc::channel();
-    let mut outage = Outage::default();
-    (outage.age_max, outage.policy) = (Duration::from_millis(50), OutagePolicy::DropOldest);
-    let client = Client::builder(&url).reconnect(impatient()).outage(outage).build().unwrap();
+    let client = Client::builder(&url).reconnect(impatient).outage(|it| {
+        (it.age_max, it.policy) = (Duration::from_millis(50), OutagePolicy::DropOldest);
+    });
+    let client = client.build().unwrap();
     let client = client
         .connect_with(move |event| {
             if let ClientEvent::Unsent { message, reason } = event {
@@ -178,11 +176,13 @@ fn what_waits_too_long_is_handed_back_and_flush_says_so() {
 fn client_that_gives_up_ends_with_its_reason_and_hands_back_what_waits() {
     let (listener, url) = listen();
     let serving = thread::spawn(move || drop((Peer::accept(&listener), listener)));
-    let mut reconnect = impatient();
-    reconnect.tries_max = Some(2);
-    (reconnect.base, reconnect.cap) = (Duration::from_millis(100), Duration::from_millis(100));
     let (tell, unsent) = mpsc::channel();
-    let client = Client::builder(&url).reconnect(reconnect).build().unwrap();
+    let client = Client::builder(&url).reconnect(|it| {
+        impatient(it);
+        it.tries_max = Some(2);
+        (it.base, it.cap) = (Duration::from_millis(100), Duration::from_millis(100));
+    });
+    let client = client.build().unwrap();
     let client = client
         .connect_with(move |event| {
             if let ClientEvent::Unsent { message, reason } = event {

@@ -72,12 +72,10 @@ fn bed(answers: &[Says]) -> (LayerBed, Arc<Script>) {
 }
 
 fn named(name: &str) -> ClientSettings {
-    let reconnect = {
-        let mut reconnect = corewire::Reconnect::default();
-        reconnect.jitter = corewire::Jitter::None;
-        reconnect
-    };
-    Client::builder(&format!("ws://{name}/feed")).reconnect(reconnect).build().unwrap()
+    Client::builder(&format!("ws://{name}/feed"))
+        .reconnect(|reconnect| reconnect.jitter = corewire::Jitter::None)
+        .build()
+        .unwrap()
 }
 
 /// Turns, in real time but not in virtual, until that holds.
@@ -198,6 +196,24 @@ fn resolver_that_never_answers_costs_its_phase_and_no_more() {
     script.release();
     connected(&mut bed, id, 2);
     assert_eq!(script.asked(), 2);
+}
+
+#[test]
+fn names_that_hang_do_not_hold_up_others() {
+    // As many as threads ask.
+    let (mut bed, script) = bed(&[Says::Hangs, Says::Hangs, Says::Hangs, Says::Hangs]);
+    for at in 0..4 {
+        bed.add(&named(&format!("hangs-{at}.example")));
+    }
+    turn_until(&mut bed, |_| script.asked() == 4);
+    let id = bed.add(&named("good.example"));
+    // Its first try is over together with theirs, or finds a thread then.
+    bed.run_for(5 * SEC + TICK);
+    bed.run_for(2 * SEC);
+    connected(&mut bed, id, 1);
+    assert_eq!(script.asked(), 5, "those that hang are not asked for once more");
+    script.release();
+    turn_until(&mut bed, |bed| bed.host.tries() == 5);
 }
 
 #[test]

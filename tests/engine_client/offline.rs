@@ -16,9 +16,7 @@ const SEC: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(2);
 
 fn outage(change: impl FnOnce(&mut Outage)) -> ClientBuilder {
-    let mut outage = Outage::default();
-    change(&mut outage);
-    exact(|_| {}).outage(outage)
+    exact(|_| {}).outage(change)
 }
 
 /// The numbers of messages that were told to be unsent, with the reasons.
@@ -259,10 +257,8 @@ fn queue_larger_than_the_high_water_mark_goes_out_in_order_and_to_its_end() {
 fn what_was_not_handed_over_when_the_connection_broke_waits_for_the_next() {
     let mut bed = LayerBed::new(|_| {});
     bed.sim.0.borrow_mut().to_peer_max = 3000;
-    let mut outage = Outage::default();
-    (outage.messages_max, outage.bytes_max) = (10_000, 64 << 20);
     let settings = exact(|reconnect| reconnect.stable_after = Duration::ZERO)
-        .outage(outage)
+        .outage(|outage| (outage.messages_max, outage.bytes_max) = (10_000, 64 << 20))
         .config(|config| {
             (config.limits.high_water_bytes, config.limits.low_water_bytes) = (10_000, 1000);
         });

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corewire::{
-    ClientId, ClientState, Clients, HealthCheck, Loop, Message, Owner, Pool, StopReason, Submitted,
-    UnsentReason,
+    ClientId, ClientState, Clients, Loop, Message, Owner, Pool, StopReason, Submitted, UnsentReason,
 };
 
 use crate::layer_bed::{LayerBed, Told, usual};
@@ -383,7 +382,7 @@ fn everything_may_be_done_from_inside_every_callback() {
 #[test]
 fn application_hears_nothing_of_a_connection_that_merely_looks_whether_a_server_answers() {
     let mut bed = LayerBed::new(|_| {});
-    let pool = Pool::builder().min(0).health_check(HealthCheck::default()).endpoint(usual());
+    let pool = Pool::builder().min(0).health_check(|_| {}).endpoint(usual());
     let pool = pool.build().unwrap();
     bed.ask(move |_, clients| clients.add_pool(pool));
     bed.turns(2);

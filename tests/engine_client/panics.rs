@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use corewire::{
-    Acquired, Batch, BatchForm, ClientState, Clients, Loop, PanicPolicy, Pool, StopReason,
-};
+use corewire::{Acquired, BatchForm, ClientState, Clients, Loop, PanicPolicy, Pool, StopReason};
 
 use crate::layer_bed::{LayerBed, Told, exact, usual};
 use crate::naive::Frame;
@@ -131,9 +129,7 @@ fn lease_that_has_ended_is_nobodys_after_a_panic_in_on_close() {
 
 #[test]
 fn panic_takes_the_rest_of_an_envelope_with_it_as_it_does_the_frames_behind() {
-    let mut batch = Batch::default();
-    batch.form = BatchForm::Envelope;
-    let settings = exact(|_| {}).batch(batch).build().unwrap();
+    let settings = exact(|_| {}).batch(|it| it.form = BatchForm::Envelope).build().unwrap();
     let envelope = r#"{"type":"batch","batch_size":3,"messages":[1,2,3]}"#;
     for texts in [vec![envelope], vec!["1", "2", "3"]] {
         let mut bed = panicking(|told| matches!(told, Told::Text(_, text) if text == "2"));

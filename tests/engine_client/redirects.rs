@@ -85,6 +85,7 @@ fn credentials_do_not_leave_their_host() {
             .basic_auth("user", "password")
             .header("Cookie", "a=b")
             .header("X-Other", "c")
+            .header("User-Agent", "d")
             .subprotocol("chat")
             .redirects(2)
             .build()
@@ -95,9 +96,9 @@ fn credentials_do_not_leave_their_host() {
         assert!(request.field("Authorization").is_some() && request.field("Cookie").is_some());
         let peer = hosts.iter().chain([&host]).find_map(SimHost::next).unwrap();
         let request = SimServer::new(peer).request().unwrap();
-        let secrets = [request.field("Authorization"), request.field("Cookie")];
-        assert_eq!(secrets.map(|secret| secret.is_some()), [goes_along; 2], "{location}");
-        assert_eq!(request.field("X-Other"), Some("c"));
+        let secrets = ["Authorization", "Cookie", "X-Other"].map(|name| request.field(name));
+        assert_eq!(secrets.map(|secret| secret.is_some()), [goes_along; 3], "{location}");
+        assert_eq!(request.field("User-Agent"), Some("d"));
         assert_eq!(request.field("Sec-WebSocket-Protocol"), Some("chat"));
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use corewire::{
-    Client, ClientHandler, ClientId, ClientLayer, Clients, Context, Loop, Message, Outage,
-    OutagePolicy, Owner, Reactor, ReactorConfig, Submitted, Undecodable, Unsent, UnsentReason,
+    Client, ClientHandler, ClientId, ClientLayer, Clients, Context, Loop, Message, OutagePolicy,
+    Owner, Reactor, ReactorConfig, Submitted, Undecodable, Unsent, UnsentReason,
 };
 
 use crate::sim_net::SimNet;
@@ -41,9 +41,10 @@ impl ClientHandler for Talker {
 
 #[test]
 fn every_message_of_a_callback_may_push_others_out_of_the_queue() {
-    let mut outage = Outage::default();
-    (outage.messages_max, outage.policy) = (1, OutagePolicy::DropOldest);
-    let settings = Client::builder("ws://192.0.2.1/").outage(outage).build().unwrap();
+    let settings = Client::builder("ws://192.0.2.1/")
+        .outage(|outage| (outage.messages_max, outage.policy) = (1, OutagePolicy::DropOldest))
+        .build()
+        .unwrap();
     let layer = ClientLayer::build(|clients| Talker {
         client: clients.add(settings),
         submitted: Vec::new(),

@@ -93,18 +93,18 @@ impl Run {
         let mut rng = Rng::new(seed);
         let (batch, rate, outage) = settings(&mut rng);
         let bed = Bed::new(seed, |mut client| {
-            client = client.outage(outage).config(|config| {
+            client = client.outage(|it| *it = outage).config(|config| {
                 config.limits.backpressure_bytes_max = 1 << (13 + rng.below(8));
                 config.limits.high_water_bytes = 1 << (12 + rng.below(2));
                 config.limits.low_water_bytes = 1 << rng.below(12);
                 config.heartbeat = Some(heartbeat());
             });
             client = match batch {
-                Some(batch) => client.batch(batch),
+                Some(batch) => client.batch(|it| *it = batch),
                 None => client,
             };
             match rate {
-                Some(rate) => client.rate(rate),
+                Some(rate) => client.rate(|it| *it = rate),
                 None => client,
             }
         });

@@ -78,7 +78,7 @@ const TICK: Duration = millis(1);
 
 #[test]
 fn ten_thousand_a_second_leave_a_hundred_in_a_write_and_in_time() {
-    let (mut bed, server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, server) = Bed::opened(|client| client.batch(|_| {}));
     let mut watch = Watch::new(&bed, server);
     let sent_at = stream(&mut bed, &mut watch, Duration::from_micros(100), 10_000);
     assert_eq!(watch.sizes(), [100; 100]);
@@ -98,7 +98,7 @@ fn batches_at_any_rate_are_in_time_and_as_large_as_that_allows() {
     for (gap_micros, count, sizes) in
         [(100_000, 50, 1..=1), (10_000, 300, 5..=6), (1000, 1000, 50..=52), (10, 20_000, 100..=100)]
     {
-        let (mut bed, server) = Bed::opened(|client| client.batch(Batch::default()));
+        let (mut bed, server) = Bed::opened(|client| client.batch(|_| {}));
         let mut watch = Watch::new(&bed, server);
         let gap = Duration::from_micros(gap_micros);
         let sent_at = stream(&mut bed, &mut watch, gap, count);
@@ -115,7 +115,7 @@ fn batches_at_any_rate_are_in_time_and_as_large_as_that_allows() {
 #[test]
 fn adaptive_batches_at_a_low_rate_are_at_most_a_tick_late() {
     for (gap, count) in [(millis(100), 100), (millis(10), 500), (millis(2), 1000)] {
-        let (mut bed, server) = Bed::opened(|client| client.batch(adaptive()));
+        let (mut bed, server) = Bed::opened(|client| client.batch(|it| *it = adaptive()));
         let mut watch = Watch::new(&bed, server);
         let sent_at = stream(&mut bed, &mut watch, gap, count);
         let latency = watch.latency(&sent_at);
@@ -128,7 +128,7 @@ fn adaptive_batches_at_a_low_rate_are_at_most_a_tick_late() {
 #[test]
 fn adaptive_batches_at_a_high_rate_are_whole_and_in_time() {
     for (gap_micros, count) in [(100, 10_000), (10, 5000)] {
-        let (mut bed, server) = Bed::opened(|client| client.batch(adaptive()));
+        let (mut bed, server) = Bed::opened(|client| client.batch(|it| *it = adaptive()));
         let mut watch = Watch::new(&bed, server);
         let gap = Duration::from_micros(gap_micros);
         let sent_at = stream(&mut bed, &mut watch, gap, count);
@@ -145,7 +145,7 @@ fn bursts_leave_in_whole_batches_and_the_rest_in_time() {
     for size in [BatchSize::Fixed, BatchSize::Adaptive] {
         let mut batch = Batch::default();
         batch.size = size;
-        let (mut bed, mut server) = Bed::opened(|client| client.batch(batch));
+        let (mut bed, mut server) = Bed::opened(|client| client.batch(|it| *it = batch));
         // A rest makes an adaptive batch expect no second message.
         let mut next = 0;
         for burst in [1, 99, 100, 250, 1000] {
@@ -181,7 +181,7 @@ fn messages_of_all_sizes_keep_their_order_and_their_time() {
             batch.size = BatchSize::Adaptive;
         }
         let bound = batch.max_delay + TICK;
-        let (mut bed, mut server) = Bed::opened(|client| client.batch(batch.clone()));
+        let (mut bed, mut server) = Bed::opened(|client| client.batch(|it| *it = batch.clone()));
         let (mut sent_at, mut come) = (Vec::new(), Vec::new());
         for index in 0..300 {
             let bytes = match rng.below(8) {
@@ -227,7 +227,7 @@ fn messages_of_all_sizes_keep_their_order_and_their_time() {
 
 #[test]
 fn a_batch_holds_its_bytes_at_most() {
-    let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, mut server) = Bed::opened(|client| client.batch(|_| {}));
     let before = bed.writes();
     // Seven of 9,000 bytes fit into 64 KiB, and an eighth does not.
     bed.send_all((0..30).map(|number| numbered(number, 9000)).collect());
@@ -238,7 +238,7 @@ fn a_batch_holds_its_bytes_at_most() {
 
 #[test]
 fn a_critical_message_takes_with_it_what_waits_in_front_of_it() {
-    let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, mut server) = Bed::opened(|client| client.batch(|_| {}));
     let before = bed.writes();
     for number in 0..5 {
         assert_eq!(bed.send(numbered(number, 20)), Submitted::Held);

@@ -123,7 +123,8 @@ impl Bed {
             journal: Journal::default(),
         };
         let mut layer = ClientLayer::new(app);
-        let settings = change(Client::builder("ws://192.0.2.1/feed").reconnect(soon())).build();
+        let settings =
+            change(Client::builder("ws://192.0.2.1/feed").reconnect(|it| *it = soon())).build();
         let client = layer.clients().add(settings.expect("good settings"));
         let reactor = Reactor::new(net, layer, ReactorConfig::new([1; 32]));
         let host = sim.host(SocketAddr::from(([192, 0, 2, 1], 80)));

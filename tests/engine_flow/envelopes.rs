@@ -9,7 +9,7 @@ use crate::sim_server::SimServer;
 fn opened() -> (Bed, SimServer) {
     let mut batch = Batch::default();
     batch.form = BatchForm::Envelope;
-    Bed::opened(|client| client.batch(batch))
+    Bed::opened(|client| client.batch(|it| *it = batch))
 }
 
 fn envelope(messages: &[&str]) -> String {
@@ -101,7 +101,7 @@ fn a_broken_envelope_is_counted_and_told_and_none_of_its_messages_counts() {
 
 #[test]
 fn envelopes_are_left_whole_where_none_are_sent() {
-    let (mut bed, server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, server) = Bed::opened(|client| client.batch(|_| {}));
     server.send(&Frame::text(envelope(&["1", "2"])));
     bed.turn();
     assert_eq!(bed.journal().received, [envelope(&["1", "2"])]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use corewire::{
-    Batch, BatchForm, Outage, OutagePolicy, PayloadError, Rate, StopReason, Submitted, UnsentReason,
+    Batch, BatchForm, OutagePolicy, PayloadError, Rate, StopReason, Submitted, UnsentReason,
 };
 
 use crate::bed::{Bed, arrivals, millis, number, numbered};
@@ -16,7 +16,7 @@ fn slow() -> Rate {
 
 #[test]
 fn what_waits_for_its_batch_is_sent_over_the_next_connection() {
-    let (mut bed, server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, server) = Bed::opened(|client| client.batch(|_| {}));
     for number in 0..10 {
         assert_eq!(bed.send(numbered(number, 20)), Submitted::Held);
     }
@@ -41,8 +41,8 @@ fn what_waits_for_its_batch_is_sent_over_the_next_connection() {
 fn what_waits_for_its_turn_is_sent_over_the_next_connection() {
     for batch in [None, Some(Batch::default())] {
         let (mut bed, mut server) = Bed::opened(|client| match batch.clone() {
-            Some(batch) => client.rate(slow()).batch(batch),
-            None => client.rate(slow()),
+            Some(batch) => client.rate(|it| *it = slow()).batch(|it| *it = batch),
+            None => client.rate(|it| *it = slow()),
         });
         bed.send_all((0..20).map(|number| numbered(number, 20)).collect());
         bed.run_for(millis(120));
@@ -58,7 +58,7 @@ fn what_waits_for_its_turn_is_sent_over_the_next_connection() {
 
 #[test]
 fn a_batch_is_written_in_front_of_the_close() {
-    let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, mut server) = Bed::opened(|client| client.batch(|_| {}));
     bed.send_all((0..10).map(|number| numbered(number, 20)).collect());
     bed.stop();
     let frames = server.plain_frames();
@@ -73,7 +73,7 @@ fn a_batch_is_written_in_front_of_the_close() {
 
 #[test]
 fn what_waits_for_its_turn_is_reported_when_the_client_is_stopped() {
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(slow()).batch(Batch::default()));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(|it| *it = slow()).batch(|_| {}));
     bed.send_all((0..20).map(|number| numbered(number, 20)).collect());
     bed.stop();
     let come = arrivals(&mut server);
@@ -87,7 +87,7 @@ fn what_waits_for_its_turn_is_reported_when_the_client_is_stopped() {
 
 #[test]
 fn what_waits_while_the_server_closes_is_sent_over_the_next_connection_and_costs_no_turns() {
-    let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, mut server) = Bed::opened(|client| client.batch(|_| {}));
     server.peer.set_buffers(1 << 20, 1024);
     bed.send_all((0..100).map(|number| numbered(number, 20)).collect());
     assert_eq!(bed.send(numbered(100, 20)), Submitted::Held);
@@ -112,9 +112,7 @@ fn what_waits_while_the_server_closes_is_sent_over_the_next_connection_and_costs
 #[test]
 fn the_oldest_make_room_in_one_callback_and_are_reported() {
     let mut bed = Bed::new(1, |client| {
-        let mut outage = Outage::default();
-        (outage.messages_max, outage.policy) = (3, OutagePolicy::DropOldest);
-        client.outage(outage)
+        client.outage(|outage| (outage.messages_max, outage.policy) = (3, OutagePolicy::DropOldest))
     });
     let submitted = bed.send_all((0..10).map(|number| numbered(number, 20)).collect());
     assert!(submitted.iter().all(|given| matches!(given, Submitted::Waiting { .. })));
@@ -129,7 +127,7 @@ fn the_oldest_make_room_in_one_callback_and_are_reported() {
 fn what_has_waited_for_a_connection_goes_into_envelopes_and_is_judged_at_once() {
     let mut batch = Batch::default();
     batch.form = BatchForm::Envelope;
-    let mut bed = Bed::new(1, |client| client.batch(batch));
+    let mut bed = Bed::new(1, |client| client.batch(|it| *it = batch));
     assert!(matches!(bed.send("1"), Submitted::Waiting { .. }));
     let refused = bed.send("no JSON");
     assert!(matches!(refused, Submitted::NotJson(PayloadError::NotJson(_))), "{refused:?}");

@@ -29,7 +29,7 @@ fn read_on(bed: &mut Bed, server: &mut SimServer) -> Vec<String> {
 fn with(batch: Option<Batch>, client: ClientBuilder) -> ClientBuilder {
     let client = client.config(|config| config.on_overflow = OverflowPolicy::Refuse);
     match batch {
-        Some(batch) => client.batch(batch),
+        Some(batch) => client.batch(|it| *it = batch),
         None => client,
     }
 }
@@ -55,7 +55,7 @@ fn nothing_overtakes_and_nothing_is_lost_behind_a_server_that_does_not_read() {
         // The batch alone may be more than the connection takes.
         let backpressure_bytes_max = 1 << (12 + rng.below(9));
         let (mut bed, mut server) = Bed::opened(|client| {
-            client.batch(batch.clone()).config(|config| {
+            client.batch(|it| *it = batch.clone()).config(|config| {
                 config.limits.backpressure_bytes_max = backpressure_bytes_max;
                 config.limits.high_water_bytes = 1 << (12 + rng.below(7));
                 config.limits.low_water_bytes = 4096;
@@ -104,7 +104,7 @@ fn nothing_overtakes_and_nothing_is_lost_behind_a_server_that_does_not_read() {
 
 #[test]
 fn a_large_message_waits_behind_what_cannot_leave() {
-    let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, mut server) = Bed::opened(|client| client.batch(|_| {}));
     server.peer.set_buffers(1 << 20, 4096);
     let mut sent = 0;
     // Up to the high-water mark, and ten more batches.
@@ -120,7 +120,7 @@ fn a_large_message_waits_behind_what_cannot_leave() {
 
 #[test]
 fn messages_of_a_turn_that_are_merely_corked_hold_no_batch_up() {
-    let (mut bed, mut server) = Bed::opened(|client| client.batch(Batch::default()));
+    let (mut bed, mut server) = Bed::opened(|client| client.batch(|_| {}));
     let client = bed.client;
     // The application writes to the connection itself, more than the high-water mark.
     bed.act(move |at, clients| {
@@ -214,7 +214,7 @@ fn all_that_has_waited_for_a_connection_is_sent_however_much_it_is() {
         let mut bed = Bed::new(1, |client| {
             let mut outage = Outage::default();
             (outage.messages_max, outage.bytes_max) = (10_000, 8 << 20);
-            with(batch.clone(), client.outage(outage))
+            with(batch.clone(), client.outage(|it| *it = outage))
         });
         bed.sim.0.borrow_mut().to_peer_max = 64 << 20;
         // Twenty times the high-water mark, and the kernel takes all of it.

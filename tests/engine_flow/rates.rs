@@ -40,7 +40,7 @@ fn assert_at(at: Duration, due: Duration) {
 
 #[test]
 fn messages_leave_in_a_burst_and_then_at_their_rate() {
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(messages(40, 10)));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(|it| *it = messages(40, 10)));
     let start = bed.now();
     let submitted = bed.send_all((0..50).map(|number| numbered(number, 20)).collect());
     assert!(submitted[..10].iter().all(|given| matches!(given, Submitted::Given(_))));
@@ -61,7 +61,8 @@ fn messages_leave_in_a_burst_and_then_at_their_rate() {
 #[test]
 fn bytes_leave_in_a_burst_and_then_at_their_rate() {
     // 100 kB/s; a large one goes into debt, and the next waits until that is paid.
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(bytes(100_000, 20_000)));
+    let (mut bed, mut server) =
+        Bed::opened(|client| client.rate(|it| *it = bytes(100_000, 20_000)));
     let start = bed.now();
     let sizes = [5000, 5000, 10_000, 1000, 50_000, 1000, 20_000];
     bed.send_all(sizes.iter().enumerate().map(|(at, bytes)| numbered(at, *bytes)).collect());
@@ -77,7 +78,7 @@ fn bytes_leave_in_a_burst_and_then_at_their_rate() {
 
 #[test]
 fn in_no_time_more_leaves_than_the_rate_and_one_burst() {
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(messages(1000, 20)));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(|it| *it = messages(1000, 20)));
     let mut come = Vec::new();
     let mut next = 0;
     for burst in [300, 1, 50, 200] {
@@ -103,7 +104,7 @@ fn in_no_time_more_leaves_than_the_rate_and_one_burst() {
 fn what_comes_too_fast_is_dropped_where_that_is_wanted() {
     let mut rate = messages(100, 5);
     rate.policy = RatePolicy::Drop;
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(rate));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(|it| *it = rate));
     let submitted = bed.send_all((0..8).map(|number| numbered(number, 20)).collect());
     assert!(submitted[..5].iter().all(|given| matches!(given, Submitted::Given(_))));
     assert_eq!(submitted[5..], [Submitted::Dropped; 3]);
@@ -121,7 +122,7 @@ fn what_comes_too_fast_is_dropped_where_that_is_wanted() {
 fn what_comes_too_fast_is_refused_where_that_is_wanted() {
     let mut rate = messages(100, 5);
     rate.policy = RatePolicy::Refuse;
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(rate));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(|it| *it = rate));
     let submitted = bed.send_all((0..8).map(|number| numbered(number, 20)).collect());
     assert_eq!(submitted[5..], [Submitted::Refused(UnsentReason::TooFast); 3]);
     assert_eq!(watch(&mut bed, &mut server, Duration::from_secs(1)).len(), 5);
@@ -132,7 +133,7 @@ fn what_comes_too_fast_is_refused_where_that_is_wanted() {
 fn so_much_waits_for_a_rate_and_the_rest_is_refused() {
     let mut rate = messages(10, 1);
     rate.waiting_bytes_max = 10_000;
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(rate));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(|it| *it = rate));
     let submitted = bed.send_all((0..20).map(|number| numbered(number, 984)).collect());
     // Each counts 16 bytes more.
     assert!(matches!(submitted[0], Submitted::Given(_)));
@@ -145,7 +146,7 @@ fn so_much_waits_for_a_rate_and_the_rest_is_refused() {
 #[test]
 fn messages_pass_the_rate_before_they_are_put_into_batches() {
     let (mut bed, mut server) =
-        Bed::opened(|client| client.rate(messages(1000, 50)).batch(Batch::default()));
+        Bed::opened(|client| client.rate(|it| *it = messages(1000, 50)).batch(|_| {}));
     let (start, before) = (bed.now(), bed.writes());
     assert_eq!(bed.send_all((0..300).map(|at| numbered(at, 20)).collect()), [Submitted::Held; 300]);
     let come = watch(&mut bed, &mut server, Duration::from_secs(1));
@@ -162,7 +163,7 @@ fn messages_pass_the_rate_before_they_are_put_into_batches() {
 #[test]
 fn a_critical_message_waits_for_its_turn_and_not_for_its_batch() {
     let (mut bed, mut server) =
-        Bed::opened(|client| client.rate(messages(100, 1)).batch(Batch::default()));
+        Bed::opened(|client| client.rate(|it| *it = messages(100, 1)).batch(|_| {}));
     let start = bed.now();
     assert_eq!(bed.send(numbered(0, 20)), Submitted::Held);
     assert_eq!(bed.send(numbered(1, 20)), Submitted::Held);
@@ -180,7 +181,8 @@ fn a_batch_is_not_too_full_for_what_the_rate_has_held_up() {
     // 1,000 messages wait for the rate; of what waits for a batch 20 messages are too many.
     let mut batch = Batch::default();
     (batch.max_messages, batch.max_buffered_bytes) = (10_000, 20 * 36);
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(messages(10_000, 1)).batch(batch));
+    let (mut bed, mut server) =
+        Bed::opened(|client| client.rate(|it| *it = messages(10_000, 1)).batch(|it| *it = batch));
     let submitted = bed.send_all((0..1000).map(|number| numbered(number, 20)).collect());
     assert_eq!(submitted, [Submitted::Held; 1000]);
     let come = watch(&mut bed, &mut server, Duration::from_secs(10));
@@ -191,7 +193,8 @@ fn a_batch_is_not_too_full_for_what_the_rate_has_held_up() {
 fn what_cannot_stand_in_an_envelope_is_refused_before_it_waits_for_the_rate() {
     let mut batch = Batch::default();
     batch.form = BatchForm::Envelope;
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(messages(100, 1)).batch(batch));
+    let (mut bed, mut server) =
+        Bed::opened(|client| client.rate(|it| *it = messages(100, 1)).batch(|it| *it = batch));
     assert_eq!(bed.send("1"), Submitted::Held);
     assert_eq!(bed.send("2"), Submitted::Held);
     let refused = bed.send("no JSON");
@@ -203,7 +206,7 @@ fn what_cannot_stand_in_an_envelope_is_refused_before_it_waits_for_the_rate() {
 
 #[test]
 fn a_rate_that_waits_for_room_lets_the_loop_rest() {
-    let (mut bed, mut server) = Bed::opened(|client| client.rate(messages(10_000, 10)));
+    let (mut bed, mut server) = Bed::opened(|client| client.rate(|it| *it = messages(10_000, 10)));
     server.peer.set_buffers(1 << 20, 4096);
     // Nobody reads, and more waits than may be queued.
     let submitted = bed.send_all((0..100).map(|number| numbered(number, 9000)).collect());
@@ -222,7 +225,7 @@ fn a_rate_that_waits_for_room_lets_the_loop_rest() {
 
 #[test]
 fn what_has_waited_for_a_connection_keeps_to_the_rate() {
-    let mut bed = Bed::new(1, |client| client.rate(messages(100, 5)));
+    let mut bed = Bed::new(1, |client| client.rate(|it| *it = messages(100, 5)));
     for number in 0..30 {
         assert!(matches!(bed.send(numbered(number, 20)), Submitted::Waiting { .. }));
     }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use corewire::{
-    Acquired, Balance, Client, EndpointId, EndpointState, EndpointStats, Eviction, HealthCheck,
-    Heartbeat, Lease, MemberState, Outcome, Pool, PoolError, PoolId,
+    Acquired, Balance, Client, EndpointId, EndpointState, EndpointStats, Eviction, Heartbeat,
+    Lease, MemberState, Outcome, Pool, PoolError, PoolId,
 };
 
 use crate::back_end::{Pings, Upgrades};
-use crate::bed::{Bed, Heard, MS, S, TICK};
+use crate::bed::{Bed, Heard, S, TICK};
 use crate::naive::Frame;
 use crate::sim_errno::ECONNREFUSED;
 use crate::sim_host::Reply;
@@ -76,7 +76,7 @@ fn endpoint_that_fails_is_tried_again_after_its_back_off() {
     for how in [0, 2, 4] {
         let mut bed = Bed::new(1);
         kill(&mut bed, how);
-        let pool = bed.pool(|pool| pool.min(1).ejection(None));
+        let pool = bed.pool(|pool| pool.min(1).no_ejection());
         let mut tries = vec![bed.sim.elapsed()];
         let mut seen = bed.back_ends[0].host.tries();
         assert_eq!(seen, 1);
@@ -276,7 +276,7 @@ fn probes_find_an_endpoint_dead_and_alive_though_nobody_uses_it() {
     let mut bed = Bed::new(2);
     bed.settle();
     bed.news();
-    let pool = bed.pool(|pool| pool.health_check(HealthCheck::default()));
+    let pool = bed.pool(|pool| pool.health_check(|_| {}));
     bed.run_for(60 * S);
     let tries = bed.back_ends[0].host.tries();
     assert!((6..=8).contains(&tries), "once in ten seconds, and at first: {tries}");

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corewire::{Balance, HealthCheck, LoadSettings};
+use corewire::Balance;
 
 use crate::back_end::{Closes, Manner, Pings, Upgrades};
 use crate::bed::{Bed, MS, S, Scripted};
@@ -82,27 +82,25 @@ impl Run {
             Balance::LeastConnections,
             Balance::PowerOfTwoChoices,
         ];
-        let mut times = LoadSettings::default();
-        // Often enough to be seen, too seldom to cost the test its time.
-        times.window = 600 * S;
         let mut pool = bed.describe().min(min).max(max as u32).balance(balances[dice.below(4)]);
-        pool = pool.load(times).load_source(move || load.clone()).settings(|s| {
-            s.waiters_max = (max + dice.below(8)) as u32;
-            s.check_after = [Duration::ZERO, S, 30 * S][dice.below(3)];
-            s.pong_timeout = 500 * MS;
-            s.stale_after = [4 * S, 300 * S][dice.below(2)];
-            s.age_max = [10 * S, 3600 * S][dice.below(2)];
-            s.errors_max = 1 + dice.below(3) as u32;
-            (s.leak_after, s.revoke_after) = (3 * S, 8 * S);
-            s.dials_max = 1 + dice.below(4) as u32;
-            s.redial_delay_max = 2 * S;
-            s.sizing.grow_cooldown = 10 * S;
-            s.sizing.shrink_cooldown = 10 * S;
-        });
+        // Often enough to be seen, too seldom to cost the test its time.
+        pool = pool.load(|load| load.window = 600 * S).load_source(move || load.clone()).settings(
+            |s| {
+                s.waiters_max = (max + dice.below(8)) as u32;
+                s.check_after = [Duration::ZERO, S, 30 * S][dice.below(3)];
+                s.pong_timeout = 500 * MS;
+                s.stale_after = [4 * S, 300 * S][dice.below(2)];
+                s.age_max = [10 * S, 3600 * S][dice.below(2)];
+                s.errors_max = 1 + dice.below(3) as u32;
+                (s.leak_after, s.revoke_after) = (3 * S, 8 * S);
+                s.dials_max = 1 + dice.below(4) as u32;
+                s.redial_delay_max = 2 * S;
+                s.sizing.grow_cooldown = 10 * S;
+                s.sizing.shrink_cooldown = 10 * S;
+            },
+        );
         if health == Health::Checked {
-            let mut check = HealthCheck::default();
-            check.interval = 2 * S;
-            pool = pool.health_check(check);
+            pool = pool.health_check(|check| check.interval = 2 * S);
         }
         pool.build().expect("a pool that can be")
     }

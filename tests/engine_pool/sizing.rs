@@ -7,8 +7,7 @@ use crate::bed::{Bed, S, Scripted, TICK};
 /// A pool of 8 to 40 under a load that the test sets, without a window's memory.
 fn pool(bed: &mut Bed, load: &Scripted) -> PoolId {
     let source = load.clone();
-    let mut times = corewire::LoadSettings::default();
-    times.window = S;
+    let times = |load: &mut corewire::LoadSettings| load.window = S;
     bed.pool(move |pool| pool.min(8).max(40).load(times).load_source(move || source.clone()))
 }
 
@@ -24,8 +23,7 @@ fn desired(bed: &mut Bed, pool: PoolId) -> u32 {
 #[test]
 fn load_above_the_bound_grows_the_pool_in_steps() {
     let (mut bed, load) = (Bed::new(1), Scripted::default());
-    let mut times = corewire::LoadSettings::default();
-    (times.window, times.requests_full) = (S, 1);
+    let times = |load: &mut corewire::LoadSettings| (load.window, load.requests_full) = (S, 1);
     let source = load.clone();
     let pool =
         bed.pool(move |pool| pool.min(8).max(40).load(times).load_source(move || source.clone()));
@@ -63,8 +61,7 @@ fn load_between_the_bounds_changes_nothing() {
 fn load_below_the_bound_shrinks_the_pool_to_its_minimum_and_not_below() {
     let (mut bed, load) = (Bed::new(1), Scripted::default());
     let source = load.clone();
-    let mut times = corewire::LoadSettings::default();
-    times.window = S;
+    let times = |load: &mut corewire::LoadSettings| load.window = S;
     let pool = bed.pool(move |pool| {
         let pool = pool.min(8).max(40).load(times).load_source(move || source.clone());
         pool.settings(|s| s.sizing.grow_above = 0.7)
@@ -88,8 +85,7 @@ fn load_below_the_bound_shrinks_the_pool_to_its_minimum_and_not_below() {
 fn load_that_swings_across_both_bounds_never_shrinks_the_pool() {
     let (mut bed, load) = (Bed::new(1), Scripted::default());
     let source = load.clone();
-    let mut times = corewire::LoadSettings::default();
-    times.window = S;
+    let times = |load: &mut corewire::LoadSettings| load.window = S;
     let pool = bed.pool(move |pool| {
         let pool = pool.min(8).max(40).load(times).load_source(move || source.clone());
         pool.settings(|s| s.sizing.grow_above = 0.7)

@@ -184,10 +184,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         error => Expected::Error(error.to_owned()),
     };
     let mut subprotocol = None;
-    let mut builder = Client::builder(&url).reconnect(Reconnect::never()).config(|config| {
-        config.limits.message_bytes_max = 64 << 20;
-        config.limits.backpressure_bytes_max = 64 << 20;
-    });
+    let mut builder =
+        Client::builder(&url).reconnect(|it| *it = Reconnect::never()).config(|config| {
+            config.limits.message_bytes_max = 64 << 20;
+            config.limits.backpressure_bytes_max = 64 << 20;
+        });
     while let Some(option) = arguments.next() {
         let mut value = || arguments.next().ok_or("an option without its value");
         builder = match option.as_str() {

@@ -217,10 +217,10 @@ pub fn address() -> SocketAddr {
 
 /// A client of the host, whose delays are exact.
 pub fn exact(change: impl FnOnce(&mut Reconnect)) -> ClientBuilder {
-    let mut reconnect = Reconnect::default();
-    reconnect.jitter = Jitter::None;
-    change(&mut reconnect);
-    Client::builder("ws://192.0.2.1/feed").reconnect(reconnect)
+    Client::builder("ws://192.0.2.1/feed").reconnect(|reconnect| {
+        reconnect.jitter = Jitter::None;
+        change(reconnect);
+    })
 }
 
 /// The same with nothing changed.

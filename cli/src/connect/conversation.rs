@@ -82,7 +82,11 @@ pub fn settings(args: &ConnectArgs) -> Result<ClientSettings, Failure> {
             timeouts.tls = args.timeout;
             timeouts.upgrade = args.timeout;
         })
-        .reconnect(if args.reconnect { Reconnect::default() } else { Reconnect::never() })
+        .reconnect(|reconnect| {
+            if !args.reconnect {
+                *reconnect = Reconnect::never();
+            }
+        })
         .config(|config| {
             config.limits.message_bytes_max = args.max_message;
             config.limits.backpressure_bytes_max = QUEUE_BYTES_MAX;

@@ -326,22 +326,28 @@ impl PoolBuilder {
         self
     }
 
-    /// When an endpoint that fails is left alone; `None`: never. Default: as [`Ejection`] says.
-    pub fn ejection(mut self, ejection: Option<Ejection>) -> Self {
-        self.0.ejection = ejection;
+    /// Changes when an endpoint that fails is left alone.
+    pub fn ejection(mut self, change: impl FnOnce(&mut Ejection)) -> Self {
+        change(self.0.ejection.get_or_insert_default());
         self
     }
 
-    /// Probes endpoints, used or not: each by a connection that is closed as soon as it is open.
-    /// Default: none is probed.
-    pub fn health_check(mut self, check: HealthCheck) -> Self {
-        self.0.health_check = Some(check);
+    /// Leaves no endpoint alone, however often it fails.
+    pub fn no_ejection(mut self) -> Self {
+        self.0.ejection = None;
         self
     }
 
-    /// How the load is reckoned.
-    pub fn load(mut self, load: LoadSettings) -> Self {
-        self.0.load = load;
+    /// Probes endpoints, used or not, as a changed [`HealthCheck`] says: each by a connection that is
+    /// closed as soon as it is open. Without this none is probed.
+    pub fn health_check(mut self, change: impl FnOnce(&mut HealthCheck)) -> Self {
+        change(self.0.health_check.get_or_insert_default());
+        self
+    }
+
+    /// Changes how the load is reckoned.
+    pub fn load(mut self, change: impl FnOnce(&mut LoadSettings)) -> Self {
+        change(&mut self.0.load);
         self
     }
 
@@ -354,11 +360,11 @@ impl PoolBuilder {
         self
     }
 
-    /// How much all connections together send in a second at most, of what is sent by
-    /// [`Clients::send_leased`](crate::Clients::send_leased). What becomes of more, the settings of
-    /// the connection say. Default: as much as they can.
-    pub fn rate(mut self, rate: Rate) -> Self {
-        self.0.rate = Some(rate);
+    /// How much all connections together send in a second at most, as a changed [`Rate`] says, of
+    /// what is sent by [`Clients::send_leased`](crate::Clients::send_leased). What becomes of more,
+    /// the settings of the connection say. Without this as much as they can.
+    pub fn rate(mut self, change: impl FnOnce(&mut Rate)) -> Self {
+        change(self.0.rate.get_or_insert_default());
         self
     }
 
@@ -405,6 +411,24 @@ mod tests {
         assert_eq!((settings.leak_after, settings.revoke_after), (30 * S, 300 * S));
         assert_eq!(settings.stale_after, 300 * S);
         assert_eq!((settings.sizing.grow_above, settings.sizing.shrink_below), (0.8, 0.3));
+    }
+
+    #[test]
+    fn what_is_changed_begins_with_the_defaults() {
+        let pool = Pool::builder()
+            .endpoint(to("a"))
+            .ejection(|ejection| ejection.failures = 2)
+            .health_check(|check| check.interval = S)
+            .load(|load| load.window = 2 * S)
+            .rate(|rate| rate.messages_per_second = Some(5));
+        let built = pool.clone().build().unwrap();
+        assert_eq!(built.ejection, Some(Ejection { failures: 2, ..Ejection::default() }));
+        let check = HealthCheck { interval: S, ..HealthCheck::default() };
+        assert_eq!(built.health_check, Some(check));
+        assert_eq!(built.load, LoadSettings { window: 2 * S, ..LoadSettings::default() });
+        let rate = Rate { messages_per_second: Some(5), ..Rate::default() };
+        assert_eq!(built.rate, Some(rate));
+        assert_eq!(pool.no_ejection().build().unwrap().ejection, None);
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Bed {
             match action {
                 Action::Open { member, .. } => self.pool.handle_opened(member, self.now),
                 Action::Close { member, .. } => {
-                    drop(self.pool.handle_closed(member, End::Wanted, self.now))
+                    self.pool.handle_closed(member, End::Wanted, self.now);
                 }
                 other => panic!("{other:?}"),
             }

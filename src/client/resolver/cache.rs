@@ -1,6 +1,6 @@
 //! What names were found to mean, for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub enum Cached<W> {
 
 /// Remembers names, and who waits for them. Belongs to one loop; has no clock and asks nobody.
 ///
-/// Whoever asks for a name that is asked for already waits for the same answer. Who has given up
-/// stays on the list, so `W` is to be something that can be stale, as a key with a generation.
+/// Whoever asks for a name that is asked for already waits for the same answer, until he
+/// [leaves](DnsCache::leave).
 #[derive(Debug)]
 pub struct DnsCache<W> {
     names: BTreeMap<(Box<str>, u16), Entry<W>>,
@@ -43,11 +43,26 @@ pub struct DnsCache<W> {
 
 #[derive(Debug)]
 enum Entry<W> {
-    UnderWay { waiters: Vec<W> },
-    Known { resolved: Resolved, since: Instant },
+    /// Most leave in the order in which they came.
+    UnderWay {
+        waiters: VecDeque<W>,
+    },
+    Known {
+        resolved: Resolved,
+        since: Instant,
+    },
 }
 
-impl<W> DnsCache<W> {
+/// What is left when somebody has given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Others wait, or nobody has waited.
+    Others,
+    /// The name is asked for, and nobody waits for it.
+    Nobody,
+}
+
+impl<W: PartialEq> DnsCache<W> {
     /// A cache that knows nothing.
     pub fn new(settings: &DnsSettings) -> Self {
         Self {
@@ -75,7 +90,7 @@ impl<W> DnsCache<W> {
             }
             Some(Entry::UnderWay { .. }) | None if is_full => return Cached::Full(waiter),
             Some(Entry::UnderWay { waiters }) => {
-                waiters.push(waiter);
+                waiters.push_back(waiter);
                 self.waiting += 1;
                 return Cached::Waiting;
             }
@@ -87,7 +102,7 @@ impl<W> DnsCache<W> {
                 }
             }
         }
-        self.names.insert(key, Entry::UnderWay { waiters: vec![waiter] });
+        self.names.insert(key, Entry::UnderWay { waiters: VecDeque::from([waiter]) });
         self.waiting += 1;
         Cached::Ask
     }
@@ -108,8 +123,29 @@ impl<W> DnsCache<W> {
         let Entry::UnderWay { waiters } = entry else { return (Vec::new(), resolved) };
         let waiters = std::mem::take(waiters);
         self.waiting -= waiters.len();
+        let waiters = Vec::from(waiters);
         *entry = Entry::Known { resolved: resolved.clone(), since: now };
         (waiters, resolved)
+    }
+
+    /// Somebody does not wait for a name any more.
+    pub fn leave(&mut self, host: &str, port: u16, waiter: &W) -> Left {
+        let entry = self.names.get_mut(&(Box::from(host), port));
+        let Some(Entry::UnderWay { waiters }) = entry else { return Left::Others };
+        if let Some(place) = waiters.iter().position(|other| other == waiter) {
+            waiters.remove(place);
+            self.waiting -= 1;
+        }
+        if waiters.is_empty() { Left::Nobody } else { Left::Others }
+    }
+
+    /// A name is not asked for any more, and there will be no answer. For one that nobody waits for.
+    pub fn handle_withdrawn(&mut self, host: &str, port: u16) {
+        let key = (Box::from(host), port);
+        if let Some(Entry::UnderWay { waiters }) = self.names.get(&key) {
+            debug_assert!(waiters.is_empty(), "somebody would wait for ever");
+            self.names.remove(&key);
+        }
     }
 
     /// Makes room by forgetting what has the least time left. A name that somebody waits for is not
@@ -245,10 +281,35 @@ mod tests {
         assert!(matches!(cache.lookup("b", 80, 1, later), Cached::Ask));
     }
 
+    #[test]
+    fn who_leaves_takes_no_place_and_the_answer_is_for_the_others() {
+        let now = Instant::now();
+        let mut cache = cache(8);
+        assert!(matches!(cache.lookup("a", 80, 0, now), Cached::Ask));
+        for waiter in 1..RESOLVE_WAITERS_MAX as u32 {
+            assert!(matches!(cache.lookup("a", 80, waiter, now), Cached::Waiting));
+        }
+        assert!(matches!(cache.lookup("b", 80, 9, now), Cached::Full(9)));
+        for waiter in 0..RESOLVE_WAITERS_MAX as u32 - 2 {
+            assert_eq!(cache.leave("a", 80, &waiter), Left::Others);
+        }
+        assert_eq!(cache.leave("a", 80, &0), Left::Others, "he has left already");
+        assert_eq!(cache.waiting, 2);
+        assert!(matches!(cache.lookup("b", 80, 1, now), Cached::Ask));
+        assert_eq!(cache.leave("b", 80, &1), Left::Nobody);
+        assert!(matches!(cache.lookup("b", 80, 2, now), Cached::Waiting), "it is asked for");
+        assert_eq!(cache.leave("b", 80, &2), Left::Nobody);
+        cache.handle_withdrawn("b", 80);
+        assert!(matches!(cache.lookup("b", 80, 3, now), Cached::Ask));
+        let last = RESOLVE_WAITERS_MAX as u32 - 2;
+        assert_eq!(cache.handle_answer("a", 80, found(), now).0, [last, last + 1]);
+        assert_eq!(cache.leave("a", 80, &last), Left::Others);
+    }
+
     proptest! {
         #[test]
         fn everybody_is_told_once_and_names_are_asked_for_once_at_a_time(
-            operations in prop::collection::vec((0..6_u8, 0..3_u8, 0..20_u32), 0..200),
+            operations in prop::collection::vec((0..6_u8, 0..4_u8, 0..20_u32), 0..200),
         ) {
             let mut now = Instant::now();
             let mut cache = cache(4);
@@ -256,7 +317,15 @@ mod tests {
             for (number, (name, what, seconds)) in operations.into_iter().enumerate() {
                 now += seconds * SECOND;
                 let (host, number) = (format!("host-{name}"), number as u32);
-                if what == 0 {
+                if what == 3 {
+                    // The one who came first leaves.
+                    let Some(waiters) = wanted.get_mut(&name) else { continue };
+                    let left = if waiters.len() > 1 { Left::Others } else { Left::Nobody };
+                    if !waiters.is_empty() {
+                        let first = waiters.remove(0);
+                        prop_assert_eq!(cache.leave(&host, 80, &first), left);
+                    }
+                } else if what == 0 {
                     let answer = if seconds % 2 == 0 { found() } else { failed() };
                     let (told, _) = cache.handle_answer(&host, 80, answer, now);
                     prop_assert_eq!(told, wanted.remove(&name).unwrap_or_default());

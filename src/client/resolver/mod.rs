@@ -8,8 +8,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-pub use cache::{Cached, DnsCache, Resolved};
-pub use threads::ResolverThreads;
+pub use cache::{Cached, DnsCache, Left, Resolved};
+pub use threads::{RequestId, ResolverThreads, Withdrawn};
 
 /// Finds the addresses of names.
 ///
@@ -49,7 +49,9 @@ pub struct DnsSettings {
     /// is forgotten. 0 counts as 1.
     pub names_max: usize,
     /// Threads that ask, made when they are needed. Default 4: guess, so that three names whose
-    /// servers do not answer do not hold up a fourth. 0 counts as 1.
+    /// servers do not answer do not hold up a fourth. 0 counts as 1. A call for a name that nobody
+    /// waits for any more does not count, up to
+    /// [`RESOLVE_HUNG_MAX`](crate::limits::RESOLVE_HUNG_MAX) of them.
     pub threads_max: usize,
     /// Requests that wait for a thread. Default 1,024. At the bound further ones fail. 0 counts as 1.
     pub waiting_max: usize,

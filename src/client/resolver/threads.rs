@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::order::happy_eyeballs_order;
 use super::{DnsSettings, Resolver, literal};
+use crate::limits::RESOLVE_HUNG_MAX;
 
 /// Gets the answer, on a helper thread, so it is to be quick: it posts to its loop's mailbox.
 pub type OnAnswer = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
@@ -19,8 +20,8 @@ pub type OnAnswer = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 ///
 /// A thread is made when a request finds none that waits, up to
 /// [`DnsSettings::threads_max`]. They end with the last clone, each after the call that it is in;
-/// requests that wait by then are dropped without an answer. Any other request that was taken is
-/// answered exactly once.
+/// requests that wait by then are dropped without an answer, as are those that are withdrawn. Any
+/// other request that was taken is answered exactly once.
 #[derive(Clone)]
 pub struct ResolverThreads {
     owner: Arc<Owner>,
@@ -45,6 +46,35 @@ struct Queue {
     threads: usize,
     /// Of these, those that wait for a request, or were woken for one and have not taken it yet.
     idle: usize,
+    /// What the others are at.
+    calls: Vec<Call>,
+    next_id: u64,
+}
+
+/// A request that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+/// What became of a request that nobody waits for any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It had to wait for a thread, and is not answered.
+    Unasked,
+    /// The resolver is asked, or the answer is on its way.
+    Asked,
+}
+
+/// A request that a thread is at.
+struct Call {
+    id: RequestId,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Awaited,
+    /// All have given it up: its resolver does not return.
+    Hung,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,6 +84,7 @@ enum Stage {
 }
 
 struct Request {
+    id: RequestId,
     host: Box<str>,
     port: u16,
     deadline: Instant,
@@ -63,7 +94,14 @@ struct Request {
 impl ResolverThreads {
     /// Makes none yet.
     pub fn new(resolver: Arc<dyn Resolver>, settings: &DnsSettings) -> Self {
-        let queue = Queue { stage: Stage::Running, requests: VecDeque::new(), threads: 0, idle: 0 };
+        let queue = Queue {
+            stage: Stage::Running,
+            requests: VecDeque::new(),
+            threads: 0,
+            idle: 0,
+            calls: Vec::new(),
+            next_id: 0,
+        };
         let shared = Shared {
             resolver,
             threads_max: settings.threads_max.max(1),
@@ -78,7 +116,7 @@ impl ResolverThreads {
     /// them. Never waits. A host that is an address is answered from within this call.
     ///
     /// Whom no thread has come to by the deadline gets `TimedOut`, and the resolver is not asked. A
-    /// call that has begun is not cut short.
+    /// call that has begun is not cut short, but may be [withdrawn](Self::withdraw).
     ///
     /// # Errors
     /// Then there will be no answer: `QuotaExceeded` if too many requests wait, or what kept the
@@ -89,30 +127,46 @@ impl ResolverThreads {
         port: u16,
         deadline: Instant,
         on_answer: OnAnswer,
-    ) -> io::Result<()> {
-        if let Some(address) = literal(host, port) {
-            on_answer(Ok(vec![address]));
-            return Ok(());
-        }
+    ) -> io::Result<RequestId> {
         let shared = &self.owner.shared;
         let mut queue = shared.lock();
+        let id = RequestId(queue.next_id);
+        queue.next_id += 1;
+        if let Some(address) = literal(host, port) {
+            drop(queue);
+            on_answer(Ok(vec![address]));
+            return Ok(id);
+        }
         if queue.requests.len() >= shared.waiting_max {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        if queue.idle <= queue.requests.len() && queue.threads < shared.threads_max {
-            let shared = Arc::clone(shared);
-            let thread = thread::Builder::new().name("corewire-dns".into());
-            match thread.spawn(move || shared.work()) {
-                Ok(_) => queue.threads += 1,
-                // Those that there are will come to it.
-                Err(_) if queue.threads > 0 => {}
-                Err(error) => return Err(error),
-            }
-        }
-        queue.requests.push_back(Request { host: host.into(), port, deadline, on_answer });
+        let wanting = queue.requests.len() + 1;
+        shared.hire(&mut queue, wanting)?;
+        queue.requests.push_back(Request { id, host: host.into(), port, deadline, on_answer });
         drop(queue);
         shared.wake.notify_one();
-        Ok(())
+        Ok(id)
+    }
+
+    /// Nobody waits for this any more. One that waits for a thread is dropped; one that the resolver
+    /// is asked for does not keep the others from being asked.
+    pub fn withdraw(&self, id: RequestId) -> Withdrawn {
+        let shared = &self.owner.shared;
+        let mut queue = shared.lock();
+        if let Some(place) = queue.requests.iter().position(|request| request.id == id) {
+            let request = queue.requests.remove(place);
+            drop(queue);
+            // Whatever its drop does, it does it while nothing is locked.
+            drop(request);
+            return Withdrawn::Unasked;
+        }
+        if let Some(call) = queue.calls.iter_mut().find(|call| call.id == id) {
+            call.standing = Standing::Hung;
+            let wanting = queue.requests.len();
+            // Without another thread those that there are will come to it.
+            let _ = shared.hire(&mut queue, wanting);
+        }
+        Withdrawn::Asked
     }
 }
 
@@ -134,10 +188,34 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes a thread if there are too few idle ones for those that want one, and there may be more.
+    fn hire(self: &Arc<Self>, queue: &mut Queue, wanting: usize) -> io::Result<()> {
+        if queue.idle >= wanting || queue.threads >= self.places(queue) {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let thread = thread::Builder::new().name("corewire-dns".into());
+        match thread.spawn(move || shared.work()) {
+            Ok(_) => queue.threads += 1,
+            // Those that there are will come to it.
+            Err(_) if queue.threads > 0 => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// How many threads there may be.
+    fn places(&self, queue: &Queue) -> usize {
+        let hung = queue.calls.iter().filter(|call| call.standing == Standing::Hung).count();
+        self.threads_max.saturating_add(hung.min(RESOLVE_HUNG_MAX))
+    }
+
     /// The life of a thread.
     fn work(&self) {
-        while let Some(request) = self.next() {
-            let Request { host, port, deadline, on_answer } = request;
+        let mut ended = None;
+        while let Some(request) = self.next(ended) {
+            let Request { id, host, port, deadline, on_answer } = request;
+            ended = Some(id);
             let answer = if Instant::now() >= deadline {
                 Err(io::ErrorKind::TimedOut.into())
             } else {
@@ -148,13 +226,23 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> Option<Request> {
+    /// What a thread does when it is done with a request; `None`: it ends.
+    fn next(&self, ended: Option<RequestId>) -> Option<Request> {
         let mut queue = self.lock();
+        queue.calls.retain(|call| Some(call.id) != ended);
         loop {
             if queue.stage == Stage::Ended {
                 return None;
             }
+            // One that had hung has come back, and another has taken its place.
+            if queue.threads > self.places(&queue) {
+                queue.threads -= 1;
+                // It may have been woken for a request, which is another's now.
+                self.wake.notify_one();
+                return None;
+            }
             if let Some(request) = queue.requests.pop_front() {
+                queue.calls.push(Call { id: request.id, standing: Standing::Awaited });
                 return Some(request);
             }
             queue.idle += 1;
@@ -239,6 +327,12 @@ mod tests {
 
         fn say(&self, address: &str) {
             self.answer.send(Ok(vec![address.parse().unwrap()])).unwrap();
+        }
+
+        /// One whom nobody waits for any more, and its number.
+        fn unheard(&self, host: &str) -> RequestId {
+            let deadline = Instant::now() + PATIENCE;
+            self.threads.resolve(host, 80, deadline, Box::new(drop)).unwrap()
         }
 
         fn threads(&self) -> usize {
@@ -333,6 +427,52 @@ mod tests {
         (0..4).for_each(|_| bed.say("192.0.2.1:80"));
         tell.iter().for_each(|tell| drop(answer(tell).unwrap()));
         assert_eq!(bed.threads(), 3);
+    }
+
+    #[test]
+    fn calls_that_nobody_waits_for_hold_up_none_and_their_threads_go() {
+        let bed = bed(2, 8);
+        let hung = ["a", "b"].map(|host| {
+            let id = bed.unheard(host);
+            bed.assert_asked(host);
+            id
+        });
+        let good = bed.in_time("good");
+        let left = bed.unheard("left");
+        assert!(bed.asked.try_recv().is_err(), "there may be no third");
+        assert_eq!(bed.threads.withdraw(left), Withdrawn::Unasked);
+        assert_eq!(bed.threads.withdraw(hung[0]), Withdrawn::Asked);
+        bed.assert_asked("good");
+        assert_eq!(bed.threads(), 3);
+        // As many as before, and no more.
+        let next = bed.in_time("next");
+        assert_eq!(bed.threads.withdraw(hung[0]), Withdrawn::Asked, "once more");
+        assert_eq!(bed.threads(), 3);
+        (0..4).for_each(|_| bed.say("192.0.2.1:80"));
+        [good, next].iter().for_each(|tell| drop(answer(tell).unwrap()));
+        let deadline = Instant::now() + PATIENCE;
+        while bed.threads() > 2 {
+            assert!(Instant::now() < deadline, "there are too many threads");
+            thread::yield_now();
+        }
+        assert_eq!(bed.threads.withdraw(hung[0]), Withdrawn::Asked, "it is over");
+        let last = bed.in_time("last");
+        bed.say("192.0.2.1:80");
+        answer(&last).unwrap();
+    }
+
+    #[test]
+    fn calls_that_hang_get_no_threads_beyond_the_bound() {
+        let bed = bed(1, 2);
+        for _ in 0..=RESOLVE_HUNG_MAX {
+            let id = bed.unheard("name");
+            bed.assert_asked("name");
+            bed.threads.withdraw(id);
+        }
+        let _waits = bed.unheard("name");
+        assert_eq!(bed.threads(), RESOLVE_HUNG_MAX + 1);
+        (0..RESOLVE_HUNG_MAX + 2).for_each(|_| bed.say("192.0.2.1:80"));
+        bed.assert_asked("name");
     }
 
     #[test]

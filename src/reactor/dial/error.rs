@@ -55,8 +55,8 @@ pub enum DialPhase {
     Upgrade,
 }
 
-/// An answer other than 101, so far as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An answer other than 101, so far as it is kept. What it says is not printed: cookies may be in it.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
     /// Its status.
@@ -74,6 +74,18 @@ impl Refusal {
         let mut fields = self.headers.iter();
         let (_, value) = fields.find(|(field, _)| field.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(value).ok().filter(|value| value.is_ascii())
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value_bytes = |(name, value): &(Box<str>, Box<[u8]>)| (name.clone(), value.len());
+        let headers: Vec<_> = self.headers.iter().map(value_bytes).collect();
+        out.debug_struct("Refusal")
+            .field("status", &self.status)
+            .field("header_bytes", &headers)
+            .field("body_bytes", &self.body.len())
+            .finish()
     }
 }
 
@@ -127,6 +139,22 @@ impl std::error::Error for DialError {
             #[cfg(feature = "deflate")]
             Self::Compression(error) => Some(error),
             Self::TimedOut(_) | Self::Refused(_) | Self::NoRoom | Self::Aborted => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refusal_says_is_not_printed() {
+        let headers = vec![("Set-Cookie".into(), b"id=s3cret".as_slice().into())];
+        let refusal = Refusal { status: 401, headers, body: b"s3cret too".to_vec() };
+        let printed = format!("{:?}", DialError::Refused(Box::new(refusal)));
+        assert!(!printed.contains("s3cret"), "{printed}");
+        for told in ["401", "Set-Cookie", "9", "10"] {
+            assert!(printed.contains(told), "{told} in {printed}");
         }
     }
 }

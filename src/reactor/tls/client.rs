@@ -5,10 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, SupportedProtocolVersion};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, SignatureScheme, SupportedProtocolVersion};
 
 use super::certificates::{Source, TlsError};
 use super::roots::{AnyCertificate, Roots};
@@ -81,6 +82,21 @@ impl TlsClient {
         Ok(Self { config, server_name: None })
     }
 
+    /// The same without a certificate of ours, for a server that none is meant for.
+    pub(crate) fn without_certificate(&self) -> Self {
+        if !self.has_certificate() {
+            return self.clone();
+        }
+        let mut config = ClientConfig::clone(&self.config);
+        config.client_auth_cert_resolver = Arc::new(NoCertificate);
+        Self { config: Arc::new(config), server_name: self.server_name.clone() }
+    }
+
+    /// Whether a server that asks for a certificate may get one.
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.config.client_auth_cert_resolver.has_certs()
+    }
+
     /// A session for one connection to `host`.
     ///
     /// # Errors
@@ -96,6 +112,20 @@ impl TlsClient {
             Ok(session) => Ok(Box::new(session)),
             Err(error) => Err(invalid(TlsError::Provider(error))),
         }
+    }
+}
+
+/// Shows no certificate.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 
 use corewire::{
-    Batch, Client, ClientBuilder, ClientHandler, ClientId, ClientState, Clients, CloseSummary,
+    Client, ClientBuilder, ClientHandler, ClientId, ClientState, Clients, CloseSummary,
     ConnectionId, Context, DialError, Heartbeat, LeakReport, Lease, LeaseTicket, Loop, Message,
-    Outage, Owner, PeerAddress, Pool, PoolError, PoolStats, Proof, Reconnect, StopReason, TimerId,
-    Undecodable, Unsent,
+    Owner, PeerAddress, Pool, PoolError, PoolStats, Proof, StopReason, TimerId, Undecodable,
+    Unsent,
 };
 
 use crate::disturber::{BackEnd, Notice};
@@ -100,7 +100,7 @@ impl Load {
         let pool = clients.add_pool(pool.build().expect("the settings can be"));
         let streams = back_ends.iter().enumerate().map(|(index, back_end)| {
             let settings = match index {
-                BATCHED => builder(back_end.port).batch(Batch::default()).build(),
+                BATCHED => builder(back_end.port).batch(|_| {}).build(),
                 _ => builder(back_end.port).build(),
             };
             Stream::new(clients.add(settings.expect("the settings can be")), index)
@@ -443,15 +443,15 @@ impl ClientHandler for Load {
 
 /// How the clients and the pool call a back end.
 fn builder(port: u16) -> ClientBuilder {
-    let mut reconnect = Reconnect::default();
-    (reconnect.base, reconnect.cap) = (CAP / 10, CAP);
-    reconnect.stable_after = Duration::from_secs(1);
-    let mut outage = Outage::default();
-    // Some outages are longer, and some have more to keep.
-    (outage.messages_max, outage.age_max) = (400, Duration::from_secs(1));
     Client::builder(&format!("ws://127.0.0.1:{port}/"))
-        .reconnect(reconnect)
-        .outage(outage)
+        .reconnect(|reconnect| {
+            (reconnect.base, reconnect.cap) = (CAP / 10, CAP);
+            reconnect.stable_after = Duration::from_secs(1);
+        })
+        // Some outages are longer, and some have more to keep.
+        .outage(|outage| {
+            (outage.messages_max, outage.age_max) = (400, Duration::from_secs(1));
+        })
         .timeouts(|timeouts| {
             (timeouts.connect, timeouts.upgrade) = (CONNECT_TIMEOUT, UPGRADE_TIMEOUT);
         })
