@@ -2,15 +2,14 @@
 //! it.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::error::{EndCause, Ended, Inner};
 use super::message::OwnedMessage;
+use super::queues::{Hand, Reading};
 use super::shared::{Shared, Wake};
-use super::state::Reading;
-use crate::client::calling::{Goodbye, Submitted};
+use super::waiting::FAREWELL;
+use crate::client::calling::Goodbye;
 use crate::client::clients::{ClientId, Clients, Owner};
 use crate::client::handler::{ClientHandler, Undecodable};
 use crate::client::outage::{Unsent, UnsentReason};
@@ -51,10 +50,7 @@ pub(super) struct Driver {
     /// From the first turn on.
     client: Option<ClientId>,
     open: Option<ConnectionId>,
-    /// Taken from the outgoing queue and not given away.
-    hand: VecDeque<OwnedMessage>,
-    /// Messages that were given away so far: to the client, or to `on_event`.
-    given: u64,
+    hand: Hand,
     stage: Stage,
     last_close: Option<CloseSummary>,
     last_failure: Option<DialError>,
@@ -79,11 +75,6 @@ enum Stage {
     Finished,
 }
 
-/// How long the loop stays for the sake of its sockets, once the client has ended: those who were
-/// told Close may read it, as [`LoopLimits::parting_timeout`](crate::LoopLimits::parting_timeout)
-/// wants.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, settings: ClientSettings, on_event: OnEvent) -> Self {
         Self {
@@ -92,8 +83,7 @@ impl Driver {
             on_event,
             client: None,
             open: None,
-            hand: VecDeque::new(),
-            given: 0,
+            hand: Hand::default(),
             stage: Stage::Dialling,
             last_close: None,
             last_failure: None,
@@ -108,10 +98,10 @@ impl Driver {
         }
         let orders = self.shared.take_outgoing(&mut self.hand);
         let bytes = self.give(at, clients, client, orders.barrier);
-        let is_reached = orders.barrier.is_some_and(|barrier| self.given >= barrier);
+        let is_reached = orders.barrier.is_some_and(|barrier| self.hand.given >= barrier);
         let is_settled = is_reached && clients.flush(at, client);
-        let settled = is_settled.then_some(self.given);
-        self.shared.handle_given(bytes, settled, self.hand.len());
+        let settled = is_settled.then_some(self.hand.given);
+        self.shared.handle_given(bytes, settled, &self.hand);
         if let Some(goodbye) = orders.goodbye {
             self.clear(at, clients, client, goodbye);
         }
@@ -125,29 +115,15 @@ impl Driver {
         client: ClientId,
         barrier: Option<u64>,
     ) -> usize {
-        let mut bytes = 0;
-        while barrier.is_none_or(|barrier| self.given < barrier)
-            && let Some(message) = self.hand.front()
-        {
-            let refused = match clients.offer(at, client, message.as_message()) {
-                None | Some(Submitted::NotYet) => break,
-                Some(
-                    Submitted::Given(_)
-                    | Submitted::Waiting { .. }
-                    | Submitted::Held
-                    | Submitted::Dropped,
-                ) => None,
-                Some(Submitted::NotJson(_)) => Some(UnsentReason::NotJson),
-                Some(Submitted::Refused(reason)) => Some(reason),
-            };
-            let Some(message) = self.hand.pop_front() else { break };
-            self.given += 1;
-            bytes += message.counted_bytes();
-            if let Some(reason) = refused {
-                self.report_unsent(message, reason);
-            }
-        }
-        bytes
+        let Self { shared, on_event, hand, .. } = self;
+        hand.give(
+            barrier,
+            |message| clients.offer(at, client, message),
+            |message, reason| {
+                shared.handle_unsent(1);
+                on_event(ClientEvent::Unsent { message, reason });
+            },
+        )
     }
 
     fn report_unsent(&mut self, message: OwnedMessage, reason: UnsentReason) {
@@ -299,7 +275,7 @@ impl ClientHandler for Driver {
         self.stage = Stage::Parting;
         self.shared.refuse();
         let _ = self.shared.take_outgoing(&mut self.hand);
-        while let Some(message) = self.hand.pop_front() {
+        for message in self.hand.empty() {
             self.report_unsent(message, UnsentReason::Stopped);
         }
         match self.open {
