@@ -157,11 +157,12 @@ pub use client::{
     ClientSender, ClientSettings, ClientState, ClientStats, Clients, CloseError, ConnectError,
     DnsSettings, Ejection, EndCause, Ended, EndpointId, EndpointState, EndpointStats, Envelope,
     EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats, FlushError, HealthCheck,
-    Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource,
-    MemberState, Messages, Outage, OutagePolicy, Outcome, OwnedMessage, Owner, PayloadError, Pool,
-    PoolBuilder, PoolConfigError, PoolError, PoolId, PoolSettings, PoolStats, Queues, Rate,
-    RatePolicy, RateStats, Reconnect, Resolver, SendError, Sizing, StopReason, Submitted,
-    SystemLoad, SystemResolver, TooManyEndpoints, Undecodable, Unsent, UnsentReason,
+    Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseError, LeaseTicket, LoadSettings,
+    LoadSource, MemberState, Messages, Outage, OutagePolicy, Outcome, OwnedMessage, Owner,
+    PayloadError, Pool, PoolBuilder, PoolConfigError, PoolError, PoolEvent, PoolHandle, PoolId,
+    PoolSettings, PoolStats, PooledClient, Queues, Rate, RatePolicy, RateStats, Reconnect,
+    Resolver, SendError, Sizing, StartError, StopReason, Submitted, SystemLoad, SystemResolver,
+    TooManyEndpoints, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

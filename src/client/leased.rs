@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::calling::Submitted;
-use super::outlet::{Outlet, Urgency};
+use super::outlet::{FlowStats, Outlet, Urgency};
 use super::pool::{self, PoolError};
 use super::pooling::{Contact, Pooling, Stage};
-use super::rate::Rate;
+use super::rate::{PoolRate, Rate};
 use crate::reactor::{ConnectionId, Loop, Message};
 
 impl Pooling {
@@ -16,10 +16,63 @@ impl Pooling {
         at: &mut Loop<'_, D>,
         lease: pool::Lease,
         message: Message<'_>,
+        urgency: Urgency,
     ) -> Result<Submitted, PoolError> {
+        let (connection, outlet, rate) = self.way_out(at, lease)?;
+        let submitted = outlet.send(at, connection, message, urgency, rate);
+        if submitted == Submitted::Held {
+            self.holding.insert(lease.member().index());
+        }
+        Ok(submitted)
+    }
+
+    /// Sends a message if there is room for it.
+    pub(super) fn offer<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: pool::Lease,
+        message: Message<'_>,
+    ) -> Result<Submitted, PoolError> {
+        let (connection, outlet, rate) = self.way_out(at, lease)?;
+        outlet.work(at, connection, rate);
+        if !outlet.takes_more(at, connection) {
+            return Ok(Submitted::NotYet);
+        }
+        Ok(self.send(at, lease, message, Urgency::MayWait)?.of_offer())
+    }
+
+    /// Hands over to the kernel what it takes; says whether nothing is left.
+    pub(super) fn hand_over<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: pool::Lease,
+    ) -> Result<bool, PoolError> {
+        let (connection, outlet, rate) = self.way_out(at, lease)?;
+        outlet.work(at, connection, rate);
+        outlet.hurry(at, connection);
+        let is_held = outlet.holds();
+        Ok(at.peer(connection).flush() == 0 && !is_held)
+    }
+
+    pub(super) fn flow<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: pool::Lease,
+    ) -> Result<FlowStats, PoolError> {
+        let (connection, outlet, _) = self.way_out(at, lease)?;
+        outlet.look(at.now(), at.peer(connection).queued_bytes());
+        Ok(outlet.stats(at.now()))
+    }
+
+    /// What leads out of a lease, made when it is first asked for.
+    fn way_out<D>(
+        &mut self,
+        at: &Loop<'_, D>,
+        lease: pool::Lease,
+    ) -> Result<(ConnectionId, &mut Outlet, Option<&mut PoolRate>), PoolError> {
         let connection = self.connection(lease)?;
         let place = lease.member().index();
-        let Self { contacts, calls, rate, holding, .. } = self;
+        let Self { contacts, calls, rate, .. } = self;
         let Some(Some(contact)) = contacts.get_mut(place) else { return Err(PoolError::Revoked) };
         let Some(Some(settings)) = calls.get(contact.endpoint.index()) else {
             return Err(PoolError::Revoked);
@@ -32,11 +85,7 @@ impl Pooling {
             let own_rate = own_rate.or(rate.is_some().then_some(&unbounded));
             Box::new(Outlet::new(batch, own_rate, inner.unsent_bytes_max, place as u64, at.now()))
         });
-        let submitted = outlet.send(at, connection, message, Urgency::MayWait, rate.as_mut());
-        if submitted == Submitted::Held {
-            holding.insert(place);
-        }
-        Ok(submitted)
+        Ok((connection, outlet, rate.as_mut()))
     }
 
     /// What goes on for members whose messages wait.

@@ -181,6 +181,17 @@ impl Pooling {
         self.calls.get(self.contact(member)?.endpoint.index())?.as_ref()
     }
 
+    /// Where the connection of a lease leads, and how it was made.
+    pub(super) fn way_of(
+        &self,
+        lease: pool::Lease,
+    ) -> Result<(EndpointId, &ClientSettings), PoolError> {
+        let member = self.core.check(lease)?;
+        let contact = self.contact(member).ok_or(PoolError::Revoked)?;
+        let settings = self.settings_of(member).ok_or(PoolError::Revoked)?;
+        Ok((contact.endpoint, settings))
+    }
+
     /// Who uses a connection now.
     pub(super) fn lease_of(&self, member: MemberKey) -> Option<pool::Lease> {
         self.core.lease_of(member)

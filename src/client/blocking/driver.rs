@@ -47,8 +47,7 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     settings: ClientSettings,
     on_event: OnEvent,
-    /// From the first turn on.
-    client: Option<ClientId>,
+    client: ClientId,
     open: Option<ConnectionId>,
     hand: Hand,
     stage: Stage,
@@ -76,12 +75,18 @@ enum Stage {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, settings: ClientSettings, on_event: OnEvent) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        clients: &mut Clients,
+        settings: ClientSettings,
+        on_event: OnEvent,
+    ) -> Self {
+        let client = clients.add(settings.clone());
         Self {
             shared,
             settings,
             on_event,
-            client: None,
+            client,
             open: None,
             hand: Hand::default(),
             stage: Stage::Dialling,
@@ -92,7 +97,7 @@ impl Driver {
 
     /// Gives away what waits, as far as it goes, and begins to close once it has gone.
     fn pump(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) {
-        let Some(client) = self.client else { return };
+        let client = self.client;
         if matches!(self.stage, Stage::Parting | Stage::Finished) {
             return;
         }
@@ -165,7 +170,7 @@ impl Driver {
     }
 
     fn answer_stats(&self, clients: &Clients) {
-        if let Some(stats) = self.client.and_then(|client| clients.stats(client)) {
+        if let Some(stats) = clients.stats(self.client) {
             self.shared.handle_stats(stats.clone());
         }
     }
@@ -173,10 +178,6 @@ impl Driver {
 
 impl ClientHandler for Driver {
     type Data = ();
-
-    fn on_start(&mut self, _: &mut Loop<'_, ()>, clients: &mut Clients) {
-        self.client = Some(clients.add(self.settings.clone()));
-    }
 
     fn on_open(&mut self, ctx: &mut Context<'_, ()>, _: &mut Clients) {
         self.open = Some(ctx.id());
@@ -244,7 +245,7 @@ impl ClientHandler for Driver {
         (self.on_event)(ClientEvent::DialFailed(&error));
         if self.stage == Stage::Dialling {
             self.shared.handle_first_failed(error);
-            self.client.into_iter().for_each(|client| clients.stop(client));
+            clients.stop(self.client);
         } else {
             self.last_failure = Some(error);
         }
@@ -289,13 +290,13 @@ impl ClientHandler for Driver {
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, timer: TimerId, _: u64) {
-        if let (Some(client), Some(open)) = (self.client, self.open)
+        if let Some(open) = self.open
             && self.stage == Stage::Clearing(timer)
         {
             // A server that has taken nothing for so long does not take a Close either.
             self.stage = Stage::Parting;
             at.peer(open).abort();
-            clients.stop(client);
+            clients.stop(self.client);
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod driver;
 mod error;
+mod lending;
 mod message;
 mod queues;
 mod shared;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::calling::{ClientStats, Goodbye};
+use crate::client::clients::Clients;
 use crate::client::reconnect::ClientState;
 use crate::client::settings::{ClientBuilder, ClientSettings};
 use crate::protocol::{CloseSummary, Delivery};
@@ -30,6 +32,7 @@ use waiting::patience;
 
 pub use driver::ClientEvent;
 pub use error::{CloseError, ConnectError, EndCause, Ended, FlushError, SendError};
+pub use lending::{LeaseError, PoolEvent, PoolHandle, PooledClient, StartError};
 pub use message::OwnedMessage;
 pub use queues::Queues;
 
@@ -117,7 +120,7 @@ impl ClientSettings {
         let make = {
             let (shared, settings) = (shared.clone(), self.for_threads());
             let on_event: OnEvent = Box::new(on_event);
-            || Driver::new(shared, settings, on_event)
+            |clients: &mut Clients| Driver::new(shared, clients, settings, on_event)
         };
         let end = {
             let shared = shared.clone();

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::error::EndCause;
+use crate::client::clients::Clients;
 use crate::client::handler::ClientHandler;
 use crate::client::layer::ClientLayer;
 use crate::client::reconnect::StopReason;
@@ -63,11 +64,11 @@ pub(super) fn builder() -> io::Result<ReactorBuilder<MioNet>> {
 pub(super) fn spawn<H: ClientHandler>(
     name: &str,
     builder: ReactorBuilder<MioNet>,
-    make: impl FnOnce() -> H + Send + 'static,
+    make: impl FnOnce(&mut Clients) -> H + Send + 'static,
     end: impl FnOnce(EndCause) + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(move || {
-        let run = move || builder.build(ClientLayer::new(make())).run();
+        let run = move || builder.build(ClientLayer::build(make)).run();
         end(match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(())) => EndCause::Stopped(StopReason::Stopped),
             Ok(Err(error)) => EndCause::Loop(error.kind()),
