@@ -54,8 +54,8 @@ pub(super) struct Driver {
     tenants: HashMap<Lease, Tenant>,
     /// Empty, between notices.
     orders: VecDeque<Order>,
-    /// When flushes are looked at again that wait for the rate: nothing else tells of them.
-    flushing: Option<TimerId>,
+    /// Flushes are looked at again soon: nothing else tells of what waits for the rate.
+    is_flushing: bool,
     stage: Stage,
 }
 
@@ -101,7 +101,7 @@ impl Driver {
             tickets: HashMap::new(),
             tenants: HashMap::new(),
             orders: VecDeque::new(),
-            flushing: None,
+            is_flushing: false,
             stage: Stage::Running,
         }
     }
@@ -168,8 +168,8 @@ impl Driver {
         if work.reading == Reading::GoesOn {
             at.peer(*connection).resume();
         }
-        if is_reached && !is_settled && self.flushing.is_none() {
-            self.flushing = Some(at.set_timer(at.deadline(FLUSH_PERIOD), FLUSH));
+        if is_reached && !is_settled && !mem::replace(&mut self.is_flushing, true) {
+            at.set_timer(at.deadline(FLUSH_PERIOD), FLUSH);
         }
         if let Some(outcome) = work.returned {
             self.take_back(at, clients, lease, outcome);
@@ -333,9 +333,7 @@ impl ClientHandler for Driver {
                 leases.map(|(lease, _)| *lease).collect()
             }
         };
-        if cookie == FLUSH {
-            self.flushing = None;
-        }
+        self.is_flushing &= cookie != FLUSH;
         for lease in leases {
             match cookie {
                 FLUSH => self.look(at, clients, lease),

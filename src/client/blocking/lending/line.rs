@@ -103,11 +103,12 @@ impl Line {
     pub(super) fn granted(&self) -> Result<Grant, PoolError> {
         let mut state = self.lock();
         loop {
-            match (&state.life, state.grant.take()) {
-                // It may be over already; who uses it finds out.
-                (_, Some(grant)) => return Ok(grant),
-                (Life::Refused(error), None) => return Err(*error),
-                (Life::Asked | Life::Lent | Life::Returned(_) | Life::Over(_), None) => {}
+            // It may be over already; who uses it finds out.
+            if let Some(grant) = state.grant.take() {
+                return Ok(grant);
+            }
+            if let Life::Refused(error) = state.life {
+                return Err(error);
             }
             state = wait(&self.changed, state, Wait::Forever);
         }
