@@ -12,7 +12,7 @@ use super::deadline::Deadline;
 use super::envelope::{self, PayloadError};
 use super::event::Event;
 use super::outage::{OutageQueue, Queueing, UnsentReason};
-use super::outlet::{FlowStats, Outlet, Urgency};
+use super::outlet::{FlowStats, Outlet, Progress, Urgency};
 use super::reconnect::{Action, ClientState, Link};
 use super::retry_after::retry_after;
 use super::settings::ClientSettings;
@@ -217,12 +217,20 @@ impl Calling {
         }
     }
 
-    /// Hands over to the kernel what it takes; says whether nothing is left.
-    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>) -> bool {
+    /// Hands over to the kernel what it takes.
+    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>) -> Progress {
         self.flush(at);
-        let is_held = self.outlet.as_ref().is_some_and(|outlet| outlet.holds());
-        let is_written = self.connection.is_none_or(|connection| at.peer(connection).flush() == 0);
-        self.outage.is_empty() && !is_held && is_written
+        let (is_empty, now) = (self.outage.is_empty(), at.now());
+        let progress = match self.connection {
+            Some(connection) => self.outlet(now).hand_over(at, connection),
+            None => Progress::Pending,
+        };
+        match (progress, self.connection) {
+            (_, None) if is_empty => Progress::HandedOver,
+            // There is room, so it is the rate that they wait for.
+            (Progress::HandedOver, _) if !is_empty => Progress::Held,
+            _ => progress,
+        }
     }
 
     /// The connection stands; the application is told before anything is sent that has waited.

@@ -9,7 +9,7 @@ use super::deadline::Deadline;
 use super::event::Event;
 use super::lease::Lease;
 use super::names::Names;
-use super::outlet::{FlowStats, Urgency};
+use super::outlet::{FlowStats, Progress, Urgency};
 use super::pool::MemberKey;
 use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
@@ -221,12 +221,18 @@ impl Clients {
         Some(submitted)
     }
 
-    /// Offers to the kernel what a client has taken. Says whether nothing is left: every message
-    /// was handed over, or reported. If there is something left, callbacks follow as with
-    /// [`Clients::offer`].
+    /// Offers to the kernel what a client has taken, and what waits for its batch. Says whether nothing
+    /// is left: every message was handed over, or reported. If there is something left, callbacks
+    /// follow as with [`Clients::offer`]; but none tells when what waits for its turn by the rate has
+    /// gone.
     pub fn flush<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> bool {
+        self.hand_over(at, id) == Progress::HandedOver
+    }
+
+    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> Progress {
         self.note_busy(Owner::Client(id));
-        self.callings.get_mut(id.0).is_none_or(|calling| calling.hand_over(at))
+        let calling = self.callings.get_mut(id.0);
+        calling.map_or(Progress::HandedOver, |calling| calling.hand_over(at))
     }
 
     /// Where a client stands; `None` if there is no such client any more.

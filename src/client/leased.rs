@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::calling::Submitted;
-use super::outlet::{FlowStats, Outlet, Urgency};
+use super::outlet::{FlowStats, Outlet, Progress, Urgency};
 use super::pool::{self, PoolError};
 use super::pooling::{Contact, Pooling, Stage};
 use super::rate::{PoolRate, Rate};
@@ -41,17 +41,15 @@ impl Pooling {
         Ok(self.send(at, lease, message, Urgency::MayWait)?.of_offer())
     }
 
-    /// Hands over to the kernel what it takes; says whether nothing is left.
+    /// Hands over to the kernel what it takes.
     pub(super) fn hand_over<D>(
         &mut self,
         at: &mut Loop<'_, D>,
         lease: pool::Lease,
-    ) -> Result<bool, PoolError> {
+    ) -> Result<Progress, PoolError> {
         let (connection, outlet, rate) = self.way_out(at, lease)?;
         outlet.work(at, connection, rate);
-        outlet.hurry(at, connection);
-        let is_held = outlet.holds();
-        Ok(at.peer(connection).flush() == 0 && !is_held)
+        Ok(outlet.hand_over(at, connection))
     }
 
     pub(super) fn flow<D>(

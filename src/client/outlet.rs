@@ -37,6 +37,17 @@ enum Gate {
     Ajar,
 }
 
+/// How far everything that was sent has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// The kernel has it.
+    HandedOver,
+    /// There is no room, or no connection; a callback follows when that has changed.
+    Pending,
+    /// It waits for its turn by the rate, of which no callback tells.
+    Held,
+}
+
 /// Whether a message may wait for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
@@ -271,6 +282,20 @@ impl Outlet {
             batcher.release();
             let now = at.now();
             self.write(&mut at.peer(connection), now);
+        }
+    }
+
+    /// Hands over to the kernel what it takes, batches that gather too.
+    pub(super) fn hand_over<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        connection: ConnectionId,
+    ) -> Progress {
+        self.hurry(at, connection);
+        match at.peer(connection).flush() {
+            0 if self.holds() => Progress::Held,
+            0 => Progress::HandedOver,
+            _ => Progress::Pending,
         }
     }
 

@@ -8,7 +8,7 @@ use super::balance::{EndpointId, EndpointStats, TooManyEndpoints};
 use super::calling::Submitted;
 use super::clients::{Clients, Holder, Owner};
 use super::lease::{Acquired, Lease, LeaseTicket};
-use super::outlet::{FlowStats, Urgency};
+use super::outlet::{FlowStats, Progress, Urgency};
 use super::pool::{self, Outcome, Pool, PoolError, PoolStats, Site, Wanted};
 use super::pooling::Pooling;
 use super::settings::ClientSettings;
@@ -259,8 +259,8 @@ impl Clients {
         Ok(submitted)
     }
 
-    /// Offers to the kernel what was sent by a leased connection; what waits for its batch goes too.
-    /// Says whether nothing is left. What waits for its turn by the rate is.
+    /// Offers to the kernel what was sent by a leased connection, and what waits for its batch. Says
+    /// whether nothing is left: as with [`Clients::flush`].
     ///
     /// # Errors
     /// [`PoolError::Revoked`] if the lease is over.
@@ -269,6 +269,14 @@ impl Clients {
         at: &mut Loop<'_, D>,
         lease: Lease,
     ) -> Result<bool, PoolError> {
+        self.hand_over_leased(at, lease).map(|progress| progress == Progress::HandedOver)
+    }
+
+    pub(super) fn hand_over_leased<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+    ) -> Result<Progress, PoolError> {
         self.note_busy(Owner::Pool(lease.pool));
         let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
         pooling.hand_over(at, lease.inner)

@@ -2,17 +2,19 @@
 //! it.
 
 use std::any::Any;
+use std::mem;
 use std::sync::Arc;
 
 use super::error::{EndCause, Ended, Inner};
 use super::message::OwnedMessage;
 use super::queues::{Hand, Reading};
 use super::shared::{Shared, Wake};
-use super::waiting::FAREWELL;
+use super::waiting::{FAREWELL, LOOK_PERIOD};
 use crate::client::calling::Goodbye;
 use crate::client::clients::{ClientId, Clients, Owner};
 use crate::client::handler::{ClientHandler, Undecodable};
 use crate::client::outage::{Unsent, UnsentReason};
+use crate::client::outlet::Progress;
 use crate::client::reconnect::{ClientChange, StopReason};
 use crate::client::settings::ClientSettings;
 use crate::protocol::CloseSummary;
@@ -50,6 +52,8 @@ pub(super) struct Driver {
     client: ClientId,
     open: Option<ConnectionId>,
     hand: Hand,
+    /// Somebody waits for what waits for the rate: a timer looks at that again.
+    is_held: bool,
     stage: Stage,
     last_close: Option<CloseSummary>,
     last_failure: Option<DialError>,
@@ -74,6 +78,10 @@ enum Stage {
     Finished,
 }
 
+// What the timers are known by.
+const LOOK: u64 = 0;
+const CLEAR: u64 = 1;
+
 impl Driver {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -89,6 +97,7 @@ impl Driver {
             client,
             open: None,
             hand: Hand::default(),
+            is_held: false,
             stage: Stage::Dialling,
             last_close: None,
             last_failure: None,
@@ -104,11 +113,11 @@ impl Driver {
         let orders = self.shared.take_outgoing(&mut self.hand);
         let bytes = self.give(at, clients, client, orders.barrier);
         let is_reached = orders.barrier.is_some_and(|barrier| self.hand.given >= barrier);
-        let is_settled = is_reached && clients.flush(at, client);
+        let is_settled = is_reached && self.hand_over(at, clients);
         let settled = is_settled.then_some(self.hand.given);
         self.shared.handle_given(bytes, settled, &self.hand);
         if let Some(goodbye) = orders.goodbye {
-            self.clear(at, clients, client, goodbye);
+            self.clear(at, clients, goodbye);
         }
     }
 
@@ -136,25 +145,28 @@ impl Driver {
         (self.on_event)(ClientEvent::Unsent { message, reason });
     }
 
+    /// Hands over to the kernel what it takes; says whether nothing is left.
+    fn hand_over(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) -> bool {
+        let progress = clients.hand_over(at, self.client);
+        if progress == Progress::Held && !mem::replace(&mut self.is_held, true) {
+            at.set_timer(at.deadline(LOOK_PERIOD), LOOK);
+        }
+        progress == Progress::HandedOver
+    }
+
     /// Begins the closing handshake behind all that was taken. Without a connection there is nothing
     /// to wait for.
-    fn clear(
-        &mut self,
-        at: &mut Loop<'_, ()>,
-        clients: &mut Clients,
-        client: ClientId,
-        goodbye: Goodbye,
-    ) {
-        let is_sent = self.hand.is_empty() && clients.flush(at, client);
+    fn clear(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, goodbye: Goodbye) {
+        let is_sent = self.hand.is_empty() && self.hand_over(at, clients);
         if is_sent || self.open.is_none() {
             if let Stage::Clearing(timer) = self.stage {
                 at.cancel_timer(timer);
             }
             self.stage = Stage::Parting;
-            clients.stop_with(client, goodbye);
+            clients.stop_with(self.client, goodbye);
         } else if !matches!(self.stage, Stage::Clearing(_)) {
             let deadline = at.deadline(self.settings.dial().config.close_timeout);
-            self.stage = Stage::Clearing(at.set_timer(deadline, 0));
+            self.stage = Stage::Clearing(at.set_timer(deadline, CLEAR));
         }
     }
 
@@ -289,7 +301,17 @@ impl ClientHandler for Driver {
         }
     }
 
-    fn on_timer(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, timer: TimerId, _: u64) {
+    fn on_timer(
+        &mut self,
+        at: &mut Loop<'_, ()>,
+        clients: &mut Clients,
+        timer: TimerId,
+        cookie: u64,
+    ) {
+        if cookie == LOOK {
+            self.is_held = false;
+            self.pump(at, clients);
+        }
         if let Some(open) = self.open
             && self.stage == Stage::Clearing(timer)
         {

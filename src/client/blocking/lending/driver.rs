@@ -11,11 +11,12 @@ use super::line::{Grant, LoopEnd};
 use super::shared::{Asked, Order, Shared, Wake};
 use crate::client::blocking::message::OwnedMessage;
 use crate::client::blocking::queues::{Hand, Reading, Telling};
-use crate::client::blocking::waiting::FAREWELL;
+use crate::client::blocking::waiting::{FAREWELL, LOOK_PERIOD};
 use crate::client::clients::{Clients, Owner};
 use crate::client::handler::{ClientHandler, Undecodable};
 use crate::client::lease::{Acquired, LeakReport, LeakVerdict, Lease, LeaseTicket};
 use crate::client::outage::{Unsent, UnsentReason};
+use crate::client::outlet::Progress;
 use crate::client::pool::{Outcome, PoolError, Wanted};
 use crate::client::pools::PoolId;
 use crate::protocol::CloseSummary;
@@ -54,8 +55,8 @@ pub(super) struct Driver {
     tenants: HashMap<Lease, Tenant>,
     /// Empty, between notices.
     orders: VecDeque<Order>,
-    /// Flushes are looked at again soon: nothing else tells of what waits for the rate.
-    is_flushing: bool,
+    /// Somebody waits for what waits for the rate: a timer looks at that again.
+    is_held: bool,
     stage: Stage,
 }
 
@@ -84,11 +85,8 @@ enum Stage {
     Parting,
 }
 
-/// Guess: what waits for a rate of thousands a second waits no longer.
-const FLUSH_PERIOD: Duration = Duration::from_millis(5);
-
 // What the timers are known by.
-const FLUSH: u64 = 0;
+const LOOK: u64 = 0;
 const CLEAR: u64 = 1;
 const END: u64 = 2;
 
@@ -101,7 +99,7 @@ impl Driver {
             tickets: HashMap::new(),
             tenants: HashMap::new(),
             orders: VecDeque::new(),
-            is_flushing: false,
+            is_held: false,
             stage: Stage::Running,
         }
     }
@@ -160,16 +158,16 @@ impl Driver {
             },
         );
         let is_reached = work.barrier.is_some_and(|barrier| hand.given >= barrier);
-        let is_settled = is_reached && clients.flush_leased(at, lease) == Ok(true);
-        let settled = is_settled.then_some(hand.given);
+        let progress = is_reached.then(|| clients.hand_over_leased(at, lease));
+        let settled = (progress == Some(Ok(Progress::HandedOver))).then_some(hand.given);
         if line.handle_given(bytes, unsent, settled, hand) == Telling::Needed {
             shared.order(Order::Look(lease));
         }
         if work.reading == Reading::GoesOn {
             at.peer(*connection).resume();
         }
-        if is_reached && !is_settled && !mem::replace(&mut self.is_flushing, true) {
-            at.set_timer(at.deadline(FLUSH_PERIOD), FLUSH);
+        if progress == Some(Ok(Progress::Held)) && !mem::replace(&mut self.is_held, true) {
+            at.set_timer(at.deadline(LOOK_PERIOD), LOOK);
         }
         if let Some(outcome) = work.returned {
             self.take_back(at, clients, lease, outcome);
@@ -326,17 +324,17 @@ impl ClientHandler for Driver {
         cookie: u64,
     ) {
         let leases: Vec<Lease> = match cookie {
-            FLUSH | END => self.tenants.keys().copied().collect(),
+            LOOK | END => self.tenants.keys().copied().collect(),
             _ => {
                 let clears = |tenant: &Tenant| tenant.stay == Stay::Clears(timer);
                 let leases = self.tenants.iter().filter(|(_, tenant)| clears(tenant));
                 leases.map(|(lease, _)| *lease).collect()
             }
         };
-        self.is_flushing &= cookie != FLUSH;
+        self.is_held &= cookie != LOOK;
         for lease in leases {
             match cookie {
-                FLUSH => self.look(at, clients, lease),
+                LOOK => self.look(at, clients, lease),
                 _ => self.take_back(at, clients, lease, Outcome::Broken),
             }
         }
