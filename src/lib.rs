@@ -7,7 +7,8 @@
 //!
 //! The same loop calls servers. [`Client`] describes one; a [`ClientLayer`] around a [`ClientHandler`]
 //! keeps connections to it, reconnects, keeps what is sent meanwhile, and lends connections out of
-//! [`Pool`]s, beside a server or alone.
+//! [`Pool`]s, beside a server or alone. Programs without a loop have [`Client`] and [`PoolHandle`], whose
+//! calls block.
 //!
 //! # A server
 #![cfg_attr(feature = "net", doc = "```no_run")]

@@ -80,12 +80,6 @@ pub(super) enum Telling {
     Needless,
 }
 
-impl Telling {
-    const fn needed_if(is_needed: bool) -> Self {
-        if is_needed { Self::Needed } else { Self::Needless }
-    }
-}
-
 impl Outgoing {
     pub(super) const fn new(bytes_max: usize) -> Self {
         Self {
@@ -108,7 +102,7 @@ impl Outgoing {
         self.bytes += message.counted_bytes();
         self.messages.push_back(message);
         self.taken += 1;
-        Telling::needed_if(!mem::replace(&mut self.is_pumping, true))
+        if mem::replace(&mut self.is_pumping, true) { Telling::Needless } else { Telling::Needed }
     }
 
     /// Moves all of it to the loop's hand.
@@ -136,7 +130,8 @@ impl Outgoing {
         }
         self.is_pumping = !(hand.is_empty() && self.messages.is_empty());
         // What stays in hand waits for the connection, what has come meanwhile for another turn.
-        Telling::needed_if(self.is_pumping && (hand.is_empty() || settled.is_some()))
+        let is_needed = self.is_pumping && (hand.is_empty() || settled.is_some());
+        if is_needed { Telling::Needed } else { Telling::Needless }
     }
 
     /// Nothing of it is sent any more.
@@ -171,11 +166,11 @@ impl Incoming {
     pub(super) fn pop(&mut self) -> Option<(OwnedMessage, Telling)> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.counted_bytes();
-        let goes_on = self.reading == Reading::Rests && self.bytes <= self.bytes_max / 2;
-        if goes_on {
-            self.reading = Reading::GoesOn;
+        if self.reading == Reading::GoesOn || self.bytes > self.bytes_max / 2 {
+            return Some((message, Telling::Needless));
         }
-        Some((message, Telling::needed_if(goes_on)))
+        self.reading = Reading::GoesOn;
+        Some((message, Telling::Needed))
     }
 
     pub(super) const fn reading(&self) -> Reading {

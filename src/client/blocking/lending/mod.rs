@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::message::OwnedMessage;
-use super::queues::Telling;
-use super::waiting::{self, patience};
 use crate::client::balance::{EndpointId, EndpointStats, TooManyEndpoints};
+use crate::client::blocking::message::OwnedMessage;
+use crate::client::blocking::queues::Telling;
+use crate::client::blocking::waiting::{self, patience};
 use crate::client::clients::Clients;
 use crate::client::lease::Lease;
 use crate::client::pool::{Outcome, Pool, PoolBuilder, PoolError, PoolStats, Site};
