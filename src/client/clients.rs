@@ -13,8 +13,8 @@ use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
 use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
+use super::roll::{Name, Roll};
 use super::settings::ClientSettings;
-use crate::collections::{Key, Table};
 use crate::reactor::{ConnectionId, Loop, Message};
 use crate::wire::{CloseCode, InvalidClose};
 
@@ -24,8 +24,8 @@ use crate::wire::{CloseCode, InvalidClose};
 /// What is asked for here is done when the callback has returned, and told by others; nothing is
 /// called back from inside.
 pub struct Clients {
-    pub(super) callings: Table<Calling>,
-    pub(super) pools: Table<PoolSlot>,
+    pub(super) callings: Roll<Calling>,
+    pub(super) pools: Roll<PoolSlot>,
     pub(super) connector: Connector<Holder>,
     /// Whose the open connections are that were dialled here.
     pub(super) holders: HashMap<ConnectionId, Holder>,
@@ -44,9 +44,10 @@ pub struct Clients {
     pub(super) private: HashSet<ConnectionId>,
 }
 
-/// The name of a client of a loop. A stale one is a miss, never another client.
+/// The name of a client of a loop. A stale one is a miss, never another client; so is one of another
+/// loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientId(pub(super) Key);
+pub struct ClientId(pub(super) Name);
 
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,8 +81,8 @@ impl Owner {
     /// What its timers are known by, among all that the layer sets.
     pub(super) const fn cookie(self) -> u64 {
         match self {
-            Self::Client(id) => id.0.index as u64,
-            Self::Pool(id) => 1 << 32 | id.0.index as u64,
+            Self::Client(id) => id.0.index() as u64,
+            Self::Pool(id) => 1 << 32 | id.0.index() as u64,
         }
     }
 }
@@ -89,8 +90,8 @@ impl Owner {
 impl Clients {
     pub(super) fn new(names: Names) -> Self {
         Self {
-            callings: Table::new(u32::MAX - 1, 0),
-            pools: Table::new(u32::MAX - 1, 0),
+            callings: Roll::new(),
+            pools: Roll::new(),
             connector: Connector::new(names),
             holders: HashMap::new(),
             busy: VecDeque::new(),
@@ -249,14 +250,14 @@ impl Clients {
         for id in self.iter().collect::<Vec<_>>() {
             self.stop(id);
         }
-        for id in self.pools.keys().map(PoolId).collect::<Vec<_>>() {
+        for id in self.pools.names().map(PoolId).collect::<Vec<_>>() {
             self.shut_down_pool(at, id);
         }
     }
 
     /// The clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = ClientId> + '_ {
-        self.callings.keys().map(ClientId)
+        self.callings.names().map(ClientId)
     }
 
     /// Whose a connection is, on its way, open or just over; `None` if it was accepted, or dialled

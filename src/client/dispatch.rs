@@ -197,9 +197,9 @@ impl Clients {
             return true;
         }
         let index = cookie as u32;
-        let owner = match (cookie >> 32, self.callings.key_at(index), self.pools.key_at(index)) {
-            (0, Some(key), _) => Owner::Client(ClientId(key)),
-            (1, _, Some(key)) => Owner::Pool(PoolId(key)),
+        let owner = match (cookie >> 32, self.callings.name_at(index), self.pools.name_at(index)) {
+            (0, Some(name), _) => Owner::Client(ClientId(name)),
+            (1, _, Some(name)) => Owner::Pool(PoolId(name)),
             _ => return false,
         };
         let is_own = match owner {

@@ -31,6 +31,7 @@ mod rate;
 mod reconnect;
 mod resolver;
 mod retry_after;
+mod roll;
 mod settings;
 
 pub use backoff::{Jitter, Reconnect};

@@ -10,13 +10,13 @@ use super::clients::{Clients, Holder, Owner};
 use super::lease::{Acquired, Lease, LeaseTicket};
 use super::pool::{self, Outcome, Pool, PoolError, PoolStats, Wanted};
 use super::pooling::Pooling;
+use super::roll::Name;
 use super::settings::ClientSettings;
-use crate::collections::Key;
 use crate::reactor::{ConnectionId, Loop, Message, Peer};
 
-/// The name of a pool of a loop. A stale one is a miss, never another pool.
+/// The name of a pool of a loop. A stale one is a miss, never another pool; so is one of another loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PoolId(pub(super) Key);
+pub struct PoolId(pub(super) Name);
 
 /// A pool of a loop.
 pub(super) enum PoolSlot {
