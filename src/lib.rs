@@ -155,13 +155,13 @@ pub use client::{
     Acquired, Balance, Batch, BatchError, BatchForm, BatchSize, BatchStats, Client, ClientBuilder,
     ClientChange, ClientError, ClientEvent, ClientHandler, ClientId, ClientLayer, ClientReceiver,
     ClientSender, ClientSettings, ClientState, ClientStats, Clients, CloseError, ConnectError,
-    DnsSettings, Ejection, EndCause, Ended, EndpointId, EndpointState, EndpointStats, Envelope,
-    EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats, FlushError, HealthCheck,
-    Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseTicket, LoadSettings, LoadSource,
-    MemberState, Messages, Outage, OutagePolicy, Outcome, OwnedMessage, Owner, PayloadError, Pool,
-    PoolBuilder, PoolConfigError, PoolError, PoolId, PoolSettings, PoolStats, Queues, Rate,
-    RatePolicy, RateStats, Reconnect, Resolver, SendError, Sizing, StopReason, Submitted,
-    SystemLoad, SystemResolver, TooManyEndpoints, Undecodable, Unsent, UnsentReason,
+    DnsSettings, Ejection, EndCause, Ended, EndpointError, EndpointId, EndpointState,
+    EndpointStats, Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats,
+    FlushError, HealthCheck, Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseTicket,
+    LoadSettings, LoadSource, MemberState, Messages, Outage, OutagePolicy, Outcome, OwnedMessage,
+    Owner, PayloadError, Pool, PoolBuilder, PoolConfigError, PoolError, PoolId, PoolSettings,
+    PoolStats, Queues, Rate, RatePolicy, RateStats, Reconnect, Resolver, SendError, Sizing,
+    StopReason, Submitted, SystemLoad, SystemResolver, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

@@ -30,7 +30,7 @@ pub struct Clients {
     /// Whose the open connections are that were dialled here.
     pub(super) holders: HashMap<ConnectionId, Holder>,
     /// Those who may have something to do, perhaps more than once.
-    pub(super) busy: VecDeque<Owner>,
+    pub(super) busy: VecDeque<Party>,
     /// Callbacks that are due.
     pub(super) events: VecDeque<Event>,
     /// The connection whose `on_close` is under way, and the lease that has ended with it.
@@ -55,7 +55,14 @@ pub struct ClientId(pub(super) Name);
 pub enum Owner {
     /// A client's.
     Client(ClientId),
-    /// A pool's.
+    /// A pool's; it leads to this endpoint.
+    Pool(PoolId, EndpointId),
+}
+
+/// Who may have something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Party {
+    Client(ClientId),
     Pool(PoolId),
 }
 
@@ -63,7 +70,7 @@ pub enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     Client(ClientId),
-    Member(PoolId, MemberKey),
+    Member(PoolId, EndpointId, MemberKey),
     /// To see whether an endpoint answers.
     Probe(PoolId, EndpointId),
 }
@@ -72,12 +79,21 @@ impl Holder {
     pub(super) const fn owner(self) -> Owner {
         match self {
             Self::Client(id) => Owner::Client(id),
-            Self::Member(id, _) | Self::Probe(id, _) => Owner::Pool(id),
+            Self::Member(id, endpoint, _) | Self::Probe(id, endpoint) => Owner::Pool(id, endpoint),
         }
     }
 }
 
-impl Owner {
+impl From<Owner> for Party {
+    fn from(owner: Owner) -> Self {
+        match owner {
+            Owner::Client(id) => Self::Client(id),
+            Owner::Pool(id, _) => Self::Pool(id),
+        }
+    }
+}
+
+impl Party {
     /// What its timers are known by, among all that the layer sets.
     pub(super) const fn cookie(self) -> u64 {
         match self {
@@ -122,7 +138,7 @@ impl Clients {
             && calling.future == Future::Stays
         {
             calling.start();
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
     }
 
@@ -149,7 +165,7 @@ impl Clients {
     pub(super) fn stop_with(&mut self, id: ClientId, goodbye: Goodbye) {
         if let Some(calling) = self.callings.get_mut(id.0) {
             calling.stop(goodbye);
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
     }
 
@@ -193,7 +209,7 @@ impl Clients {
         let calling = self.callings.get_mut(id.0)?;
         let submitted = calling.send(at, message, urgency);
         if !matches!(submitted, Submitted::Given(_)) {
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
         Some(submitted)
     }
@@ -217,7 +233,7 @@ impl Clients {
     ) -> Option<Submitted> {
         let submitted = self.callings.get_mut(id.0)?.offer(at, message);
         if !matches!(submitted, Submitted::Given(_)) {
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
         Some(submitted)
     }
@@ -226,7 +242,7 @@ impl Clients {
     /// was handed over, or reported. If there is something left, callbacks follow as with
     /// [`Clients::offer`].
     pub fn flush<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> bool {
-        self.note_busy(Owner::Client(id));
+        self.note_busy(Party::Client(id));
         self.callings.get_mut(id.0).is_none_or(|calling| calling.hand_over(at))
     }
 
