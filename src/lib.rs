@@ -204,14 +204,14 @@ pub mod opening {
     #[cfg(feature = "deflate")]
     pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};
     pub use crate::handshake::{
-        BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
+        AcceptKey, BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
         NegotiatedExtension, Persistence, Proxied, ProxyError, ProxyHeader, SubprotocolNotOffered,
         Tunnel, TunnelProgress, Upgrade, inspect, verify, write_accept,
     };
     pub use crate::http::{
-        FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
-        ResponseHead, Scheme, UnixSocket, UriError, Version, WebSocketUri, parse_request,
-        parse_response,
+        Authority, Extension, FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Host,
+        Malformation, NotSingle, Param, Params, RequestHead, ResponseHead, Scheme, UnixSocket,
+        UriError, Version, WebSocketUri, parse_request, parse_response,
     };
 }
 
