@@ -179,6 +179,11 @@ impl Clients {
 
     /// Sends a message by a client: at once if it is connected, else when it is again. `None` if
     /// there is no such client any more.
+    ///
+    /// While more than [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent the
+    /// connection is not read. A server that does not read either while it has much to say, waits
+    /// as long as this end does: until the heartbeat. Where both send much, use [`Clients::offer`],
+    /// messages below the mark, or a higher one.
     pub fn send<D>(
         &mut self,
         at: &mut Loop<'_, D>,
