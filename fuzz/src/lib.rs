@@ -9,6 +9,9 @@ mod sim_bed;
 #[path = "../../tests/support/sim_errno.rs"]
 mod sim_errno;
 #[allow(dead_code)]
+#[path = "../../tests/support/sim_host.rs"]
+mod sim_host;
+#[allow(dead_code)]
 #[path = "../../tests/support/sim_link.rs"]
 mod sim_link;
 #[allow(dead_code)]
@@ -17,6 +20,9 @@ mod sim_net;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_peer.rs"]
 mod sim_peer;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_poll.rs"]
+mod sim_poll;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_world.rs"]
 mod sim_world;
