@@ -1,7 +1,14 @@
 //! What more than one target needs, and what one needs that is too long for it.
 
+pub mod dial;
 pub mod tls;
 
+#[allow(dead_code)]
+#[path = "../../tests/support/client_bed.rs"]
+mod client_bed;
+#[allow(dead_code)]
+#[path = "../../tests/support/naive.rs"]
+mod naive;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_bed.rs"]
 mod sim_bed;
@@ -23,6 +30,9 @@ mod sim_peer;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_poll.rs"]
 mod sim_poll;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_server.rs"]
+mod sim_server;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_world.rs"]
 mod sim_world;
