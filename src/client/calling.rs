@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::cause::Recovery;
-use super::clients::{ClientId, Holder, Owner};
+use super::clients::{ClientId, Holder, Owner, Party};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::envelope::{self, PayloadError};
@@ -327,7 +327,7 @@ impl Calling {
         let outlet = self.poll_outlet(at.now());
         self.report_unsent(id, events);
         let deadlines = [self.link.poll_timeout(), self.outage.poll_timeout(), outlet];
-        self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Client(id).cookie());
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), Party::Client(id).cookie());
     }
 
     /// What leads to the connection; made when the first one opens.

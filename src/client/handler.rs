@@ -107,7 +107,8 @@ pub trait ClientHandler {
     }
 
     /// A dial of a client or a pool has failed. What follows from that for a client is told by
-    /// [`on_change`](Self::on_change) at once.
+    /// [`on_change`](Self::on_change) at once. Which back end it was of a pool's,
+    /// [`Clients::endpoint_url`] says.
     fn on_dial_failed(
         &mut self,
         _: &mut Loop<'_, Self::Data>,

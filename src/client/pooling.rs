@@ -10,7 +10,7 @@ use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
 use super::cause::End;
-use super::clients::{Holder, Owner};
+use super::clients::{Holder, Owner, Party};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::event::Event;
@@ -19,7 +19,7 @@ use super::load::{LoadMeter, LoadSource};
 use super::outage::Unsent;
 use super::outlet::Outlet;
 use super::pool::{
-    self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Wanted,
+    self, Action, Core, Eviction, Leak, MemberKey, Outcome, Pool, PoolError, PoolStats, Wanted,
 };
 use super::pools::PoolId;
 use super::rate::PoolRate;
@@ -119,15 +119,15 @@ impl Pooling {
         self.core.balancer_mut().remove(id, now);
     }
 
-    pub(super) fn endpoints(&mut self) -> Vec<(EndpointId, EndpointStats)> {
-        let balancer = self.core.balancer_mut();
+    pub(super) fn endpoints(&self) -> Vec<(EndpointId, EndpointStats)> {
+        let balancer = self.core.balancer();
         let stats = |id| balancer.stats(id).map(|stats| (id, stats));
         balancer.endpoints().filter_map(stats).collect()
     }
 
     /// The URL of an endpoint.
-    pub(super) fn endpoint_url(&mut self, id: EndpointId) -> Option<&str> {
-        self.core.balancer_mut().name(id)
+    pub(super) fn endpoint_url(&self, id: EndpointId) -> Option<&str> {
+        self.core.balancer().name(id)
     }
 
     pub(super) fn acquire(
@@ -231,13 +231,13 @@ impl Pooling {
         now: Instant,
         events: &mut VecDeque<Event>,
     ) -> Option<pool::Lease> {
-        if let Some(Contact { outlet: Some(outlet), .. }) =
+        if let Some(Contact { endpoint, outlet: Some(outlet), .. }) =
             self.contacts.get_mut(member.index()).and_then(Option::as_mut)
         {
             outlet.take_back(self.rate.as_mut(), |opcode, payload| {
                 let payload = Bytes::copy_from_slice(payload);
                 let unsent = Unsent::lost(opcode, payload);
-                events.push_back(Event::Unsent(Owner::Pool(id), unsent));
+                events.push_back(Event::Unsent(Owner::Pool(id, *endpoint), unsent));
             });
         }
         self.forget(member);
@@ -328,7 +328,7 @@ impl Pooling {
             self.core.balancer_mut().poll_timeout(),
             Some(self.meter.poll_timeout()),
         ];
-        self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Pool(id).cookie());
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), Party::Pool(id).cookie());
     }
 
     fn execute<D: Default>(
@@ -341,8 +341,10 @@ impl Pooling {
     ) {
         let lease = |inner| Lease { pool: id, inner };
         let ticket = |inner| LeaseTicket { pool: id, inner };
-        let leak = |inner, acquired_at, held_for, verdict| {
-            Event::Leak(LeakReport { lease: lease(inner), acquired_at, held_for, verdict })
+        let leak = |leak: Leak, verdict| {
+            let Leak { lease: inner, endpoint, site: acquired_at, held_for } = leak;
+            let lease = lease(inner);
+            Event::Leak(LeakReport { lease, endpoint, acquired_at, held_for, verdict })
         };
         match action {
             Action::Open { member, endpoint } => self.dial(at, id, member, endpoint, connector),
@@ -354,12 +356,8 @@ impl Pooling {
             Action::Expire { ticket: expired, error } => {
                 events.push_back(Event::Lease(ticket(expired), Err(error)));
             }
-            Action::Leak { lease: inner, site, held_for } => {
-                events.push_back(leak(inner, site, held_for, LeakVerdict::Reported));
-            }
-            Action::Revoked { lease: inner, site, held_for } => {
-                events.push_back(leak(inner, site, held_for, LeakVerdict::Revoked));
-            }
+            Action::Leak(held) => events.push_back(leak(held, LeakVerdict::Reported)),
+            Action::Revoked(held) => events.push_back(leak(held, LeakVerdict::Revoked)),
         }
     }
 
@@ -374,7 +372,7 @@ impl Pooling {
         let Some(Some(settings)) = self.calls.get(endpoint.index()) else {
             return self.core.handle_dial_failed(member, at.now());
         };
-        let attempt = connector.start(at, Holder::Member(id, member), settings);
+        let attempt = connector.start(at, Holder::Member(id, endpoint, member), settings);
         if member.index() >= self.contacts.len() {
             self.contacts.resize_with(member.index() + 1, || None);
         }

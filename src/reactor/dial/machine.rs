@@ -49,6 +49,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
             let Some(key) = self.shared.dials.pop_front() else { break };
             let Some(dialling) = self.shared.dialling(key) else { continue };
+            if dialling.fate == Fate::GivenUp {
+                self.fail_dial(key, DialError::Aborted);
+                continue;
+            }
             let Stage::Noted(remotes) = &mut dialling.stage else { continue };
             let race = Race::new(std::mem::take(remotes));
             dialling.stage = Stage::Connecting(race);
