@@ -7,6 +7,8 @@ mod back_pressure;
 mod ends;
 #[cfg(test)]
 mod errors;
+#[cfg(test)]
+mod flow;
 mod naive_server;
 #[cfg(test)]
 mod outages;

@@ -258,6 +258,10 @@ impl ClientHandler for Driver {
         self.pump(at, clients);
     }
 
+    fn on_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: ClientId) {
+        self.pump(at, clients);
+    }
+
     fn on_dial_failed(
         &mut self,
         _: &mut Loop<'_, ()>,
