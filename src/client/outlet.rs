@@ -353,7 +353,9 @@ impl Outlet {
         if self.gate == Gate::Ajar {
             return Some(now + TICK);
         }
-        let limiter = self.limiter.as_ref().filter(|_| self.gate == Gate::Open);
+        // Behind what waits in the limiter it has no turn of its own.
+        let is_next = |limiter: &&RateLimiter| self.gate == Gate::Open && limiter.waiting() == 0;
+        let limiter = self.limiter.as_ref().filter(is_next);
         limiter.map(|limiter| limiter.turn_at(now, bytes))
     }
 

@@ -97,3 +97,26 @@ fn flush_of_what_waits_for_its_turn_is_told_when_to_ask_again() {
     let after = is_done.borrow().expect("it was told") - start;
     assert!(after >= millis(19) && after <= millis(22), "{after:?}");
 }
+
+#[test]
+fn what_waits_behind_a_large_message_lets_the_loop_rest() {
+    let mut bed = Bed::new(1, |client| {
+        client.rate(|rate| (rate.bytes_per_second, rate.bytes_burst) = (Some(1000), Some(1000)))
+    });
+    let client = bed.client;
+    bed.app().on_open = Some(Box::new(move |at, clients| {
+        for number in 0..2 {
+            let _ = clients.send(at, client, Message::Text(&numbered(number, 1000)));
+        }
+    }));
+    // It waits for the connection, and then for the second message, which waits for a second.
+    assert_eq!(bed.send(numbered(2, 10)), Submitted::Waiting { id: 0 });
+    let mut server = bed.accept();
+    let (mut turns, mut come) = (0, Vec::new());
+    bed.run_until(bed.now() + Duration::from_secs(2), |_| {
+        turns += 1;
+        come.extend(arrivals(&mut server).iter().map(|text| number(text)));
+    });
+    assert_eq!(come, [0, 1, 2]);
+    assert!(turns < 20, "{turns}");
+}
