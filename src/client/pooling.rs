@@ -405,26 +405,24 @@ impl Pooling {
         reason: Eviction,
         connector: &mut Connector<Holder>,
     ) {
-        match self.contact(member).map(|contact| contact.stage) {
-            Some(Stage::Open { connection, .. }) => {
-                let mut peer = at.peer(connection);
-                match reason {
-                    // It does not answer, and would not answer a Close.
-                    Eviction::NoPong => peer.abort(),
-                    _ => {
-                        let code = match reason {
-                            Eviction::ShutDown => CloseCode::GOING_AWAY,
-                            _ => CloseCode::NORMAL,
-                        };
-                        let closed = peer.close(code, "");
-                        debug_assert!(closed.is_ok(), "the code may be sent");
-                    }
-                }
-            }
-            Some(Stage::Dialling(attempt)) => connector.cancel(at, attempt),
-            // It is over already, and what lingers of it is told when it is gone.
-            None => {}
+        // If there is none it is over already, and what lingers of it is told when it is gone.
+        let Some(contact) = self.contact_mut(member) else { return };
+        let connection = match contact.stage {
+            Stage::Dialling(attempt) => return connector.cancel(at, attempt),
+            Stage::Open { connection, .. } => connection,
+        };
+        let code = match reason {
+            // It does not answer, and would not answer a Close.
+            Eviction::NoPong => return at.peer(connection).abort(),
+            Eviction::ShutDown => CloseCode::GOING_AWAY,
+            _ => CloseCode::NORMAL,
+        };
+        // What waits for its batch goes in front of the Close.
+        if let Some(outlet) = &mut contact.outlet {
+            outlet.hurry(at, connection);
         }
+        let closed = at.peer(connection).close(code, "");
+        debug_assert!(closed.is_ok(), "the code may be sent");
     }
 
     fn ping<D>(&mut self, at: &mut Loop<'_, D>, member: MemberKey) {

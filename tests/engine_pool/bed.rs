@@ -10,7 +10,8 @@ use std::time::Duration;
 use corewire::{
     Acquired, ClientHandler, ClientLayer, Clients, CloseCause, CloseSummary, ConnectionId, Context,
     DialError, LeakReport, Lease, LeaseTicket, LoadSource, Loop, Message, Owner, Pool, PoolBuilder,
-    PoolError, PoolId, PoolStats, Reactor, ReactorConfig, TimerId, Undecodable, Usage,
+    PoolError, PoolId, PoolStats, Reactor, ReactorConfig, TimerId, Undecodable, Unsent,
+    UnsentReason, Usage,
 };
 
 use crate::back_end::BackEnd;
@@ -34,6 +35,7 @@ pub enum Heard {
     DialFailed(Owner, String),
     Lease(LeaseTicket, Result<Lease, PoolError>),
     Leak(LeakReport),
+    Unsent(String, UnsentReason),
     Timer(u64),
     Notice,
 }
@@ -137,6 +139,17 @@ impl ClientHandler for App {
 
     fn on_leak(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, report: &LeakReport) {
         self.hear(at, clients, Heard::Leak(*report));
+    }
+
+    fn on_unsent(
+        &mut self,
+        at: &mut Loop<'_, ()>,
+        clients: &mut Clients,
+        _: Owner,
+        unsent: Unsent,
+    ) {
+        let text = String::from_utf8(unsent.payload.to_vec()).expect("a text");
+        self.hear(at, clients, Heard::Unsent(text, unsent.reason));
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: TimerId, cookie: u64) {

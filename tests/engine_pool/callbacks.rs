@@ -30,6 +30,7 @@ fn name(heard: &Heard) -> &'static str {
         Heard::DialFailed(..) => "dial failed",
         Heard::Lease(..) => "lease",
         Heard::Leak(_) => "leak",
+        Heard::Unsent(..) => "unsent",
         Heard::Timer(_) => "timer",
         Heard::Notice => "notice",
     }
