@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
-use super::cause::End;
+use super::cause::{End, is_for_want_of_room};
 use super::clients::{Holder, Owner};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
@@ -216,9 +216,10 @@ impl Pooling {
         now: Instant,
     ) {
         self.forget(member);
-        match error {
-            DialError::NoRoom => self.core.handle_no_room(member, now),
-            _ => self.core.handle_dial_failed(member, now),
+        if is_for_want_of_room(error) {
+            self.core.handle_no_room(member, now);
+        } else {
+            self.core.handle_dial_failed(member, now);
         }
     }
 
@@ -272,6 +273,12 @@ impl Pooling {
     pub(super) fn handle_undecodable(&mut self, member: MemberKey, now: Instant) {
         self.undecodable += 1;
         self.core.handle_error(member, now);
+    }
+
+    /// A probe of an endpoint has found no room here.
+    pub(super) fn handle_probe_unmade<D>(&mut self, at: &mut Loop<'_, D>, endpoint: EndpointId) {
+        let (now, random) = (at.now(), at.random());
+        self.core.balancer_mut().handle_probe_unmade(endpoint, now, random);
     }
 
     /// What a probe of an endpoint has shown.
