@@ -14,5 +14,7 @@ mod naive_server;
 mod outages;
 #[cfg(test)]
 mod own_server;
+#[cfg(all(test, feature = "tls"))]
+mod secured;
 #[cfg(test)]
 mod talking;
