@@ -77,7 +77,9 @@ pub(super) enum Future {
 pub enum Submitted {
     /// The open connection was given it, and says so.
     Given(SendOutcome),
-    /// It waits for a connection, and is sent or reported under this number.
+    /// It waits for a connection, and is sent or reported under this number. If it has got as far as
+    /// the batch of a connection that is lost then, it waits for the next one, and has no number any
+    /// more.
     Waiting {
         /// The message's number; numbers rise.
         id: u64,
