@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use corewire::{Client, CloseCode, Message};
+use corewire::{Client, CloseCode, CloseError, Message};
 
 use crate::own_server::OwnServer;
 
@@ -91,5 +91,24 @@ fn sender_who_is_faster_than_the_rate_blocks_and_loses_nothing() {
     assert_eq!(client.flush(LONG), Ok(()));
     receive(&client, 300);
     client.close(CloseCode::NORMAL, "").unwrap();
+    server.stop();
+}
+
+#[test]
+fn close_that_the_rate_holds_up_is_a_close_in_time() {
+    let server = OwnServer::start();
+    let client = Client::builder(&server.url())
+        .rate(|rate| (rate.messages_per_second, rate.messages_burst) = (Some(10), Some(1)))
+        .config(|config| config.close_timeout = Duration::from_millis(450));
+    let client = client.connect().unwrap();
+    send(&client, 100);
+    let start = Instant::now();
+    let error = client.close(CloseCode::new(4000), "enough").unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let CloseError::Unsent { messages, ended } = error else { panic!("{error}") };
+    assert!((90..=97).contains(&messages), "{messages}");
+    let summary = ended.last_close().unwrap();
+    assert!(summary.is_clean(), "{summary:?}");
+    assert_eq!((summary.code, &*summary.reason), (CloseCode::new(4000), "enough"));
     server.stop();
 }
