@@ -247,8 +247,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.counters.turns += 1;
         self.net.begin_turn();
         if self.life == Life::Fresh {
-            self.life = Life::Begun;
-            self.call_loop(|handler, at| handler.on_start(at));
+            self.begin();
         }
         let carried_over = self.shared.ready.len();
         self.readmit_handshakes();
@@ -262,10 +261,20 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.accept_waiting();
         self.serve_ready();
         self.handle_deadlines();
-        self.begin_dials();
+        if !self.shared.dials.is_empty() {
+            self.begin_dials();
+        }
         self.flush_dirty();
-        self.reap();
+        if !self.ended.is_empty() || self.shared.drain != Drain::Running {
+            self.reap();
+        }
         Ok(())
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        self.life = Life::Begun;
+        self.call_loop(|handler, at| handler.on_start(at));
     }
 
     pub(super) fn read_clock(&mut self) {
@@ -446,6 +455,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
+    #[inline(never)]
     fn reap(&mut self) {
         let mut ended = std::mem::take(&mut self.ended);
         for key in ended.drain(..) {
