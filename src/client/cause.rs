@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::protocol::{CloseCause, CloseSummary, Failure, Initiator};
-use crate::reactor::DialError;
+use crate::reactor::{DialError, DialPhase};
 use crate::wire::CloseCode;
 
 /// What follows the loss of a connection, or a dial that failed.
@@ -83,6 +83,27 @@ impl Recovery {
             // A Close cannot carry these: the connection has failed with 1002 instead.
             0..=999 | 1004 | 1015..=2999 | 5000.. => Self::Stop,
         }
+    }
+}
+
+/// Whether a dial has failed for want of something of this end's: a place in the loop, descriptors,
+/// memory. That is nothing against the server, which may never have been asked.
+pub(crate) fn is_for_want_of_room(error: &DialError) -> bool {
+    // ENOMEM, ENFILE and EMFILE, the same on all Unixes; ENOBUFS of the BSDs and of Linux.
+    match error {
+        DialError::NoRoom => true,
+        DialError::Io { phase: DialPhase::Connect, error } => {
+            matches!(error.raw_os_error(), Some(12 | 23 | 24 | 55 | 105))
+        }
+        DialError::TimedOut(_)
+        | DialError::Io { .. }
+        | DialError::Tunnel(_)
+        | DialError::Tls(_)
+        | DialError::Refused(_)
+        | DialError::Handshake(_)
+        | DialError::Aborted => false,
+        #[cfg(feature = "deflate")]
+        DialError::Compression(_) => false,
     }
 }
 

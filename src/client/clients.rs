@@ -225,11 +225,12 @@ impl Clients {
     }
 
     /// As [`Clients::send`], for messages that can wait: takes one only if no more than
-    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent, or, without a
-    /// connection, if it fits in the [queue](super::Outage) for that time. If it says
-    /// [`Submitted::NotYet`], offer it again in
-    /// [`on_drain`](super::ClientHandler::on_drain), [`on_change`](super::ClientHandler::on_change)
-    /// and [`on_unsent`](super::ClientHandler::on_unsent): one of them is sure to follow.
+    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent and it may wait for
+    /// the [rate](super::Rate), or, without a connection, if it fits in the [queue](super::Outage)
+    /// for that time. If it says [`Submitted::NotYet`], offer it again in
+    /// [`on_drain`](super::ClientHandler::on_drain), [`on_room`](super::ClientHandler::on_room),
+    /// [`on_change`](super::ClientHandler::on_change) and
+    /// [`on_unsent`](super::ClientHandler::on_unsent): one of them is sure to follow.
     pub fn offer<D>(
         &mut self,
         at: &mut Loop<'_, D>,
@@ -243,9 +244,9 @@ impl Clients {
         Some(submitted)
     }
 
-    /// Offers to the kernel what a client has taken. Says whether nothing is left: every message
-    /// was handed over, or reported. If there is something left, callbacks follow as with
-    /// [`Clients::offer`].
+    /// Offers to the kernel what a client has taken; a batch does not wait for more. Says whether
+    /// nothing is left: every message was handed over, or reported. If there is something left,
+    /// callbacks follow as with [`Clients::offer`].
     pub fn flush<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> bool {
         self.note_busy(Party::Client(id));
         self.callings.get_mut(id.0).is_none_or(|calling| calling.hand_over(at))

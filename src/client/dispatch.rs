@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::balance::Outcome;
 use super::calling::{Calling, Future};
-use super::cause::End;
+use super::cause::{End, is_for_want_of_room};
 use super::clients::{ClientId, Clients, Holder, Party};
 use super::connector::Ending;
 use super::event::Event;
@@ -300,7 +300,11 @@ impl Clients {
             }
             Holder::Probe(id, endpoint) => {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
-                    pool.handle_probe(at, endpoint, Outcome::Failure);
+                    if is_for_want_of_room(&error) {
+                        pool.handle_probe_unmade(at, endpoint);
+                    } else {
+                        pool.handle_probe(at, endpoint, Outcome::Failure);
+                    }
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::reactor::DialError;
 #[derive(Debug)]
 pub(super) enum Event {
     Change(ClientId, ClientChange),
+    Room(ClientId),
     DialFailed(Owner, DialError),
     Unsent(Owner, Unsent),
     Stop(ClientId, StopReason),

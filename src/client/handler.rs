@@ -106,6 +106,11 @@ pub trait ClientHandler {
     ) {
     }
 
+    /// Time has come for messages that waited in a client for their batch or their turn: what
+    /// [`Clients::offer`] did not take may be offered again, and [`Clients::flush`] may find nothing
+    /// left. Told only after one of these has said no.
+    fn on_room(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId) {}
+
     /// A dial of a client or a pool has failed. What follows from that for a client is told by
     /// [`on_change`](Self::on_change) at once. Which back end it was of a pool's,
     /// [`Clients::endpoint_url`] says.

@@ -143,11 +143,12 @@ impl Outlet {
     }
 
     /// Whether there is room for another message that can wait. If not, the connection's `on_drain` or
-    /// its end is sure to follow.
+    /// its end is sure to follow, or the time of [`Outlet::poll_timeout`].
     pub(super) fn takes_more<D>(&mut self, at: &mut Loop<'_, D>, connection: ConnectionId) -> bool {
         let now = at.now();
         let mut peer = at.peer(connection);
-        peer.is_open() && self.has_room(&mut peer, now)
+        let is_full = self.limiter.as_ref().is_some_and(RateLimiter::is_full);
+        peer.is_open() && self.has_room(&mut peer, now) && !is_full
     }
 
     /// A message that the rate has let pass.
@@ -265,10 +266,11 @@ impl Outlet {
         }
     }
 
-    /// What gathers leaves now: nothing follows it.
+    /// What gathers leaves now, and what waits for the rate will not gather: nothing follows it.
     pub(super) fn hurry<D>(&mut self, at: &mut Loop<'_, D>, connection: ConnectionId) {
         if let Some(batcher) = &mut self.batcher {
             batcher.release();
+            self.hurried = self.limiter.as_ref().map_or(0, RateLimiter::waiting);
             let now = at.now();
             self.write(&mut at.peer(connection), now);
         }
@@ -351,7 +353,9 @@ impl Outlet {
         if self.gate == Gate::Ajar {
             return Some(now + TICK);
         }
-        let limiter = self.limiter.as_ref().filter(|_| self.gate == Gate::Open);
+        // Behind what waits in the limiter it has no turn of its own.
+        let is_next = |limiter: &&RateLimiter| self.gate == Gate::Open && limiter.waiting() == 0;
+        let limiter = self.limiter.as_ref().filter(is_next);
         limiter.map(|limiter| limiter.turn_at(now, bytes))
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
-use super::cause::End;
+use super::cause::{End, is_for_want_of_room};
 use super::clients::{Holder, Owner, Party};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
@@ -216,9 +216,10 @@ impl Pooling {
         now: Instant,
     ) {
         self.forget(member);
-        match error {
-            DialError::NoRoom => self.core.handle_no_room(member, now),
-            _ => self.core.handle_dial_failed(member, now),
+        if is_for_want_of_room(error) {
+            self.core.handle_no_room(member, now);
+        } else {
+            self.core.handle_dial_failed(member, now);
         }
     }
 
@@ -272,6 +273,12 @@ impl Pooling {
     pub(super) fn handle_undecodable(&mut self, member: MemberKey, now: Instant) {
         self.undecodable += 1;
         self.core.handle_error(member, now);
+    }
+
+    /// A probe of an endpoint has found no room here.
+    pub(super) fn handle_probe_unmade<D>(&mut self, at: &mut Loop<'_, D>, endpoint: EndpointId) {
+        let (now, random) = (at.now(), at.random());
+        self.core.balancer_mut().handle_probe_unmade(endpoint, now, random);
     }
 
     /// What a probe of an endpoint has shown.
@@ -403,26 +410,24 @@ impl Pooling {
         reason: Eviction,
         connector: &mut Connector<Holder>,
     ) {
-        match self.contact(member).map(|contact| contact.stage) {
-            Some(Stage::Open { connection, .. }) => {
-                let mut peer = at.peer(connection);
-                match reason {
-                    // It does not answer, and would not answer a Close.
-                    Eviction::NoPong => peer.abort(),
-                    _ => {
-                        let code = match reason {
-                            Eviction::ShutDown => CloseCode::GOING_AWAY,
-                            _ => CloseCode::NORMAL,
-                        };
-                        let closed = peer.close(code, "");
-                        debug_assert!(closed.is_ok(), "the code may be sent");
-                    }
-                }
-            }
-            Some(Stage::Dialling(attempt)) => connector.cancel(at, attempt),
-            // It is over already, and what lingers of it is told when it is gone.
-            None => {}
+        // If there is none it is over already, and what lingers of it is told when it is gone.
+        let Some(contact) = self.contact_mut(member) else { return };
+        let connection = match contact.stage {
+            Stage::Dialling(attempt) => return connector.cancel(at, attempt),
+            Stage::Open { connection, .. } => connection,
+        };
+        let code = match reason {
+            // It does not answer, and would not answer a Close.
+            Eviction::NoPong => return at.peer(connection).abort(),
+            Eviction::ShutDown => CloseCode::GOING_AWAY,
+            _ => CloseCode::NORMAL,
+        };
+        // What waits for its batch goes in front of the Close.
+        if let Some(outlet) = &mut contact.outlet {
+            outlet.hurry(at, connection);
         }
+        let closed = at.peer(connection).close(code, "");
+        debug_assert!(closed.is_ok(), "the code may be sent");
     }
 
     fn ping<D>(&mut self, at: &mut Loop<'_, D>, member: MemberKey) {

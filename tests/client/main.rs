@@ -7,10 +7,14 @@ mod back_pressure;
 mod ends;
 #[cfg(test)]
 mod errors;
+#[cfg(test)]
+mod flow;
 mod naive_server;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod own_server;
+#[cfg(all(test, feature = "tls"))]
+mod secured;
 #[cfg(test)]
 mod talking;

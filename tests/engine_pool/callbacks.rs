@@ -28,9 +28,9 @@ fn name(heard: &Heard) -> &'static str {
         Heard::Pong(_) => "pong",
         Heard::Close(..) => "close",
         Heard::DialFailed(..) => "dial failed",
-        Heard::Unsent(..) => "unsent",
         Heard::Lease(..) => "lease",
         Heard::Leak(_) => "leak",
+        Heard::Unsent(..) => "unsent",
         Heard::Timer(_) => "timer",
         Heard::Notice => "notice",
     }

@@ -10,7 +10,7 @@ use corewire::{
 use crate::back_end::{Pings, Upgrades};
 use crate::bed::{Bed, Heard, S, TICK};
 use crate::naive::Frame;
-use crate::sim_errno::ECONNREFUSED;
+use crate::sim_errno::{ECONNREFUSED, EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use crate::sim_host::Reply;
 
 fn endpoints(bed: &mut Bed, pool: PoolId) -> Vec<(EndpointId, EndpointStats)> {
@@ -165,7 +165,7 @@ fn leases_and_what_was_not_sent_tell_their_endpoint() {
     }
     bed.settle();
     let unsent = bed.news().into_iter().filter_map(|(_, heard)| match heard {
-        Heard::Unsent(owner, text) => Some((owner, text)),
+        Heard::Unsent(owner, text, _) => Some((owner, text)),
         _ => None,
     });
     let unsent: Vec<_> = unsent.collect();
@@ -364,4 +364,26 @@ fn probes_find_an_endpoint_dead_and_alive_though_nobody_uses_it() {
     bed.back_ends[0].host.replies(Reply::Accept);
     bed.run_for(61 * S);
     assert_eq!(state(&mut bed), EndpointState::Serving);
+}
+
+#[test]
+fn want_of_room_here_is_held_against_no_endpoint() {
+    for errno in [ENOMEM, ENFILE, EMFILE, ENOBUFS] {
+        let mut bed = Bed::new(2);
+        for back_end in &bed.back_ends {
+            back_end.host.replies(Reply::Fail(errno));
+        }
+        let pool = bed.pool(|pool| pool.min(2).health_check(|it| it.interval = S));
+        bed.run_for(60 * S);
+        assert!(bed.stats(pool).dials_failed > 5);
+        for (id, stats) in endpoints(&mut bed, pool) {
+            let judged = (stats.state, stats.failures, stats.ejections);
+            assert_eq!(judged, (EndpointState::Serving, 0, 0), "{errno} {id:?}");
+        }
+        for back_end in &bed.back_ends {
+            back_end.host.replies(Reply::Accept);
+        }
+        bed.run_for(61 * S);
+        assert_eq!(bed.stats(pool).members_in(MemberState::Idle), 2);
+    }
 }

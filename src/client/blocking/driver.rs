@@ -258,6 +258,10 @@ impl ClientHandler for Driver {
         self.pump(at, clients);
     }
 
+    fn on_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: ClientId) {
+        self.pump(at, clients);
+    }
+
     fn on_dial_failed(
         &mut self,
         _: &mut Loop<'_, ()>,
@@ -316,10 +320,14 @@ impl ClientHandler for Driver {
         if let (Some(client), Some(open)) = (self.client, self.open)
             && self.stage == Stage::Clearing(timer)
         {
-            // A server that has taken nothing for so long does not take a Close either.
             self.stage = Stage::Parting;
-            at.peer(open).abort();
-            clients.stop(client);
+            let goodbye = self.shared.take_outgoing(&mut self.hand).goodbye;
+            clients.stop_with(client, goodbye.unwrap_or_default());
+            // A server that does not take what is sent does not take a Close either. If it is our
+            // own rate that has held the rest up, it does.
+            if at.peer(open).flush() > 0 {
+                at.peer(open).abort();
+            }
         }
     }
 
