@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use corewire::{
     Acquired, Client, ClientHandler, ClientLayer, Clients, CloseSummary, ConnectionId, Context,
-    LeakReport, Lease, LeaseTicket, Loop, Message, Outcome, Pool, PoolError, PoolId, Server,
-    Undecodable,
+    DialError, LeakReport, Lease, LeaseTicket, Loop, Message, Outcome, Owner, Pool, PoolError,
+    PoolId, Server, Undecodable,
 };
 
 /// How long a question waits for a connection of the pool.
@@ -82,8 +82,23 @@ impl ClientHandler for Gateway {
         }
     }
 
-    fn on_leak(&mut self, _: &mut Loop<'_, Side>, _: &mut Clients, report: &LeakReport) {
-        println!("a question waits for {:?}, asked at {}", report.held_for, report.acquired_at);
+    fn on_dial_failed(
+        &mut self,
+        _: &mut Loop<'_, Side>,
+        clients: &mut Clients,
+        owner: Owner,
+        error: DialError,
+    ) {
+        if let Owner::Pool(pool, endpoint) = owner {
+            let url = clients.endpoint_url(pool, endpoint).unwrap_or("one that has left");
+            println!("back end {url}: {error}");
+        }
+    }
+
+    fn on_leak(&mut self, _: &mut Loop<'_, Side>, clients: &mut Clients, report: &LeakReport) {
+        let url = clients.endpoint_url(report.lease.pool(), report.endpoint);
+        let url = url.unwrap_or("one that has left");
+        println!("back end {url} has had a question for {:?}", report.held_for);
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, Side>, clients: &mut Clients, _: &CloseSummary) {

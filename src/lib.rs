@@ -156,14 +156,14 @@ pub use client::{
     Acquired, Balance, Batch, BatchError, BatchForm, BatchSize, BatchStats, Client, ClientBuilder,
     ClientChange, ClientError, ClientEvent, ClientHandler, ClientId, ClientLayer, ClientReceiver,
     ClientSender, ClientSettings, ClientState, ClientStats, Clients, CloseError, ConnectError,
-    DnsSettings, Ejection, EndCause, Ended, EndpointId, EndpointState, EndpointStats, Envelope,
-    EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats, FlushError, HealthCheck,
-    Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseError, LeaseTicket, LoadSettings,
-    LoadSource, MemberState, Messages, Outage, OutagePolicy, Outcome, OwnedMessage, Owner,
-    PayloadError, Pool, PoolBuilder, PoolConfigError, PoolError, PoolEvent, PoolHandle, PoolId,
-    PoolSettings, PoolStats, PooledClient, Queues, Rate, RatePolicy, RateStats, Reconnect,
-    Resolver, SendError, Sizing, StartError, StopReason, Submitted, SystemLoad, SystemResolver,
-    TooManyEndpoints, Undecodable, Unsent, UnsentReason,
+    DnsSettings, Ejection, EndCause, Ended, EndpointError, EndpointId, EndpointState,
+    EndpointStats, Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats,
+    FlushError, HealthCheck, Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseError,
+    LeaseTicket, LoadSettings, LoadSource, MemberState, Messages, Outage, OutagePolicy, Outcome,
+    OwnedMessage, Owner, PayloadError, Pool, PoolBuilder, PoolConfigError, PoolError, PoolEvent,
+    PoolHandle, PoolId, PoolSettings, PoolStats, PooledClient, Queues, Rate, RatePolicy, RateStats,
+    Reconnect, Resolver, SendError, Sizing, StartError, StopReason, Submitted, SystemLoad,
+    SystemResolver, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};
@@ -206,14 +206,14 @@ pub mod opening {
     #[cfg(feature = "deflate")]
     pub use crate::deflate::{Agreement, AnswerError, Direction, Offer};
     pub use crate::handshake::{
-        BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
+        AcceptKey, BodyAllowed, ClientHandshakeError, ClientRequest, Expectation, Inspected,
         NegotiatedExtension, Persistence, Proxied, ProxyError, ProxyHeader, SubprotocolNotOffered,
         Tunnel, TunnelProgress, Upgrade, inspect, verify, write_accept,
     };
     pub use crate::http::{
-        FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Malformation, RequestHead,
-        ResponseHead, Scheme, UnixSocket, UriError, Version, WebSocketUri, parse_request,
-        parse_response,
+        Authority, Extension, FieldStorage, Fields, HeadError, HeadLimits, HeadScanner, Host,
+        Malformation, NotSingle, Param, Params, RequestHead, ResponseHead, Scheme, UnixSocket,
+        UriError, Version, WebSocketUri, parse_request, parse_response,
     };
 }
 

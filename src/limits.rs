@@ -222,7 +222,10 @@ impl Default for HandshakeLimits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoopLimits {
-    /// Connections in all. Default 1,000,000; descriptors usually end sooner. At the bound: 503.
+    /// WebSockets in all: accepted, dialled, and those that are being dialled. Default 1,000,000;
+    /// descriptors usually end sooner. Who is in the opening handshake, asks by plain HTTP or takes
+    /// his leave does not count; with them there are 256 more at most. At the bound: 503, or
+    /// `DialError::NoRoom` for who dials.
     pub connections_max: u32,
     /// Connections from one address, `None` for no bound. Default `None`: proxies and carrier NAT
     /// share addresses. At the bound: 503.

@@ -19,6 +19,8 @@ mod losses;
 mod pressure;
 #[path = "engine_flow/rates.rs"]
 mod rates;
+#[path = "engine_flow/room.rs"]
+mod room;
 
 #[path = "support/naive.rs"]
 mod naive;

@@ -23,6 +23,8 @@ mod lives;
 mod loops;
 #[path = "engine_pool/model.rs"]
 mod model;
+#[path = "engine_pool/sending.rs"]
+mod sending;
 #[path = "engine_pool/simulation.rs"]
 mod simulation;
 #[path = "engine_pool/sizing.rs"]

@@ -1,13 +1,23 @@
 //! What more than one target needs, and what one needs that is too long for it.
 
+pub mod dial;
 pub mod tls;
 
+#[allow(dead_code)]
+#[path = "../../tests/support/client_bed.rs"]
+mod client_bed;
+#[allow(dead_code)]
+#[path = "../../tests/support/naive.rs"]
+mod naive;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_bed.rs"]
 mod sim_bed;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_errno.rs"]
 mod sim_errno;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_host.rs"]
+mod sim_host;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_link.rs"]
 mod sim_link;
@@ -17,6 +27,12 @@ mod sim_net;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_peer.rs"]
 mod sim_peer;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_poll.rs"]
+mod sim_poll;
+#[allow(dead_code)]
+#[path = "../../tests/support/sim_server.rs"]
+mod sim_server;
 #[allow(dead_code)]
 #[path = "../../tests/support/sim_world.rs"]
 mod sim_world;

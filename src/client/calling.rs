@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::cause::Recovery;
-use super::clients::{ClientId, Holder, Owner};
+use super::clients::{ClientId, Holder, Owner, Party};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::envelope::{self, PayloadError};
 use super::event::Event;
 use super::outage::{OutageQueue, Queueing, UnsentReason};
-use super::outlet::{FlowStats, Outlet, Progress, Urgency};
+use super::outlet::{FlowStats, Outlet, Urgency};
 use super::reconnect::{Action, ClientState, Link};
 use super::retry_after::retry_after;
 use super::settings::ClientSettings;
@@ -33,6 +33,7 @@ pub(super) struct Calling {
     deadline: Deadline,
     outlet: Option<Box<Outlet>>,
     greeting: Greeting,
+    room: Room,
     stats: ClientStats,
     /// What the connection is closed with.
     goodbye: Goodbye,
@@ -44,6 +45,15 @@ pub(super) struct Calling {
 enum Greeting {
     UnderWay,
     Over,
+}
+
+/// Whether the application waits until what waits here goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Unasked,
+    Asked,
+    /// Time has come for something that waits, so the application is to ask again.
+    Due,
 }
 
 /// A code that may stand in a Close, and a reason that fits.
@@ -67,7 +77,9 @@ pub(super) enum Future {
 pub enum Submitted {
     /// The open connection was given it, and says so.
     Given(SendOutcome),
-    /// It waits for a connection, and is sent or reported under this number.
+    /// It waits for a connection, and is sent or reported under this number. If it has got as far as
+    /// the batch of a connection that is lost then, it waits for the next one, and has no number any
+    /// more.
     Waiting {
         /// The message's number; numbers rise.
         id: u64,
@@ -119,6 +131,7 @@ impl Calling {
             deadline: Deadline::default(),
             outlet: None,
             greeting: Greeting::Over,
+            room: Room::Unasked,
             stats: ClientStats::default(),
             goodbye: Goodbye::default(),
             future: Future::Stays,
@@ -202,6 +215,14 @@ impl Calling {
 
     /// Sends a message, or has it wait, if that does not put it behind more than need be.
     pub(super) fn offer<D>(&mut self, at: &mut Loop<'_, D>, message: Message<'_>) -> Submitted {
+        let submitted = self.submit_late(at, message);
+        if submitted == Submitted::NotYet {
+            self.room = Room::Asked;
+        }
+        submitted
+    }
+
+    fn submit_late<D>(&mut self, at: &mut Loop<'_, D>, message: Message<'_>) -> Submitted {
         self.flush(at);
         if let Some(connection) = self.connection
             && !(self.outage.is_empty() && self.outlet(at.now()).takes_more(at, connection))
@@ -217,20 +238,17 @@ impl Calling {
         }
     }
 
-    /// Hands over to the kernel what it takes.
-    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>) -> Progress {
+    /// Hands over to the kernel what it takes; says whether nothing is left.
+    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>) -> bool {
         self.flush(at);
-        let (is_empty, now) = (self.outage.is_empty(), at.now());
-        let progress = match self.connection {
-            Some(connection) => self.outlet(now).hand_over(at, connection),
-            None => Progress::Pending,
-        };
-        match (progress, self.connection) {
-            (_, None) if is_empty => Progress::HandedOver,
-            // There is room, so it is the rate that they wait for.
-            (Progress::HandedOver, _) if !is_empty => Progress::Held,
-            _ => progress,
+        if let (Some(outlet), Some(connection)) = (&mut self.outlet, self.connection) {
+            outlet.hurry(at, connection);
         }
+        let is_held = self.outlet.as_ref().is_some_and(|outlet| outlet.holds());
+        let is_written = self.connection.is_none_or(|connection| at.peer(connection).flush() == 0);
+        let is_done = self.outage.is_empty() && !is_held && is_written;
+        self.room = if is_done { Room::Unasked } else { Room::Asked };
+        is_done
     }
 
     /// The connection stands; the application is told before anything is sent that has waited.
@@ -284,6 +302,9 @@ impl Calling {
         if is_own {
             self.link.handle_timeout(at.now());
             self.outage.handle_timeout(at.now());
+            if self.room == Room::Asked {
+                self.room = Room::Due;
+            }
         }
         is_own
     }
@@ -329,8 +350,12 @@ impl Calling {
         self.flush(at);
         let outlet = self.poll_outlet(at.now());
         self.report_unsent(id, events);
+        if self.room == Room::Due {
+            self.room = Room::Unasked;
+            events.push_back(Event::Room(id));
+        }
         let deadlines = [self.link.poll_timeout(), self.outage.poll_timeout(), outlet];
-        self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Client(id).cookie());
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), Party::Client(id).cookie());
     }
 
     /// What leads to the connection; made when the first one opens.

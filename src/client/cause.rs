@@ -7,9 +7,8 @@
 
 use std::time::Duration;
 
-use crate::handshake::ClientHandshakeError;
 use crate::protocol::{CloseCause, CloseSummary, Failure, Initiator};
-use crate::reactor::DialError;
+use crate::reactor::{DialError, DialPhase};
 use crate::wire::CloseCode;
 
 /// What follows the loss of a connection, or a dial that failed.
@@ -27,40 +26,13 @@ pub enum Recovery {
 impl Recovery {
     const RETRY: Self = Self::Retry { not_before: None };
 
-    /// After a dial. `retry_after` is what the server's answer, if there was one, says of the time
-    /// to come back; it counts only where another try makes sense at all.
-    ///
-    /// - A phase that took too long, and whatever the network or the system reports: again. A name
-    ///   that does not resolve and a port that nobody listens on may be there a minute later.
-    /// - An answer other than 101: by its status, 408, 429 and 5xx again. Everything else is a
-    ///   decision: 401 and 403 with all other 4xx, a redirection that is not followed, and a 200 of
-    ///   what is no WebSocket.
-    /// - No certificate that is trusted, an answer that breaks RFC 6455 §4.1 or RFC 7692 §5.1: the
-    ///   ends do not speak the same protocol.
-    /// - A proxy: [`TunnelError::is_retryable`](crate::TunnelError::is_retryable).
-    /// - No room in the loop: again, others may end.
+    /// After a dial, as [`DialError::is_retryable`] says. `retry_after` is what the server's answer,
+    /// if there was one, says of the time to come back; it counts only where another try makes sense
+    /// at all.
     pub(crate) fn of_dial(error: &DialError, retry_after: Option<Duration>) -> Self {
-        match error {
-            DialError::TimedOut(_) | DialError::Io { .. } | DialError::NoRoom => Self::RETRY,
-            DialError::Tunnel(error) if error.is_retryable() => Self::RETRY,
-            DialError::Refused(refusal) => Self::of_status(refusal.status, retry_after),
-            DialError::Handshake(ClientHandshakeError::Status { status }) => {
-                Self::of_status(*status, retry_after)
-            }
-            #[cfg(feature = "deflate")]
-            DialError::Compression(_) => Self::Stop,
-            DialError::Tunnel(_)
-            | DialError::Tls(_)
-            | DialError::Handshake(_)
-            | DialError::Aborted => Self::Stop,
-        }
-    }
-
-    fn of_status(status: u16, retry_after: Option<Duration>) -> Self {
-        if (ClientHandshakeError::Status { status }).is_retryable() {
-            Self::Retry { not_before: retry_after }
-        } else {
-            Self::Stop
+        match error.is_retryable() {
+            true => Self::Retry { not_before: retry_after },
+            false => Self::Stop,
         }
     }
 
@@ -111,6 +83,27 @@ impl Recovery {
             // A Close cannot carry these: the connection has failed with 1002 instead.
             0..=999 | 1004 | 1015..=2999 | 5000.. => Self::Stop,
         }
+    }
+}
+
+/// Whether a dial has failed for want of something of this end's: a place in the loop, descriptors,
+/// memory. That is nothing against the server, which may never have been asked.
+pub(crate) fn is_for_want_of_room(error: &DialError) -> bool {
+    // ENOMEM, ENFILE and EMFILE, the same on all Unixes; ENOBUFS of the BSDs and of Linux.
+    match error {
+        DialError::NoRoom => true,
+        DialError::Io { phase: DialPhase::Connect, error } => {
+            matches!(error.raw_os_error(), Some(12 | 23 | 24 | 55 | 105))
+        }
+        DialError::TimedOut(_)
+        | DialError::Io { .. }
+        | DialError::Tunnel(_)
+        | DialError::Tls(_)
+        | DialError::Refused(_)
+        | DialError::Handshake(_)
+        | DialError::Aborted => false,
+        #[cfg(feature = "deflate")]
+        DialError::Compression(_) => false,
     }
 }
 
@@ -171,7 +164,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::handshake::TunnelError;
+    use crate::handshake::{ClientHandshakeError, TunnelError};
     use crate::http::{HeadError, Malformation};
     use crate::reactor::{DialPhase, Refusal};
     use crate::wire::ProtocolError;

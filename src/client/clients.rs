@@ -9,12 +9,12 @@ use super::deadline::Deadline;
 use super::event::Event;
 use super::lease::Lease;
 use super::names::Names;
-use super::outlet::{FlowStats, Progress, Urgency};
+use super::outlet::{FlowStats, Urgency};
 use super::pool::MemberKey;
 use super::pools::{PoolId, PoolSlot};
 use super::reconnect::ClientState;
+use super::roll::{Name, Roll};
 use super::settings::ClientSettings;
-use crate::collections::{Key, Table};
 use crate::reactor::{ConnectionId, Loop, Message};
 use crate::wire::{CloseCode, InvalidClose};
 
@@ -24,13 +24,13 @@ use crate::wire::{CloseCode, InvalidClose};
 /// What is asked for here is done when the callback has returned, and told by others; nothing is
 /// called back from inside.
 pub struct Clients {
-    pub(super) callings: Table<Calling>,
-    pub(super) pools: Table<PoolSlot>,
+    pub(super) callings: Roll<Calling>,
+    pub(super) pools: Roll<PoolSlot>,
     pub(super) connector: Connector<Holder>,
     /// Whose the open connections are that were dialled here.
     pub(super) holders: HashMap<ConnectionId, Holder>,
     /// Those who may have something to do, perhaps more than once.
-    pub(super) busy: VecDeque<Owner>,
+    pub(super) busy: VecDeque<Party>,
     /// Callbacks that are due.
     pub(super) events: VecDeque<Event>,
     /// The connection whose `on_close` is under way, and the lease that has ended with it.
@@ -44,9 +44,10 @@ pub struct Clients {
     pub(super) private: HashSet<ConnectionId>,
 }
 
-/// The name of a client of a loop. A stale one is a miss, never another client.
+/// The name of a client of a loop. A stale one is a miss, never another client; so is one of another
+/// loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientId(pub(super) Key);
+pub struct ClientId(pub(super) Name);
 
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +55,14 @@ pub struct ClientId(pub(super) Key);
 pub enum Owner {
     /// A client's.
     Client(ClientId),
-    /// A pool's.
+    /// A pool's; it leads to this endpoint.
+    Pool(PoolId, EndpointId),
+}
+
+/// Who may have something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Party {
+    Client(ClientId),
     Pool(PoolId),
 }
 
@@ -62,7 +70,7 @@ pub enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     Client(ClientId),
-    Member(PoolId, MemberKey),
+    Member(PoolId, EndpointId, MemberKey),
     /// To see whether an endpoint answers.
     Probe(PoolId, EndpointId),
 }
@@ -71,17 +79,26 @@ impl Holder {
     pub(super) const fn owner(self) -> Owner {
         match self {
             Self::Client(id) => Owner::Client(id),
-            Self::Member(id, _) | Self::Probe(id, _) => Owner::Pool(id),
+            Self::Member(id, endpoint, _) | Self::Probe(id, endpoint) => Owner::Pool(id, endpoint),
         }
     }
 }
 
-impl Owner {
+impl From<Owner> for Party {
+    fn from(owner: Owner) -> Self {
+        match owner {
+            Owner::Client(id) => Self::Client(id),
+            Owner::Pool(id, _) => Self::Pool(id),
+        }
+    }
+}
+
+impl Party {
     /// What its timers are known by, among all that the layer sets.
     pub(super) const fn cookie(self) -> u64 {
         match self {
-            Self::Client(id) => id.0.index as u64,
-            Self::Pool(id) => 1 << 32 | id.0.index as u64,
+            Self::Client(id) => id.0.index() as u64,
+            Self::Pool(id) => 1 << 32 | id.0.index() as u64,
         }
     }
 }
@@ -89,8 +106,8 @@ impl Owner {
 impl Clients {
     pub(super) fn new(names: Names) -> Self {
         Self {
-            callings: Table::new(u32::MAX - 1, 0),
-            pools: Table::new(u32::MAX - 1, 0),
+            callings: Roll::new(),
+            pools: Roll::new(),
             connector: Connector::new(names),
             holders: HashMap::new(),
             busy: VecDeque::new(),
@@ -121,7 +138,7 @@ impl Clients {
             && calling.future == Future::Stays
         {
             calling.start();
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
     }
 
@@ -148,7 +165,7 @@ impl Clients {
     pub(super) fn stop_with(&mut self, id: ClientId, goodbye: Goodbye) {
         if let Some(calling) = self.callings.get_mut(id.0) {
             calling.stop(goodbye);
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
     }
 
@@ -162,6 +179,11 @@ impl Clients {
 
     /// Sends a message by a client: at once if it is connected, else when it is again. `None` if
     /// there is no such client any more.
+    ///
+    /// While more than [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent the
+    /// connection is not read. A server that does not read either while it has much to say, waits
+    /// as long as this end does: until the heartbeat. Where both send much, use [`Clients::offer`],
+    /// messages below the mark, or a higher one.
     pub fn send<D>(
         &mut self,
         at: &mut Loop<'_, D>,
@@ -192,7 +214,7 @@ impl Clients {
         let calling = self.callings.get_mut(id.0)?;
         let submitted = calling.send(at, message, urgency);
         if !matches!(submitted, Submitted::Given(_)) {
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
         Some(submitted)
     }
@@ -203,11 +225,12 @@ impl Clients {
     }
 
     /// As [`Clients::send`], for messages that can wait: takes one only if no more than
-    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent, or, without a
-    /// connection, if it fits in the [queue](super::Outage) for that time. If it says
-    /// [`Submitted::NotYet`], offer it again in
-    /// [`on_drain`](super::ClientHandler::on_drain), [`on_change`](super::ClientHandler::on_change)
-    /// and [`on_unsent`](super::ClientHandler::on_unsent): one of them is sure to follow.
+    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent and it may wait for
+    /// the [rate](super::Rate), or, without a connection, if it fits in the [queue](super::Outage)
+    /// for that time. If it says [`Submitted::NotYet`], offer it again in
+    /// [`on_drain`](super::ClientHandler::on_drain), [`on_room`](super::ClientHandler::on_room),
+    /// [`on_change`](super::ClientHandler::on_change) and
+    /// [`on_unsent`](super::ClientHandler::on_unsent): one of them is sure to follow.
     pub fn offer<D>(
         &mut self,
         at: &mut Loop<'_, D>,
@@ -216,23 +239,17 @@ impl Clients {
     ) -> Option<Submitted> {
         let submitted = self.callings.get_mut(id.0)?.offer(at, message);
         if !matches!(submitted, Submitted::Given(_)) {
-            self.note_busy(Owner::Client(id));
+            self.note_busy(Party::Client(id));
         }
         Some(submitted)
     }
 
-    /// Offers to the kernel what a client has taken, and what waits for its batch. Says whether nothing
-    /// is left: every message was handed over, or reported. If there is something left, callbacks
-    /// follow as with [`Clients::offer`]; but none tells when what waits for its turn by the rate has
-    /// gone.
+    /// Offers to the kernel what a client has taken; a batch does not wait for more. Says whether
+    /// nothing is left: every message was handed over, or reported. If there is something left,
+    /// callbacks follow as with [`Clients::offer`].
     pub fn flush<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> bool {
-        self.hand_over(at, id) == Progress::HandedOver
-    }
-
-    pub(super) fn hand_over<D>(&mut self, at: &mut Loop<'_, D>, id: ClientId) -> Progress {
-        self.note_busy(Owner::Client(id));
-        let calling = self.callings.get_mut(id.0);
-        calling.map_or(Progress::HandedOver, |calling| calling.hand_over(at))
+        self.note_busy(Party::Client(id));
+        self.callings.get_mut(id.0).is_none_or(|calling| calling.hand_over(at))
     }
 
     /// Where a client stands; `None` if there is no such client any more.
@@ -255,14 +272,14 @@ impl Clients {
         for id in self.iter().collect::<Vec<_>>() {
             self.stop(id);
         }
-        for id in self.pools.keys().map(PoolId).collect::<Vec<_>>() {
+        for id in self.pools.names().map(PoolId).collect::<Vec<_>>() {
             self.shut_down_pool(at, id);
         }
     }
 
     /// The clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = ClientId> + '_ {
-        self.callings.keys().map(ClientId)
+        self.callings.names().map(ClientId)
     }
 
     /// Whose a connection is, on its way, open or just over; `None` if it was accepted, or dialled

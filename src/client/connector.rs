@@ -281,6 +281,7 @@ mod tests {
         is_followed
     }
 
+    #[cfg(feature = "tls")]
     #[test]
     fn redirections_never_lead_from_tls_to_plain() {
         for (from, location, expected) in [

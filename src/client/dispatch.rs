@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::balance::Outcome;
 use super::calling::{Calling, Future};
-use super::cause::End;
-use super::clients::{ClientId, Clients, Holder, Owner};
+use super::cause::{End, is_for_want_of_room};
+use super::clients::{ClientId, Clients, Holder, Party};
 use super::connector::Ending;
 use super::event::Event;
 use super::lease::Lease;
@@ -22,14 +22,14 @@ impl Clients {
     pub(super) fn handle_open<D>(&mut self, at: &mut Loop<'_, D>, id: ConnectionId) -> Hearing {
         let Some(holder) = self.connector.handle_open(id) else { return Hearing::Public };
         self.holders.insert(id, holder);
-        self.note_busy(holder.owner());
+        self.note_busy(holder.owner().into());
         match holder {
             Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
                     calling.handle_open(at, id);
                 }
             }
-            Holder::Member(pool, member) => {
+            Holder::Member(pool, _, member) => {
                 let now = at.now();
                 if let Some(pool) = self.running(at, pool) {
                     pool.handle_open(member, id, now);
@@ -55,7 +55,7 @@ impl Clients {
     fn settings_of(&self, holder: Holder) -> Option<&ClientSettings> {
         match holder {
             Holder::Client(client) => self.callings.get(client.0).map(Calling::settings),
-            Holder::Member(pool, member) => match self.pools.get(pool.0) {
+            Holder::Member(pool, _, member) => match self.pools.get(pool.0) {
                 Some(PoolSlot::Running(pooling)) => pooling.settings_of(member),
                 Some(PoolSlot::Fresh(_)) | None => None,
             },
@@ -85,14 +85,14 @@ impl Clients {
         summary: &CloseSummary,
     ) {
         let Some(holder) = self.holder(id) else { return };
-        self.note_busy(holder.owner());
+        self.note_busy(holder.owner().into());
         match holder {
             Holder::Client(client) => {
                 if let Some(calling) = self.callings.get_mut(client.0) {
                     calling.handle_closed(at, id, summary);
                 }
             }
-            Holder::Member(pool, member) => {
+            Holder::Member(pool, _, member) => {
                 if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
                     let end = End::of_close(summary);
                     let events = &mut self.events;
@@ -109,11 +109,11 @@ impl Clients {
         let Some(holder) = self.holders.remove(&id) else { return false };
         self.envelopes.remove(&id);
         self.private.remove(&id);
-        if let Holder::Member(id, member) = holder
+        if let Holder::Member(id, _, member) = holder
             && let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0)
         {
             pool.handle_gone(member, at.now());
-            self.note_busy(holder.owner());
+            self.note_busy(holder.owner().into());
         }
         true
     }
@@ -132,11 +132,11 @@ impl Clients {
                     calling.handle_round_trip(time);
                 }
             }
-            Holder::Member(pool, member) => {
+            Holder::Member(pool, _, member) => {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(pool.0) {
                     pool.handle_pong(member, payload, round_trip, at.now());
                 }
-                self.note_busy(holder.owner());
+                self.note_busy(holder.owner().into());
             }
             Holder::Probe(..) => {}
         }
@@ -145,7 +145,7 @@ impl Clients {
     /// There is room for more.
     pub(super) fn handle_drain(&mut self, id: ConnectionId) {
         if let Some(owner) = self.owner(id) {
-            self.note_busy(owner);
+            self.note_busy(owner.into());
         }
     }
 
@@ -156,11 +156,11 @@ impl Clients {
                     calling.handle_undecodable();
                 }
             }
-            Some(Holder::Member(pool, member)) => {
+            Some(Holder::Member(pool, _, member)) => {
                 if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(pool.0) {
                     pooling.handle_undecodable(member, at.now());
                 }
-                self.note_busy(Owner::Pool(pool));
+                self.note_busy(Party::Pool(pool));
             }
             Some(Holder::Probe(..)) | None => {}
         }
@@ -197,32 +197,32 @@ impl Clients {
             return true;
         }
         let index = cookie as u32;
-        let owner = match (cookie >> 32, self.callings.key_at(index), self.pools.key_at(index)) {
-            (0, Some(key), _) => Owner::Client(ClientId(key)),
-            (1, _, Some(key)) => Owner::Pool(PoolId(key)),
+        let party = match (cookie >> 32, self.callings.name_at(index), self.pools.name_at(index)) {
+            (0, Some(name), _) => Party::Client(ClientId(name)),
+            (1, _, Some(name)) => Party::Pool(PoolId(name)),
             _ => return false,
         };
-        let is_own = match owner {
-            Owner::Client(id) => {
+        let is_own = match party {
+            Party::Client(id) => {
                 let calling = self.callings.get_mut(id.0);
                 calling.is_some_and(|calling| calling.handle_timer(at, timer))
             }
-            Owner::Pool(id) => match self.pools.get_mut(id.0) {
+            Party::Pool(id) => match self.pools.get_mut(id.0) {
                 Some(PoolSlot::Running(pool)) => pool.handle_timer(at, timer),
                 Some(PoolSlot::Fresh(_)) | None => false,
             },
         };
         if is_own {
-            self.note_busy(owner);
+            self.note_busy(party);
         }
         is_own
     }
 
     /// Somebody may have something to do.
-    pub(super) fn note_busy(&mut self, owner: Owner) {
+    pub(super) fn note_busy(&mut self, party: Party) {
         // Who sends a thousand messages in a callback stands there once.
-        if self.busy.back() != Some(&owner) {
-            self.busy.push_back(owner);
+        if self.busy.back() != Some(&party) {
+            self.busy.push_back(party);
         }
     }
 
@@ -241,8 +241,8 @@ impl Clients {
                 }
             }
             match self.busy.pop_front() {
-                Some(Owner::Client(id)) => self.work_client(at, id),
-                Some(Owner::Pool(id)) => self.work_pool(at, id),
+                Some(Party::Client(id)) => self.work_client(at, id),
+                Some(Party::Pool(id)) => self.work_pool(at, id),
                 None => return,
             }
         }
@@ -273,11 +273,11 @@ impl Clients {
     /// Nothing is left of a dial that was given up.
     fn handle_cancelled<D>(&mut self, at: &Loop<'_, D>, holder: Holder) {
         match holder {
-            Holder::Member(id, member) => {
+            Holder::Member(id, _, member) => {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
                     pool.handle_gone(member, at.now());
                 }
-                self.note_busy(holder.owner());
+                self.note_busy(holder.owner().into());
             }
             Holder::Client(_) | Holder::Probe(..) => {}
         }
@@ -289,22 +289,26 @@ impl Clients {
             Holder::Client(id) => {
                 if let Some(calling) = self.callings.get_mut(id.0) {
                     calling.handle_dial_failed(at, &error);
-                    self.events.push_back(Event::DialFailed(Owner::Client(id), error));
+                    self.events.push_back(Event::DialFailed(holder.owner(), error));
                 }
             }
-            Holder::Member(id, member) => {
+            Holder::Member(id, _, member) => {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
                     pool.handle_dial_failed(member, &error, at.now());
-                    self.events.push_back(Event::DialFailed(Owner::Pool(id), error));
+                    self.events.push_back(Event::DialFailed(holder.owner(), error));
                 }
             }
             Holder::Probe(id, endpoint) => {
                 if let Some(PoolSlot::Running(pool)) = self.pools.get_mut(id.0) {
-                    pool.handle_probe(at, endpoint, Outcome::Failure);
+                    if is_for_want_of_room(&error) {
+                        pool.handle_probe_unmade(at, endpoint);
+                    } else {
+                        pool.handle_probe(at, endpoint, Outcome::Failure);
+                    }
                 }
             }
         }
-        self.note_busy(holder.owner());
+        self.note_busy(holder.owner().into());
     }
 }
 

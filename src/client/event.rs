@@ -11,9 +11,11 @@ use crate::reactor::DialError;
 #[derive(Debug)]
 pub(super) enum Event {
     Change(ClientId, ClientChange),
+    Room(ClientId),
     DialFailed(Owner, DialError),
     Unsent(Owner, Unsent),
     Stop(ClientId, StopReason),
     Lease(LeaseTicket, Result<Lease, PoolError>),
+    LeaseRoom(Lease),
     Leak(LeakReport),
 }

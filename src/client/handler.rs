@@ -106,8 +106,19 @@ pub trait ClientHandler {
     ) {
     }
 
+    /// Time has come for messages that waited in a client for their batch or their turn: what
+    /// [`Clients::offer`] did not take may be offered again, and [`Clients::flush`] may find nothing
+    /// left. Told only after one of these has said no.
+    fn on_room(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId) {}
+
+    /// The same for a lease: some of what waited for the rate has gone, so that
+    /// [`Clients::offer_leased`] may take more, and [`Clients::flush_leased`] may find nothing left.
+    /// Told only after one of these has said no.
+    fn on_lease_room(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: Lease) {}
+
     /// A dial of a client or a pool has failed. What follows from that for a client is told by
-    /// [`on_change`](Self::on_change) at once.
+    /// [`on_change`](Self::on_change) at once. Which back end it was of a pool's,
+    /// [`Clients::endpoint_url`] says.
     fn on_dial_failed(
         &mut self,
         _: &mut Loop<'_, Self::Data>,

@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use super::balance::EndpointId;
 use super::pool;
 use super::pools::PoolId;
 
@@ -58,6 +59,8 @@ pub enum Acquired {
 pub struct LeakReport {
     /// The lease.
     pub lease: Lease,
+    /// Where its connection leads.
+    pub endpoint: EndpointId,
     /// Where in the program it was acquired.
     pub acquired_at: &'static Location<'static>,
     /// For how long it was held by then.

@@ -31,12 +31,11 @@ mod rate;
 mod reconnect;
 mod resolver;
 mod retry_after;
+mod roll;
 mod settings;
 
 pub use backoff::{Jitter, Reconnect};
-pub use balance::{
-    Balance, Ejection, EndpointId, EndpointState, EndpointStats, HealthCheck, TooManyEndpoints,
-};
+pub use balance::{Balance, Ejection, EndpointId, EndpointState, EndpointStats, HealthCheck};
 pub use batch::{Batch, BatchError, BatchForm, BatchSize, BatchStats};
 pub use blocking::{
     Client, ClientEvent, ClientReceiver, ClientSender, CloseError, ConnectError, EndCause, Ended,
@@ -57,7 +56,7 @@ pub use pool::{
     Eviction, MemberState, Outcome, Pool, PoolBuilder, PoolConfigError, PoolError, PoolSettings,
     PoolStats, Sizing,
 };
-pub use pools::PoolId;
+pub use pools::{EndpointError, PoolId};
 pub use rate::{Rate, RatePolicy, RateStats};
 pub use reconnect::{ClientChange, ClientState, StopReason};
 pub use resolver::{DnsSettings, Resolver, SystemResolver};

@@ -37,17 +37,6 @@ enum Gate {
     Ajar,
 }
 
-/// How far everything that was sent has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// The kernel has it.
-    HandedOver,
-    /// There is no room, or no connection; a callback follows when that has changed.
-    Pending,
-    /// It waits for its turn by the rate, of which no callback tells.
-    Held,
-}
-
 /// Whether a message may wait for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
@@ -154,11 +143,12 @@ impl Outlet {
     }
 
     /// Whether there is room for another message that can wait. If not, the connection's `on_drain` or
-    /// its end is sure to follow.
+    /// its end is sure to follow, or the time of [`Outlet::poll_timeout`].
     pub(super) fn takes_more<D>(&mut self, at: &mut Loop<'_, D>, connection: ConnectionId) -> bool {
         let now = at.now();
         let mut peer = at.peer(connection);
-        peer.is_open() && self.has_room(&mut peer, now)
+        let is_full = self.limiter.as_ref().is_some_and(RateLimiter::is_full);
+        peer.is_open() && self.has_room(&mut peer, now) && !is_full
     }
 
     /// A message that the rate has let pass.
@@ -276,26 +266,13 @@ impl Outlet {
         }
     }
 
-    /// What gathers leaves now: nothing follows it.
+    /// What gathers leaves now, and what waits for the rate will not gather: nothing follows it.
     pub(super) fn hurry<D>(&mut self, at: &mut Loop<'_, D>, connection: ConnectionId) {
         if let Some(batcher) = &mut self.batcher {
             batcher.release();
+            self.hurried = self.limiter.as_ref().map_or(0, RateLimiter::waiting);
             let now = at.now();
             self.write(&mut at.peer(connection), now);
-        }
-    }
-
-    /// Hands over to the kernel what it takes, batches that gather too.
-    pub(super) fn hand_over<D>(
-        &mut self,
-        at: &mut Loop<'_, D>,
-        connection: ConnectionId,
-    ) -> Progress {
-        self.hurry(at, connection);
-        match at.peer(connection).flush() {
-            0 if self.holds() => Progress::Held,
-            0 => Progress::HandedOver,
-            _ => Progress::Pending,
         }
     }
 
@@ -359,6 +336,11 @@ impl Outlet {
             || self.limiter.as_ref().is_some_and(|limiter| limiter.stats().waiting > 0)
     }
 
+    /// How many messages wait for the rate.
+    pub(super) fn waiting_for_rate(&self) -> usize {
+        self.limiter.as_ref().map_or(0, RateLimiter::waiting)
+    }
+
     /// When [`Outlet::work`] is to be called, though nothing happens.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if self.gate == Gate::Ajar && self.holds() {
@@ -376,7 +358,9 @@ impl Outlet {
         if self.gate == Gate::Ajar {
             return Some(now + TICK);
         }
-        let limiter = self.limiter.as_ref().filter(|_| self.gate == Gate::Open);
+        // Behind what waits in the limiter it has no turn of its own.
+        let is_next = |limiter: &&RateLimiter| self.gate == Gate::Open && limiter.waiting() == 0;
+        let limiter = self.limiter.as_ref().filter(is_next);
         limiter.map(|limiter| limiter.turn_at(now, bytes))
     }
 

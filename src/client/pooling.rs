@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::balance::{
     BalanceAction, Balancer, EndpointId, EndpointStats, Outcome as Health, TooManyEndpoints,
 };
-use super::cause::End;
-use super::clients::{Holder, Owner};
+use super::cause::{End, is_for_want_of_room};
+use super::clients::{Holder, Owner, Party};
 use super::connector::{AttemptKey, Connector};
 use super::deadline::Deadline;
 use super::event::Event;
@@ -19,7 +19,7 @@ use super::load::{LoadMeter, LoadSource};
 use super::outage::Unsent;
 use super::outlet::Outlet;
 use super::pool::{
-    self, Action, Core, Eviction, MemberKey, Outcome, Pool, PoolError, PoolStats, Wanted,
+    self, Action, Core, Eviction, Leak, MemberKey, Outcome, Pool, PoolError, PoolStats, Wanted,
 };
 use super::pools::PoolId;
 use super::rate::PoolRate;
@@ -30,7 +30,7 @@ use crate::wire::CloseCode;
 
 /// One pool of a loop.
 pub(super) struct Pooling {
-    core: Core<Balancer>,
+    pub(super) core: Core<Balancer>,
     /// Where the endpoints lead, by their places.
     pub(super) calls: Vec<Option<ClientSettings>>,
     /// The connections, by the places of the members.
@@ -49,11 +49,13 @@ pub(super) struct Pooling {
 /// What there is of a member's connection.
 #[derive(Debug)]
 pub(super) struct Contact {
-    member: MemberKey,
+    pub(super) member: MemberKey,
     pub(super) endpoint: EndpointId,
     pub(super) stage: Stage,
     /// Made when the first message is sent.
     pub(super) outlet: Option<Box<Outlet>>,
+    /// Who has leased it waits until what waits for the rate goes on.
+    pub(super) awaits_room: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,15 +121,15 @@ impl Pooling {
         self.core.balancer_mut().remove(id, now);
     }
 
-    pub(super) fn endpoints(&mut self) -> Vec<(EndpointId, EndpointStats)> {
-        let balancer = self.core.balancer_mut();
+    pub(super) fn endpoints(&self) -> Vec<(EndpointId, EndpointStats)> {
+        let balancer = self.core.balancer();
         let stats = |id| balancer.stats(id).map(|stats| (id, stats));
         balancer.endpoints().filter_map(stats).collect()
     }
 
     /// The URL of an endpoint.
-    pub(super) fn endpoint_url(&mut self, id: EndpointId) -> Option<&str> {
-        self.core.balancer_mut().name(id)
+    pub(super) fn endpoint_url(&self, id: EndpointId) -> Option<&str> {
+        self.core.balancer().name(id)
     }
 
     pub(super) fn acquire(
@@ -227,9 +229,10 @@ impl Pooling {
         now: Instant,
     ) {
         self.forget(member);
-        match error {
-            DialError::NoRoom => self.core.handle_no_room(member, now),
-            _ => self.core.handle_dial_failed(member, now),
+        if is_for_want_of_room(error) {
+            self.core.handle_no_room(member, now);
+        } else {
+            self.core.handle_dial_failed(member, now);
         }
     }
 
@@ -242,13 +245,13 @@ impl Pooling {
         now: Instant,
         events: &mut VecDeque<Event>,
     ) -> Option<pool::Lease> {
-        if let Some(Contact { outlet: Some(outlet), .. }) =
+        if let Some(Contact { endpoint, outlet: Some(outlet), .. }) =
             self.contacts.get_mut(member.index()).and_then(Option::as_mut)
         {
             outlet.take_back(self.rate.as_mut(), |opcode, payload| {
                 let payload = Bytes::copy_from_slice(payload);
                 let unsent = Unsent::lost(opcode, payload);
-                events.push_back(Event::Unsent(Owner::Pool(id), unsent));
+                events.push_back(Event::Unsent(Owner::Pool(id, *endpoint), unsent));
             });
         }
         self.forget(member);
@@ -283,6 +286,12 @@ impl Pooling {
     pub(super) fn handle_undecodable(&mut self, member: MemberKey, now: Instant) {
         self.undecodable += 1;
         self.core.handle_error(member, now);
+    }
+
+    /// A probe of an endpoint has found no room here.
+    pub(super) fn handle_probe_unmade<D>(&mut self, at: &mut Loop<'_, D>, endpoint: EndpointId) {
+        let (now, random) = (at.now(), at.random());
+        self.core.balancer_mut().handle_probe_unmade(endpoint, now, random);
     }
 
     /// What a probe of an endpoint has shown.
@@ -334,12 +343,12 @@ impl Pooling {
             }
         }
         let deadlines = [
-            self.work_outlets(at),
+            self.work_outlets(at, id, events),
             self.core.poll_timeout(),
             self.core.balancer_mut().poll_timeout(),
             Some(self.meter.poll_timeout()),
         ];
-        self.deadline.set(at, deadlines.into_iter().flatten().min(), Owner::Pool(id).cookie());
+        self.deadline.set(at, deadlines.into_iter().flatten().min(), Party::Pool(id).cookie());
     }
 
     fn execute<D: Default>(
@@ -352,8 +361,10 @@ impl Pooling {
     ) {
         let lease = |inner| Lease { pool: id, inner };
         let ticket = |inner| LeaseTicket { pool: id, inner };
-        let leak = |inner, acquired_at, held_for, verdict| {
-            Event::Leak(LeakReport { lease: lease(inner), acquired_at, held_for, verdict })
+        let leak = |leak: Leak, verdict| {
+            let Leak { lease: inner, endpoint, site: acquired_at, held_for } = leak;
+            let lease = lease(inner);
+            Event::Leak(LeakReport { lease, endpoint, acquired_at, held_for, verdict })
         };
         match action {
             Action::Open { member, endpoint } => self.dial(at, id, member, endpoint, connector),
@@ -365,12 +376,8 @@ impl Pooling {
             Action::Expire { ticket: expired, error } => {
                 events.push_back(Event::Lease(ticket(expired), Err(error)));
             }
-            Action::Leak { lease: inner, site, held_for } => {
-                events.push_back(leak(inner, site, held_for, LeakVerdict::Reported));
-            }
-            Action::Revoked { lease: inner, site, held_for } => {
-                events.push_back(leak(inner, site, held_for, LeakVerdict::Revoked));
-            }
+            Action::Leak(held) => events.push_back(leak(held, LeakVerdict::Reported)),
+            Action::Revoked(held) => events.push_back(leak(held, LeakVerdict::Revoked)),
         }
     }
 
@@ -385,12 +392,13 @@ impl Pooling {
         let Some(Some(settings)) = self.calls.get(endpoint.index()) else {
             return self.core.handle_dial_failed(member, at.now());
         };
-        let attempt = connector.start(at, Holder::Member(id, member), settings);
+        let attempt = connector.start(at, Holder::Member(id, endpoint, member), settings);
         if member.index() >= self.contacts.len() {
             self.contacts.resize_with(member.index() + 1, || None);
         }
         let stage = Stage::Dialling(attempt);
-        self.contacts[member.index()] = Some(Contact { member, endpoint, stage, outlet: None });
+        self.contacts[member.index()] =
+            Some(Contact { member, endpoint, stage, outlet: None, awaits_room: false });
     }
 
     /// Whether the endpoint answers: a connection that is closed as soon as it is open.
@@ -416,26 +424,24 @@ impl Pooling {
         reason: Eviction,
         connector: &mut Connector<Holder>,
     ) {
-        match self.contact(member).map(|contact| contact.stage) {
-            Some(Stage::Open { connection, .. }) => {
-                let mut peer = at.peer(connection);
-                match reason {
-                    // It does not answer, and would not answer a Close.
-                    Eviction::NoPong => peer.abort(),
-                    _ => {
-                        let code = match reason {
-                            Eviction::ShutDown => CloseCode::GOING_AWAY,
-                            _ => CloseCode::NORMAL,
-                        };
-                        let closed = peer.close(code, "");
-                        debug_assert!(closed.is_ok(), "the code may be sent");
-                    }
-                }
-            }
-            Some(Stage::Dialling(attempt)) => connector.cancel(at, attempt),
-            // It is over already, and what lingers of it is told when it is gone.
-            None => {}
+        // If there is none it is over already, and what lingers of it is told when it is gone.
+        let Some(contact) = self.contact_mut(member) else { return };
+        let connection = match contact.stage {
+            Stage::Dialling(attempt) => return connector.cancel(at, attempt),
+            Stage::Open { connection, .. } => connection,
+        };
+        let code = match reason {
+            // It does not answer, and would not answer a Close.
+            Eviction::NoPong => return at.peer(connection).abort(),
+            Eviction::ShutDown => CloseCode::GOING_AWAY,
+            _ => CloseCode::NORMAL,
+        };
+        // What waits for its batch goes in front of the Close.
+        if let Some(outlet) = &mut contact.outlet {
+            outlet.hurry(at, connection);
         }
+        let closed = at.peer(connection).close(code, "");
+        debug_assert!(closed.is_ok(), "the code may be sent");
     }
 
     fn ping<D>(&mut self, at: &mut Loop<'_, D>, member: MemberKey) {
@@ -455,7 +461,7 @@ impl Pooling {
         contact.filter(|contact| contact.member == member)
     }
 
-    fn contact_mut(&mut self, member: MemberKey) -> Option<&mut Contact> {
+    pub(super) fn contact_mut(&mut self, member: MemberKey) -> Option<&mut Contact> {
         let contact = self.contacts.get_mut(member.index())?.as_mut();
         contact.filter(|contact| contact.member == member)
     }

@@ -1,23 +1,26 @@
 //! The pools of a loop, as callbacks see them.
 
+use std::error::Error;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::Location;
 use std::time::Duration;
 
-use super::balance::{EndpointId, EndpointStats, TooManyEndpoints};
+use super::balance::{EndpointId, EndpointStats};
 use super::calling::Submitted;
-use super::clients::{Clients, Holder, Owner};
+use super::clients::{Clients, Holder, Party};
 use super::lease::{Acquired, Lease, LeaseTicket};
-use super::outlet::{FlowStats, Progress, Urgency};
+use super::outlet::{FlowStats, Urgency};
 use super::pool::{self, Outcome, Pool, PoolError, PoolStats, Site, Wanted};
 use super::pooling::Pooling;
+use super::roll::Name;
 use super::settings::ClientSettings;
-use crate::collections::Key;
+use crate::limits::ENDPOINTS_MAX;
 use crate::reactor::{ConnectionId, Loop, Message, Peer};
 
-/// The name of a pool of a loop. A stale one is a miss, never another pool.
+/// The name of a pool of a loop. A stale one is a miss, never another pool; so is one of another loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PoolId(pub(super) Key);
+pub struct PoolId(pub(super) Name);
 
 /// A pool of a loop.
 pub(super) enum PoolSlot {
@@ -35,7 +38,7 @@ impl Clients {
     pub fn add_pool(&mut self, pool: Pool) -> PoolId {
         let inserted = self.pools.insert(PoolSlot::Fresh(Box::new(pool)));
         let id = PoolId(inserted.unwrap_or_else(|_| panic!("four billion pools")));
-        self.note_busy(Owner::Pool(id));
+        self.note_busy(Party::Pool(id));
         id
     }
 
@@ -123,7 +126,7 @@ impl Clients {
         site: Site,
     ) -> Result<Lease, PoolError> {
         let now = at.now();
-        self.note_busy(Owner::Pool(pool));
+        self.note_busy(Party::Pool(pool));
         loop {
             let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
             let lease = Lease { pool, inner: pooling.try_acquire(user, site, now)? };
@@ -140,7 +143,7 @@ impl Clients {
         wanted: Wanted,
     ) -> Result<Acquired, PoolError> {
         let now = at.now();
-        self.note_busy(Owner::Pool(pool));
+        self.note_busy(Party::Pool(pool));
         loop {
             let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
             let inner = match pooling.acquire(wanted, now)? {
@@ -183,7 +186,7 @@ impl Clients {
         let outcome = if is_open { outcome } else { Outcome::Broken };
         let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
         let released = pooling.release(lease.inner, outcome, now);
-        self.note_busy(Owner::Pool(lease.pool));
+        self.note_busy(Party::Pool(lease.pool));
         released
     }
 
@@ -193,7 +196,7 @@ impl Clients {
         let now = at.now();
         let Some(pooling) = self.running(at, ticket.pool) else { return false };
         let cancelled = pooling.cancel(ticket.inner, now);
-        self.note_busy(Owner::Pool(ticket.pool));
+        self.note_busy(Party::Pool(ticket.pool));
         cancelled.is_some()
     }
 
@@ -230,9 +233,11 @@ impl Clients {
     }
 
     /// As [`Clients::send_leased`], for messages that can wait: takes one only if no more than
-    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent. If it says
-    /// [`Submitted::NotYet`], offer it again in [`on_drain`](super::ClientHandler::on_drain): that is
-    /// sure to follow, or the connection's end.
+    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent and it may wait for
+    /// the [rate](super::Rate). If it says [`Submitted::NotYet`], offer it again in
+    /// [`on_drain`](super::ClientHandler::on_drain) and
+    /// [`on_lease_room`](super::ClientHandler::on_lease_room): one of them is sure to follow, or the
+    /// connection's end.
     ///
     /// # Errors
     /// [`PoolError::Revoked`] if the lease is over.
@@ -254,13 +259,14 @@ impl Clients {
         let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
         let submitted = submit(pooling, at)?;
         if !matches!(submitted, Submitted::Given(_)) {
-            self.note_busy(Owner::Pool(lease.pool));
+            self.note_busy(Party::Pool(lease.pool));
         }
         Ok(submitted)
     }
 
     /// Offers to the kernel what was sent by a leased connection, and what waits for its batch. Says
-    /// whether nothing is left: as with [`Clients::flush`].
+    /// whether nothing is left. If there is something left, callbacks follow as with
+    /// [`Clients::offer_leased`].
     ///
     /// # Errors
     /// [`PoolError::Revoked`] if the lease is over.
@@ -269,15 +275,7 @@ impl Clients {
         at: &mut Loop<'_, D>,
         lease: Lease,
     ) -> Result<bool, PoolError> {
-        self.hand_over_leased(at, lease).map(|progress| progress == Progress::HandedOver)
-    }
-
-    pub(super) fn hand_over_leased<D>(
-        &mut self,
-        at: &mut Loop<'_, D>,
-        lease: Lease,
-    ) -> Result<Progress, PoolError> {
-        self.note_busy(Owner::Pool(lease.pool));
+        self.note_busy(Party::Pool(lease.pool));
         let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
         pooling.hand_over(at, lease.inner)
     }
@@ -313,10 +311,7 @@ impl Clients {
     /// # Errors
     /// [`PoolError::Revoked`] if the lease is over.
     pub fn leased(&self, lease: Lease) -> Result<ConnectionId, PoolError> {
-        match self.pools.get(lease.pool.0) {
-            Some(PoolSlot::Running(pooling)) => pooling.connection(lease.inner),
-            Some(PoolSlot::Fresh(_)) | None => Err(PoolError::Revoked),
-        }
+        self.begun(lease.pool).ok_or(PoolError::Revoked)?.connection(lease.inner)
     }
 
     /// The endpoint that a lease's connection leads to.
@@ -329,10 +324,7 @@ impl Clients {
 
     /// The same, and how its connections are made.
     pub(super) fn way_of(&self, lease: Lease) -> Result<(EndpointId, &ClientSettings), PoolError> {
-        match self.pools.get(lease.pool.0) {
-            Some(PoolSlot::Running(pooling)) => pooling.way_of(lease.inner),
-            Some(PoolSlot::Fresh(_)) | None => Err(PoolError::Revoked),
-        }
+        self.begun(lease.pool).ok_or(PoolError::Revoked)?.way_of(lease.inner)
     }
 
     /// The lease that a pool's connection is used by; `None` if it is free, or none of a pool. In
@@ -341,32 +333,31 @@ impl Clients {
         if let Some((_, lease)) = self.ended.filter(|(ended, _)| *ended == id) {
             return Some(lease);
         }
-        let Some(Holder::Member(pool, member)) = self.holder(id) else { return None };
-        let Some(PoolSlot::Running(pooling)) = self.pools.get(pool.0) else { return None };
-        pooling.lease_of(member).map(|inner| Lease { pool, inner })
+        let Some(Holder::Member(pool, _, member)) = self.holder(id) else { return None };
+        self.begun(pool)?.lease_of(member).map(|inner| Lease { pool, inner })
     }
 
     /// Adds an endpoint to a pool, or changes the weight of the one with this URL.
     ///
     /// # Errors
-    /// [`TooManyEndpoints`].
+    /// [`EndpointError`].
     pub fn add_endpoint<D>(
         &mut self,
         at: &mut Loop<'_, D>,
         pool: PoolId,
         settings: &ClientSettings,
         weight: u32,
-    ) -> Result<Option<EndpointId>, TooManyEndpoints> {
+    ) -> Result<EndpointId, EndpointError> {
         let now = at.now();
-        self.note_busy(Owner::Pool(pool));
-        let Some(pooling) = self.running(at, pool) else { return Ok(None) };
-        pooling.add_endpoint(settings, weight, now).map(Some)
+        self.note_busy(Party::Pool(pool));
+        let pooling = self.running(at, pool).ok_or(EndpointError::NoPool)?;
+        pooling.add_endpoint(settings, weight, now).map_err(|_| EndpointError::TooMany)
     }
 
     /// Gives an endpoint of a pool no new connections; what is leased there runs out.
     pub fn drain_endpoint<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId, id: EndpointId) {
         let now = at.now();
-        self.note_busy(Owner::Pool(pool));
+        self.note_busy(Party::Pool(pool));
         if let Some(pooling) = self.running(at, pool) {
             pooling.drain_endpoint(id, now);
         }
@@ -375,50 +366,46 @@ impl Clients {
     /// Takes an endpoint out of a pool; what is leased there is revoked.
     pub fn remove_endpoint<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId, id: EndpointId) {
         let now = at.now();
-        self.note_busy(Owner::Pool(pool));
+        self.note_busy(Party::Pool(pool));
         if let Some(pooling) = self.running(at, pool) {
             pooling.remove_endpoint(id, now);
         }
     }
 
     /// The endpoints of a pool, and what is known of them; those that leave included, until the
-    /// last lease has run out.
-    pub fn endpoints<D>(
-        &mut self,
-        at: &mut Loop<'_, D>,
-        pool: PoolId,
-    ) -> Vec<(EndpointId, EndpointStats)> {
-        self.running(at, pool).map(Pooling::endpoints).unwrap_or_default()
+    /// last lease has run out. None before the pool has begun.
+    pub fn endpoints(&self, pool: PoolId) -> Vec<(EndpointId, EndpointStats)> {
+        self.begun(pool).map(Pooling::endpoints).unwrap_or_default()
     }
 
-    /// The URL of an endpoint; `None` if it has left.
-    pub fn endpoint_url<D>(
-        &mut self,
-        at: &mut Loop<'_, D>,
-        pool: PoolId,
-        id: EndpointId,
-    ) -> Option<&str> {
-        self.running(at, pool)?.endpoint_url(id)
+    /// The URL of an endpoint, with its query, which may be a secret; `None` if it has left.
+    pub fn endpoint_url(&self, pool: PoolId, id: EndpointId) -> Option<&str> {
+        self.begun(pool)?.endpoint_url(id)
     }
 
     /// What a pool holds and has done; `None` if there is no such pool any more, or it has not begun.
     pub fn pool_stats(&self, pool: PoolId) -> Option<PoolStats> {
-        match self.pools.get(pool.0)? {
-            PoolSlot::Running(pooling) => Some(pooling.stats()),
-            PoolSlot::Fresh(_) => None,
-        }
+        self.begun(pool).map(Pooling::stats)
     }
 
     /// Ends a pool: who waits is told, free connections are closed, leased ones when they come back.
     pub fn shut_down_pool<D>(&mut self, at: &mut Loop<'_, D>, pool: PoolId) {
         let now = at.now();
-        self.note_busy(Owner::Pool(pool));
+        self.note_busy(Party::Pool(pool));
         if let Some(pooling) = self.running(at, pool) {
             pooling.shut_down(now);
         }
     }
 
-    /// A pool that has begun.
+    /// A pool that has begun already.
+    fn begun(&self, id: PoolId) -> Option<&Pooling> {
+        match self.pools.get(id.0)? {
+            PoolSlot::Running(pooling) => Some(pooling),
+            PoolSlot::Fresh(_) => None,
+        }
+    }
+
+    /// A pool, which begins if it has not.
     pub(super) fn running<D>(&mut self, at: &mut Loop<'_, D>, id: PoolId) -> Option<&mut Pooling> {
         let slot = self.pools.get_mut(id.0)?;
         if let PoolSlot::Fresh(pool) = slot {
@@ -433,6 +420,28 @@ impl Clients {
         }
     }
 }
+
+/// Why a pool was not given an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// There is no such pool, or none any more.
+    NoPool,
+    /// It has as many as it may, [`ENDPOINTS_MAX`]: those that leave included, until the last lease
+    /// has run out.
+    TooMany,
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPool => out.write_str("there is no such pool"),
+            Self::TooMany => write!(out, "there are {ENDPOINTS_MAX} endpoints already"),
+        }
+    }
+}
+
+impl Error for EndpointError {}
 
 /// What a pool knows a user by. Two of one hash share a connection, in turn.
 pub(super) fn hash(user: impl Hash) -> u64 {

@@ -223,6 +223,11 @@ impl RateLimiter {
         self.bucket.when(now, 1, bytes as u64)
     }
 
+    /// Whether so much waits that no more is taken, though what comes too fast may wait.
+    pub fn is_full(&self) -> bool {
+        self.policy == RatePolicy::Wait && self.backlog.bytes() >= self.waiting_bytes_max
+    }
+
     /// How many messages wait.
     pub const fn waiting(&self) -> usize {
         self.backlog.len()

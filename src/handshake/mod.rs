@@ -32,6 +32,7 @@ mod trusted;
 mod tunnel;
 
 pub use accept::{Accept, SubprotocolNotOffered, write_accept};
+pub use accept_key::AcceptKey;
 pub use client::{ClientHandshakeError, ClientRequest, Expectation, verify};
 pub use error::HandshakeError;
 pub use forwarded::{ClientAddress, ForwardedClient, ForwardedField, Forwarding};

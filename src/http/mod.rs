@@ -11,13 +11,13 @@ mod scanner;
 mod uri;
 mod websocket_uri;
 
-pub use extensions::{Extension, ExtensionError, Extensions};
+pub use extensions::{Extension, ExtensionError, Extensions, Param, Params};
 pub use fields::{Fields, NotSingle, is_field_value, is_token};
 pub use head::{
     FieldStorage, HeadError, Malformation, RequestHead, ResponseHead, Version, parse_request,
     parse_response,
 };
 pub use scanner::{HeadLimits, HeadScanner};
-pub use uri::{Authority, Origin, RequestTarget, UriError};
+pub use uri::{Authority, Host, Origin, RequestTarget, UriError};
 pub(crate) use websocket_uri::bracketed;
 pub use websocket_uri::{Scheme, UnixSocket, WebSocketUri};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::command::Handle;
 use super::context::{Peer, Writer};
 use super::handler::Handler;
-use super::id::ConnectionId;
+use super::id::{ConnectionId, ShardIndex};
 use super::net::Net;
 use super::shared::{Shared, after};
 use super::turn::{PanicPolicy, Reactor, Timer};
@@ -18,9 +18,13 @@ pub struct Loop<'a, D> {
     pub(super) writer: &'a mut dyn Writer,
 }
 
-/// The name of a timer that was set. One that has fired or was cancelled is a miss, never another.
+/// The name of a timer that was set. One that has fired or was cancelled is a miss, never another;
+/// so is one of another loop, as with [`ConnectionId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TimerId(Key);
+pub struct TimerId {
+    shard: ShardIndex,
+    key: Key,
+}
 
 /// The timers that the application has set.
 #[derive(Debug)]
@@ -73,12 +77,15 @@ impl<D> Loop<'_, D> {
         let timer = self.shared.wheel.insert(deadline, Timer::Task(key.index));
         let inserted = self.shared.tasks.0.insert(Task { timer, cookie });
         debug_assert!(inserted.is_ok(), "a vacant key was there");
-        TimerId(key)
+        TimerId { shard: self.shared.shard, key }
     }
 
     /// Takes a timer back; says whether it was still to come.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        let Some(task) = self.shared.tasks.0.remove(timer.0) else { return false };
+        if timer.shard != self.shared.shard {
+            return false;
+        }
+        let Some(task) = self.shared.tasks.0.remove(timer.key) else { return false };
         self.shared.wheel.cancel(task.timer);
         true
     }
@@ -103,7 +110,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let tasks = &mut self.shared.tasks.0;
         let Some(key) = tasks.key_at(index) else { return };
         if let Some(task) = tasks.remove(key) {
-            self.call_loop(|handler, at| handler.on_timer(at, TimerId(key), task.cookie));
+            let timer = TimerId { shard: self.shared.shard, key };
+            self.call_loop(|handler, at| handler.on_timer(at, timer, task.cookie));
         }
     }
 

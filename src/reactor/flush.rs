@@ -206,9 +206,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
         }
         self.count_closed(&summary);
-        if is_dialled {
-            self.shared.dialled_open -= 1;
-        } else {
+        self.shared.open -= 1;
+        if !is_dialled {
             self.admission.depart(address);
         }
         self.call(key, |handler, ctx| handler.on_close(ctx, &summary));
@@ -269,8 +268,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if matches!(slot.phase, Phase::Ended) {
             return;
         }
-        if let Phase::Http(outbox) | Phase::Parting { outbox, .. } = &mut slot.phase {
-            outbox.clear(&mut self.shared.pools.outbox);
+        match &mut slot.phase {
+            Phase::Http(outbox) | Phase::Parting { outbox, .. } => {
+                outbox.clear(&mut self.shared.pools.outbox);
+            }
+            Phase::Dialling(_) => self.shared.dialling -= 1,
+            Phase::Open { .. } | Phase::Closed { .. } | Phase::Ended => {}
         }
         slot.phase = Phase::Ended;
         if slot.socket != NO_SOCKET {

@@ -192,24 +192,21 @@ impl Listener {
     }
 }
 
-/// Counts connections, in all and by address. Those from Unix sockets have none.
+/// Counts accepted connections by address. Those from Unix sockets have none.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     by_address: HashMap<IpAddr, u32>,
-    pub(super) open: u32,
 }
 
 impl Admission {
-    /// Whether one more may open.
+    /// Whether one more from there may open.
     pub(super) fn permits(&self, address: Option<IpAddr>, limits: &LoopLimits) -> bool {
         let from_there = address.and_then(|address| self.by_address.get(&address)).copied();
         let from_there = from_there.unwrap_or(0);
-        self.open < limits.connections_max
-            && limits.connections_per_address_max.is_none_or(|bound| from_there < bound)
+        limits.connections_per_address_max.is_none_or(|bound| from_there < bound)
     }
 
     pub(super) fn arrive(&mut self, address: Option<IpAddr>, limits: &LoopLimits) {
-        self.open += 1;
         if limits.connections_per_address_max.is_some()
             && let Some(address) = address
         {
@@ -218,7 +215,6 @@ impl Admission {
     }
 
     pub(super) fn depart(&mut self, address: Option<IpAddr>) {
-        self.open -= 1;
         if let Some(address) = address
             && let Some(count) = self.by_address.get_mut(&address)
         {

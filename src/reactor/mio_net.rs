@@ -228,7 +228,14 @@ impl Net for MioNet {
         if let Some(error) = stream.take_error()? {
             return Err(error);
         }
-        match SockRef::from(&*stream).peer_addr() {
+        let socket = SockRef::from(&*stream);
+        match socket.peer_addr() {
+            // What a socket sends may meet itself (RFC 9293 §3.5), where nobody listens at a port
+            // that the system gives to who connects. It would hold the port against the server that
+            // comes back.
+            Ok(peer) if peer.as_socket().is_some() && peer == socket.local_addr()? => {
+                Err(io::ErrorKind::ConnectionRefused.into())
+            }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 Err(io::ErrorKind::WouldBlock.into())
@@ -396,6 +403,7 @@ const fn to_token(token: u64) -> Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::{Domain, Type};
 
     #[test]
     fn interrupted_calls_are_repeated_and_nothing_else_is() {
@@ -433,6 +441,25 @@ mod tests {
         wait_until(&mut net, in_time(80));
         wait_until(&mut net, in_time(0));
         assert!(net.now() < far, "no poll waited for a deadline that was given up");
+    }
+
+    #[test]
+    fn connection_that_has_met_itself_is_refused() {
+        let mut net = MioNet::new(4096).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for (to_itself, expected) in
+            [(false, Ok(())), (true, Err(io::ErrorKind::ConnectionRefused))]
+        {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+            let to =
+                if to_itself { socket.local_addr() } else { SockRef::from(&listener).local_addr() };
+            socket.connect(&to.unwrap()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let stream = OwnedFd::from(socket).into();
+            let key = net.enter(stream, PeerAddress::Unix, 1).unwrap().key;
+            assert_eq!(net.finish_connect(key).map_err(|error| error.kind()), expected);
+        }
     }
 
     #[test]

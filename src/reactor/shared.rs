@@ -43,8 +43,10 @@ pub(super) struct Shared<D> {
     pub(super) attachment: Option<Box<dyn Any + Send>>,
     /// Those that were dialled and are to be begun.
     pub(super) dials: VecDeque<Key>,
-    /// Open ones that were dialled.
-    pub(super) dialled_open: usize,
+    /// Open ones, accepted or dialled.
+    pub(super) open: u32,
+    /// Those that were dialled and are on their way.
+    pub(super) dialling: u32,
     pub(super) drain: Drain,
     /// As in the loop's limits.
     pub(super) connections_max: u32,
@@ -64,6 +66,11 @@ pub(super) fn after(now: Instant, time: Duration) -> Instant {
 }
 
 impl<D> Shared<D> {
+    /// Whether one more connection may open.
+    pub(super) const fn has_room(&self) -> bool {
+        self.open + self.dialling < self.connections_max
+    }
+
     /// Runs `act` with the sending half of `key`, if that is an open WebSocket.
     #[inline]
     pub(super) fn with_transmit<R>(

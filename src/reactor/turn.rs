@@ -173,7 +173,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 wheel: Wheel::new(now),
                 tasks: Tasks::new(),
                 dials: VecDeque::new(),
-                dialled_open: 0,
+                open: 0,
+                dialling: 0,
                 drain: Drain::Running,
                 connections_max: limits.connections_max,
                 counters: Counters::default(),
@@ -247,8 +248,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.counters.turns += 1;
         self.net.begin_turn();
         if self.life == Life::Fresh {
-            self.life = Life::Begun;
-            self.call_loop(|handler, at| handler.on_start(at));
+            self.begin();
         }
         let carried_over = self.shared.ready.len();
         self.readmit_handshakes();
@@ -262,10 +262,20 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.accept_waiting();
         self.serve_ready();
         self.handle_deadlines();
-        self.begin_dials();
+        if !self.shared.dials.is_empty() {
+            self.begin_dials();
+        }
         self.flush_dirty();
-        self.reap();
+        if !self.ended.is_empty() || self.shared.drain != Drain::Running {
+            self.reap();
+        }
         Ok(())
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        self.life = Life::Begun;
+        self.call_loop(|handler, at| handler.on_start(at));
     }
 
     pub(super) fn read_clock(&mut self) {
@@ -446,6 +456,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
+    #[inline(never)]
     fn reap(&mut self) {
         let mut ended = std::mem::take(&mut self.ended);
         for key in ended.drain(..) {

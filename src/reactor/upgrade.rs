@@ -225,8 +225,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     fn check_room(&mut self, key: Key) -> Result<(), HandshakeError> {
         let peer = self.shared.slots.get(key).map(|slot| slot.peer.unpack());
-        let has_room = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
-        if has_room && self.shared.drain == Drain::Running {
+        let is_permitted = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
+        if is_permitted && self.shared.has_room() && self.shared.drain == Drain::Running {
             return Ok(());
         }
         self.shared.counters.refused_over_capacity += 1;
@@ -368,6 +368,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let address = slot.peer.unpack().ip();
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));
         self.shared.counters.handshakes_completed += 1;
+        self.shared.open += 1;
         self.admission.arrive(address, &self.limits);
         // The heartbeat may be due before the handshake's deadline would have been.
         self.hasten(key);

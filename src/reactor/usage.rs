@@ -13,6 +13,8 @@ pub struct Usage {
     pub sockets: usize,
     /// Open WebSockets.
     pub open: usize,
+    /// WebSockets that were dialled and are on their way.
+    pub dialling: usize,
     /// Entries in the timer wheel.
     pub timers: usize,
     /// Reads not handled to the end.
@@ -48,7 +50,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub fn usage(&self) -> Usage {
         Usage {
             sockets: self.shared.slots.len(),
-            open: self.admission.open as usize + self.shared.dialled_open,
+            open: self.shared.open as usize,
+            dialling: self.shared.dialling as usize,
             timers: self.shared.wheel.len(),
             backlogs: self.backlogs.len(),
             assemblies: self.receive_pools.assemblies(),

@@ -7,6 +7,8 @@ mod back_pressure;
 mod ends;
 #[cfg(test)]
 mod errors;
+#[cfg(test)]
+mod flow;
 mod naive_server;
 #[cfg(test)]
 mod outages;
@@ -18,5 +20,7 @@ mod pool_ends;
 mod pool_leases;
 #[cfg(test)]
 mod pool_pressure;
+#[cfg(all(test, feature = "tls"))]
+mod secured;
 #[cfg(test)]
 mod talking;

@@ -16,12 +16,26 @@ pub fn listen() -> (TcpListener, String) {
 }
 
 /// One connection of a naive server.
-pub struct Peer(pub TcpStream);
+pub struct Peer<S = TcpStream>(pub S);
 
 impl Peer {
     pub fn accept(listener: &TcpListener) -> Peer {
         let mut peer = Peer::accept_silently(listener);
-        let head = peer.head();
+        peer.upgrade();
+        peer
+    }
+
+    pub fn accept_silently(listener: &TcpListener) -> Peer {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Peer(stream)
+    }
+}
+
+impl<S: Read + Write> Peer<S> {
+    /// Reads the request and switches protocols.
+    pub fn upgrade(&mut self) {
+        let head = self.head();
         let (_, key) = head.split_once("Sec-WebSocket-Key: ").unwrap();
         let key = key.split("\r\n").next().unwrap();
         let proof = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
@@ -30,14 +44,7 @@ impl Peer {
             Sec-WebSocket-Accept: {}\r\n\r\n",
             BASE64_STANDARD.encode(proof)
         );
-        peer.0.write_all(answer.as_bytes()).unwrap();
-        peer
-    }
-
-    pub fn accept_silently(listener: &TcpListener) -> Peer {
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Peer(stream)
+        self.0.write_all(answer.as_bytes()).unwrap();
     }
 
     pub fn head(&mut self) -> String {

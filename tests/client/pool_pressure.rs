@@ -242,6 +242,26 @@ fn flush_waits_for_no_batch_but_for_the_rate() {
 }
 
 #[test]
+fn holder_who_is_faster_than_the_rate_blocks_and_loses_nothing() {
+    let server = OwnServer::start();
+    let to = Client::builder(&server.url())
+        .rate(|rate| {
+            rate.messages_per_second = Some(1000);
+            rate.messages_burst = Some(1);
+            rate.waiting_bytes_max = 1 << 10;
+        })
+        .queues(|queues| queues.outgoing_bytes_max = 1 << 10);
+    let pool = Pool::builder().min(0).max(1).endpoint(to.build().unwrap()).start().unwrap();
+    let lease = pool.acquire(LONG).unwrap();
+    let began = Instant::now();
+    (0..300).for_each(|_| lease.send(Message::Text("slowly")).unwrap());
+    assert!(began.elapsed() > SHORT, "{:?}", began.elapsed());
+    lease.flush(LONG).unwrap();
+    (0..300).for_each(|_| assert_eq!(lease.recv().unwrap().as_text(), Some("slowly")));
+    server.stop();
+}
+
+#[test]
 fn message_that_cannot_be_sent_is_handed_back_and_flush_says_so() {
     let server = OwnServer::start();
     let to = Client::builder(&server.url());

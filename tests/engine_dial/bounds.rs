@@ -1,17 +1,22 @@
 //! Dials that meet a bound, an error number or a torn stream.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corewire::opening::{ClientRequest, WebSocketUri};
-use corewire::{Config, ConnectionId, DialError, DialPhase, DialSettings, RemoteAddress, Role};
+use corewire::{
+    Config, ConnectionId, DialError, DialPhase, DialSettings, ListenOptions, ListenerSettings,
+    RemoteAddress, Role,
+};
 
 use crate::client_bed::{Bed, Heard, address};
 use crate::naive::Frame;
 use crate::sim_errno::{EAGAIN, ECONNRESET, EINTR, ENOBUFS, EPIPE, ETIMEDOUT};
 use crate::sim_host::Reply;
 use crate::sim_link::End;
+use crate::sim_net::SimPeer;
 use crate::sim_server::SimServer;
 use crate::sim_world::Call;
 
@@ -33,6 +38,55 @@ fn loop_takes_no_more_connections_than_it_may_have() {
     assert!(bed.reactor.dial(remotes(), &dial, 0).is_ok());
     assert!(bed.heard(first).contains(&Heard::Open));
     assert_eq!(bed.reactor.counters().dialled, 3);
+}
+
+/// Somebody asks the loop for a WebSocket; the status of its answer.
+fn visit(bed: &mut Bed, listener: SocketAddr) -> (SimPeer, String) {
+    let visitor = bed.sim.connect(listener);
+    visitor.write_all(
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    bed.turns(3);
+    let answer = String::from_utf8(visitor.read_all()).unwrap();
+    let status = answer.split(' ').nth(1).expect("a status").to_owned();
+    (visitor, status)
+}
+
+#[test]
+fn accepted_connections_and_dialled_ones_have_one_bound() {
+    let mut bed = Bed::new(|settings| settings.reactor.limits.connections_max = 3);
+    let listener = SocketAddr::from(([192, 0, 2, 99], 80));
+    let settings = ListenerSettings::new(Config::new(Role::Server));
+    bed.reactor.listen(listener, &ListenOptions::default(), settings).unwrap();
+    let (visitor, status) = visit(&mut bed, listener);
+    assert_eq!(status, "101");
+    // Who has not asked yet takes no place.
+    let _silent: Vec<_> = (0..5).map(|_| bed.sim.connect(listener)).collect();
+    bed.turns(2);
+    let (_, server) = bed.open();
+    let on_its_way = bed.dial();
+    assert_eq!((bed.reactor.usage().open, bed.reactor.usage().dialling), (2, 1));
+    let dial = bed.dial.clone();
+    let remotes = || [RemoteAddress::from(address())];
+    assert!(matches!(bed.reactor.dial(remotes(), &dial, 0), Err(DialError::NoRoom)));
+    assert_eq!(visit(&mut bed, listener).1, "503");
+    // A place that becomes free goes to whoever comes first.
+    visitor.reset();
+    bed.turns(2);
+    let (_visitor, status) = visit(&mut bed, listener);
+    assert_eq!(status, "101");
+    assert!(matches!(bed.reactor.dial(remotes(), &dial, 0), Err(DialError::NoRoom)));
+    bed.order(move |at| at.give_up(on_its_way));
+    bed.turns(2);
+    let next = bed.reactor.dial(remotes(), &dial, 0).unwrap();
+    assert_eq!(visit(&mut bed, listener).1, "503");
+    server.peer.reset();
+    bed.turns(2);
+    assert_eq!(visit(&mut bed, listener).1, "101");
+    bed.order(move |at| at.give_up(next));
+    bed.turns(2);
+    assert_eq!(bed.reactor.usage().dialling, 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{
     CloseCause, CloseCode, Config, ListenOptions, ListenerSettings, Loop, PanicPolicy, PostError,
-    RemoteAddress, Role, TimerId,
+    RemoteAddress, Role, ShardIndex, TimerId,
 };
 
 use crate::client_bed::{Bed, Heard, Told, address};
@@ -86,6 +86,17 @@ fn timer_that_is_taken_back_does_not_come_and_its_name_is_not_used_again() {
     let fired = timers(&mut bed);
     assert!(matches!(fired[..], [(_, own, 2)] if own == second), "{fired:?}");
     bed.assert_empty();
+}
+
+#[test]
+fn timer_of_another_loop_is_a_miss() {
+    let mut bed = Bed::new(|settings| settings.reactor.shard = ShardIndex(1));
+    let mut other = Bed::new(|settings| settings.reactor.shard = ShardIndex(2));
+    let (foreign, own) = (set(&mut other, MS, 1), set(&mut bed, MS, 1));
+    assert_ne!(foreign, own);
+    bed.order(move |at| assert!(!at.cancel_timer(foreign)));
+    bed.run_for(10 * MS);
+    assert!(matches!(timers(&mut bed)[..], [(_, fired, 1)] if fired == own));
 }
 
 #[test]

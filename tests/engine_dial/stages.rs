@@ -119,6 +119,7 @@ fn dial_may_be_given_up_in_the_turn_in_which_it_was_begun() {
     let id = place.lock().unwrap().unwrap();
     assert!(matches!(failure(&mut bed, id), DialError::Aborted));
     assert_eq!(bed.failure(id).data, 7);
+    assert_eq!(bed.host.tries(), 0, "nobody is connected to for nothing");
     bed.assert_empty();
 }
 

@@ -116,6 +116,8 @@ fn certificate_that_is_not_to_be_trusted_ends_it_and_both_hear_why() {
         let expired = Identity::expired(&["example.com"]);
         let meet = |trusted: &Identity, shown: &Identity| {
             let (error, alert) = refusal(trusting(trusted), server_config(version, shown), |_| {});
+            // It will be renewed; all else is to be changed by somebody.
+            assert_eq!(error.is_retryable(), std::ptr::eq(shown, &expired), "{error:?}");
             let Error::InvalidCertificate(error) = tls_error(&error).clone() else { panic!() };
             (error, alert.expect("it is told"))
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use corewire::{
     Client, ClientBuilder, ClientHandler, ClientId, ClientLayer, Clients, CloseSummary, Context,
-    FlowStats, Jitter, Loop, Message, Owner, Reactor, ReactorConfig, Reconnect, StopReason,
+    FlowStats, Jitter, Lease, Loop, Message, Owner, Reactor, ReactorConfig, Reconnect, StopReason,
     Submitted, Undecodable, Unsent,
 };
 
@@ -20,7 +20,7 @@ use crate::sim_server::SimServer;
 use crate::sim_world::Call;
 
 type Act = Box<dyn FnOnce(&mut Loop<'_, ()>, &mut Clients)>;
-type OnDrain = Box<dyn FnMut(&mut Loop<'_, ()>, &mut Clients)>;
+type Hook = Box<dyn FnMut(&mut Loop<'_, ()>, &mut Clients)>;
 
 /// What the application has heard.
 #[derive(Default)]
@@ -31,13 +31,16 @@ pub struct Journal {
     pub closes: Vec<CloseSummary>,
     pub stops: Vec<StopReason>,
     pub drains: usize,
+    pub rooms: usize,
 }
 
 /// The application: does what the test wants done, inside a callback.
 pub struct App {
     sim: Sim,
     script: VecDeque<Act>,
-    pub on_drain: Option<OnDrain>,
+    pub on_open: Option<Hook>,
+    pub on_drain: Option<Hook>,
+    pub on_room: Option<Hook>,
     pub journal: Journal,
 }
 
@@ -86,6 +89,26 @@ impl ClientHandler for App {
         }
     }
 
+    fn on_open(&mut self, ctx: &mut Context<'_, ()>, clients: &mut Clients) {
+        if let Some(on_open) = &mut self.on_open {
+            on_open(ctx, clients);
+        }
+    }
+
+    fn on_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: ClientId) {
+        self.note().rooms += 1;
+        if let Some(on_room) = &mut self.on_room {
+            on_room(at, clients);
+        }
+    }
+
+    fn on_lease_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: Lease) {
+        self.note().rooms += 1;
+        if let Some(on_room) = &mut self.on_room {
+            on_room(at, clients);
+        }
+    }
+
     fn on_close(&mut self, _: &mut Context<'_, ()>, _: &mut Clients, summary: &CloseSummary) {
         self.note().closes.push(summary.clone());
     }
@@ -119,7 +142,9 @@ impl Bed {
         let app = App {
             sim: sim.clone(),
             script: VecDeque::new(),
+            on_open: None,
             on_drain: None,
+            on_room: None,
             journal: Journal::default(),
         };
         let mut layer = ClientLayer::new(app);

@@ -1,7 +1,12 @@
 //! What is sent by leased connections.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use corewire::{
-    Acquired, Client, ClientBuilder, Lease, Message, Outcome, Pool, PoolError, Submitted,
+    Acquired, Client, ClientBuilder, Clients, Lease, Loop, Message, Outcome, Pool, PoolError,
+    Submitted,
 };
 
 use crate::bed::{Bed, arrivals, millis, number, numbered};
@@ -104,6 +109,37 @@ fn lease_to_a_server_that_does_not_read_takes_what_it_has_room_for_and_says_when
     }
     assert!(drains > 3, "{drains}");
     assert!(bed.journal().unsent.is_empty());
+}
+
+#[test]
+fn lease_that_offers_more_than_the_rate_has_room_for_goes_on_in_time() {
+    let (mut bed, mut server, lease) = leased(|to| {
+        to.rate(|rate| {
+            (rate.messages_per_second, rate.messages_burst) = (Some(100), Some(1));
+            rate.waiting_bytes_max = 200;
+        })
+    });
+    let next = Rc::new(Cell::new(0));
+    let offer = move |at: &mut Loop<'_, ()>, clients: &mut Clients| {
+        while next.get() < 50 {
+            match clients.offer_leased(at, lease, Message::Text(&numbered(next.get(), 84))) {
+                Ok(Submitted::NotYet) => return,
+                Ok(Submitted::Given(_) | Submitted::Held) => next.set(next.get() + 1),
+                submitted => panic!("{submitted:?}"),
+            }
+        }
+    };
+    let start = bed.now();
+    bed.app().on_room = Some(Box::new(offer.clone()));
+    bed.act(move |at, clients| offer(at, clients));
+    let mut come = Vec::new();
+    bed.run_until(start + Duration::from_secs(1), |at| {
+        come.extend(arrivals(&mut server).into_iter().map(|text| (at, number(&text))));
+    });
+    assert!(come.iter().map(|(_, number)| *number).eq(0..50), "{come:?}");
+    let last = come.last().unwrap().0 - start;
+    assert!(last >= millis(490) && last <= millis(496), "{last:?}");
+    assert!(bed.journal().rooms <= 50, "{}", bed.journal().rooms);
 }
 
 #[test]

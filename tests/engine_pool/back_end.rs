@@ -58,6 +58,8 @@ pub struct BackEnd {
     /// All that were ever upgraded.
     pub upgraded: u64,
     pub pings: u64,
+    /// What was said to it, by whichever connection.
+    pub said: Vec<(Duration, String)>,
 }
 
 /// One connection of a back end.
@@ -80,7 +82,15 @@ impl BackEnd {
         let address = SocketAddr::from(([192, 0, 2, 1 + number as u8], 80));
         let settings = Client::builder(&format!("ws://{address}/")).build().expect("a good URL");
         let (host, served) = (sim.host(address), Vec::new());
-        Self { host, settings, manner: Manner::GOOD, served, upgraded: 0, pings: 0 }
+        Self {
+            host,
+            settings,
+            manner: Manner::GOOD,
+            served,
+            upgraded: 0,
+            pings: 0,
+            said: Vec::new(),
+        }
     }
 
     /// Answers whatever has come.
@@ -89,7 +99,7 @@ impl BackEnd {
             let (server, texts, pongs) = (SimServer::new(peer), Vec::new(), VecDeque::new());
             self.served.push(Served { server, stage: Stage::Asked, texts, pongs });
         }
-        let Self { served, manner, upgraded, pings, .. } = self;
+        let Self { served, manner, upgraded, pings, said, .. } = self;
         for one in served.iter_mut() {
             if one.stage == Stage::Asked
                 && manner.upgrades != Upgrades::Ignore
@@ -107,7 +117,9 @@ impl BackEnd {
                 }
             }
             if one.stage == Stage::Open {
+                let known = one.texts.len();
                 *pings += one.answer(*manner, now);
+                said.extend(one.texts[known..].iter().map(|text| (now, text.clone())));
             }
             while one.pongs.front().is_some_and(|(due, _)| *due <= now) {
                 let (_, payload) = one.pongs.pop_front().expect("it was there");

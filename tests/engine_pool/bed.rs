@@ -10,7 +10,8 @@ use std::time::Duration;
 use corewire::{
     Acquired, ClientHandler, ClientLayer, Clients, CloseCause, CloseSummary, ConnectionId, Context,
     DialError, LeakReport, Lease, LeaseTicket, LoadSource, Loop, Message, Owner, Pool, PoolBuilder,
-    PoolError, PoolId, PoolStats, Reactor, ReactorConfig, TimerId, Undecodable, Usage,
+    PoolError, PoolId, PoolStats, Reactor, ReactorConfig, TimerId, Undecodable, Unsent,
+    UnsentReason, Usage,
 };
 
 use crate::back_end::BackEnd;
@@ -32,6 +33,7 @@ pub enum Heard {
     /// With the lease that has ended with it.
     Close(ConnectionId, Option<Lease>, CloseCause),
     DialFailed(Owner, String),
+    Unsent(Owner, String, UnsentReason),
     Lease(LeaseTicket, Result<Lease, PoolError>),
     Leak(LeakReport),
     Timer(u64),
@@ -133,6 +135,17 @@ impl ClientHandler for App {
         lease: Result<Lease, PoolError>,
     ) {
         self.hear(at, clients, Heard::Lease(ticket, lease));
+    }
+
+    fn on_unsent(
+        &mut self,
+        at: &mut Loop<'_, ()>,
+        clients: &mut Clients,
+        owner: Owner,
+        unsent: Unsent,
+    ) {
+        let text = String::from_utf8(unsent.payload.to_vec()).expect("a text");
+        self.hear(at, clients, Heard::Unsent(owner, text, unsent.reason));
     }
 
     fn on_leak(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, report: &LeakReport) {

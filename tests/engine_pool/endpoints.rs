@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use corewire::{
-    Acquired, Balance, Client, EndpointId, EndpointState, EndpointStats, Eviction, Heartbeat,
-    Lease, MemberState, Outcome, Pool, PoolError, PoolId,
+    Acquired, Balance, Client, EndpointError, EndpointId, EndpointState, EndpointStats, Eviction,
+    Heartbeat, Lease, MemberState, Message, Outcome, Owner, Pool, PoolError, PoolId, Submitted,
 };
 
 use crate::back_end::{Pings, Upgrades};
 use crate::bed::{Bed, Heard, S, TICK};
 use crate::naive::Frame;
-use crate::sim_errno::ECONNREFUSED;
+use crate::sim_errno::{ECONNREFUSED, EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use crate::sim_host::Reply;
 
 fn endpoints(bed: &mut Bed, pool: PoolId) -> Vec<(EndpointId, EndpointStats)> {
-    bed.act(move |at, clients| clients.endpoints(at, pool))
+    bed.act(move |_, clients| clients.endpoints(pool))
 }
 
 /// Leases, some of which may have to be waited for.
@@ -102,17 +102,89 @@ fn endpoint_that_fails_is_tried_again_after_its_back_off() {
     }
 }
 
+/// The URL of an owner's endpoint, for a line of a log.
+fn url_of(bed: &mut Bed, owner: Owner) -> String {
+    let Owner::Pool(pool, endpoint) = owner else { panic!("{owner:?}") };
+    bed.act(move |_, clients| clients.endpoint_url(pool, endpoint).map(str::to_owned)).unwrap()
+}
+
 #[test]
-fn dial_that_fails_is_told_with_its_reason() {
-    let mut bed = Bed::new(1);
-    kill(&mut bed, 4);
+fn dial_that_fails_is_told_with_its_reason_and_whose_it_was() {
+    let mut bed = Bed::new(3);
+    bed.back_ends[1].manner.upgrades = Upgrades::Refuse;
+    let pool = bed.pool(|pool| pool.min(6).balance(Balance::RoundRobin));
+    let failed: Vec<_> = bed
+        .news()
+        .into_iter()
+        .filter_map(|(_, heard)| match heard {
+            Heard::DialFailed(owner, error) => Some((owner, error)),
+            _ => None,
+        })
+        .collect();
+    assert!(!failed.is_empty());
+    let at_fault = bed.back_ends[1].settings.uri().to_string();
+    for (owner, error) in failed {
+        assert!(matches!(owner, Owner::Pool(own, _) if own == pool));
+        assert_eq!(url_of(&mut bed, owner), at_fault);
+        assert!(error.contains("503"), "{error}");
+    }
+}
+
+#[test]
+fn leases_and_what_was_not_sent_tell_their_endpoint() {
+    let mut bed = Bed::new(3);
+    let pool = bed.pool(|pool| {
+        pool.min(3).balance(Balance::RoundRobin).rate(|rate| {
+            rate.messages_per_second = Some(1);
+            rate.messages_burst = Some(1);
+        })
+    });
+    let leases = take(&mut bed, pool, 3);
+    let places: Vec<_> = leases.iter().map(|lease| bed.served(*lease).0).collect();
+    bed.run_for(31 * S);
+    let told = bed.news();
+    for (lease, place) in leases.iter().zip(&places) {
+        let url = bed.back_ends[*place].settings.uri().to_string();
+        let leak = told.iter().find_map(|(_, heard)| match heard {
+            Heard::Leak(report) if report.lease == *lease => Some(report.endpoint),
+            _ => None,
+        });
+        assert_eq!(url_of(&mut bed, Owner::Pool(pool, leak.expect("it is reported"))), url);
+        // Past its rate one message waits, until its connection is lost.
+        let lease = *lease;
+        let connection = bed.leased(lease).unwrap();
+        let text = format!("for {url}");
+        bed.act(move |at, clients| {
+            assert_eq!(clients.owner(connection), Some(Owner::Pool(pool, leak.unwrap())));
+            let mut send = || clients.send_leased(at, lease, Message::Text(&text)).unwrap();
+            while send() != Submitted::Held {}
+        });
+    }
+    for back_end in &mut bed.back_ends {
+        back_end.host.reset_all();
+    }
     bed.settle();
-    bed.news();
+    let unsent = bed.news().into_iter().filter_map(|(_, heard)| match heard {
+        Heard::Unsent(owner, text, _) => Some((owner, text)),
+        _ => None,
+    });
+    let unsent: Vec<_> = unsent.collect();
+    assert_eq!(unsent.len(), 3);
+    for (owner, text) in unsent {
+        assert_eq!(text, format!("for {}", url_of(&mut bed, owner)));
+    }
+}
+
+#[test]
+fn endpoint_of_no_pool_is_an_error() {
+    let mut bed = Bed::new(1);
     let pool = bed.pool(|pool| pool.min(1));
-    let news = bed.news();
-    let [(_, Heard::DialFailed(owner, error))] = &news[..] else { panic!("{news:?}") };
-    assert_eq!(*owner, corewire::Owner::Pool(pool));
-    assert!(error.contains("503"), "{error}");
+    bed.act(move |at, clients| clients.shut_down_pool(at, pool));
+    bed.settle();
+    let settings = bed.back_ends[0].settings.clone();
+    let added = bed.act(move |at, clients| clients.add_endpoint(at, pool, &settings, 1));
+    assert_eq!(added, Err(EndpointError::NoPool));
+    assert!(endpoints(&mut bed, pool).is_empty());
 }
 
 #[test]
@@ -226,7 +298,7 @@ fn counts_of_least_connections_survive_a_new_configuration() {
     bed.act(move |at, clients| {
         clients.drain_endpoint(at, pool, first);
         let added = clients.add_endpoint(at, pool, &again, 1).unwrap();
-        assert_eq!(added, Some(first), "the same endpoint");
+        assert_eq!(added, first, "the same endpoint");
     });
     let more = take(&mut bed, pool, 4);
     let places: Vec<_> = more.iter().map(|lease| bed.served(*lease).0).collect();
@@ -292,4 +364,26 @@ fn probes_find_an_endpoint_dead_and_alive_though_nobody_uses_it() {
     bed.back_ends[0].host.replies(Reply::Accept);
     bed.run_for(61 * S);
     assert_eq!(state(&mut bed), EndpointState::Serving);
+}
+
+#[test]
+fn want_of_room_here_is_held_against_no_endpoint() {
+    for errno in [ENOMEM, ENFILE, EMFILE, ENOBUFS] {
+        let mut bed = Bed::new(2);
+        for back_end in &bed.back_ends {
+            back_end.host.replies(Reply::Fail(errno));
+        }
+        let pool = bed.pool(|pool| pool.min(2).health_check(|it| it.interval = S));
+        bed.run_for(60 * S);
+        assert!(bed.stats(pool).dials_failed > 5);
+        for (id, stats) in endpoints(&mut bed, pool) {
+            let judged = (stats.state, stats.failures, stats.ejections);
+            assert_eq!(judged, (EndpointState::Serving, 0, 0), "{errno} {id:?}");
+        }
+        for back_end in &bed.back_ends {
+            back_end.host.replies(Reply::Accept);
+        }
+        bed.run_for(61 * S);
+        assert_eq!(bed.stats(pool).members_in(MemberState::Idle), 2);
+    }
 }

@@ -1,6 +1,6 @@
 //! Several pools on a loop, several loops on a network.
 
-use corewire::{Acquired, MemberState, Outcome, PoolError};
+use corewire::{Acquired, ClientState, MemberState, Outcome, Owner, PoolError};
 
 use crate::bed::{Bed, S};
 use crate::sim_net::SimNet;
@@ -48,7 +48,8 @@ fn two_pools_of_a_loop_have_nothing_in_common() {
     for (at, connection) in connections.iter().enumerate() {
         assert!(!connections[..at].contains(connection));
         let owner = bed.reactor.handler().clients().owner(*connection);
-        assert_eq!(owner, Some(corewire::Owner::Pool(if at == 0 { one } else { two })));
+        let expected = if at == 0 { one } else { two };
+        assert!(matches!(owner, Some(Owner::Pool(pool, _)) if pool == expected), "{owner:?}");
     }
     bed.act(move |at, clients| clients.shut_down_pool(at, one));
     bed.release(lease, Outcome::Good).unwrap();
@@ -90,4 +91,45 @@ fn two_loops_have_pools_of_their_own() {
     settle(&mut one, &mut two);
     one.assert_empty();
     two.assert_empty();
+}
+
+#[test]
+fn names_of_one_loop_are_a_miss_in_another() {
+    let mut one = Bed::new(1);
+    let mut two = Bed::on(SimNet::beside(&one.sim, 64 << 10), one.sim.clone(), 2, 0);
+    // Both loops have gone through the same, so that their names differ by nothing else.
+    let describe = one.describe().min(1).max(1);
+    let settings = one.back_ends[0].settings.clone();
+    let mut names = Vec::new();
+    for bed in [&mut one, &mut two] {
+        let (pool, settings) = (describe.clone().build().unwrap(), settings.clone());
+        let (pool, client) =
+            bed.act(move |_, clients| (clients.add_pool(pool), clients.add(settings)));
+        names.push((pool, client));
+    }
+    (0..8).for_each(|_| {
+        one.turn();
+        two.turn();
+    });
+    let [(foreign, foreigner), (pool, client)] = names[..] else { panic!() };
+    let (foreign_lease, foreign_ticket) = (one.lease(foreign), one.ticket(foreign));
+    let (lease, ticket) = (two.lease(pool), two.ticket(pool));
+    assert_eq!(format!("{foreign_lease:?}{foreign_ticket:?}"), format!("{lease:?}{ticket:?}"));
+
+    assert_eq!(two.leased(foreign_lease), Err(PoolError::Revoked));
+    assert_eq!(two.release(foreign_lease, Outcome::Good), Err(PoolError::Revoked));
+    assert_eq!(two.acquire(foreign), Err(PoolError::ShutDown));
+    two.act(move |at, clients| {
+        assert!(!clients.cancel(at, foreign_ticket));
+        assert!(clients.pool_stats(foreign).is_none());
+        clients.shut_down_pool(at, foreign);
+        assert!(clients.state(foreigner).is_none() && clients.connection(foreigner).is_none());
+        clients.remove(foreigner);
+    });
+    two.settle();
+    assert!(two.leased(lease).is_ok());
+    two.act(move |at, clients| {
+        assert_eq!(clients.state(client), Some(ClientState::Connected));
+        assert!(clients.cancel(at, ticket));
+    });
 }

@@ -151,9 +151,13 @@ impl Balancer {
         if let Some(id) = self.id_of(name)
             && let Some(member) = self.members.get_mut(id.0)
         {
+            let is_new = member.weight != weight;
             member.weight = weight;
             if member.membership != Membership::Member {
                 member.rejoin(first_probe, now);
+            }
+            if is_new {
+                self.forget_credits();
             }
             return Ok(id);
         }
@@ -254,6 +258,16 @@ impl Balancer {
         Some(id)
     }
 
+    /// What is earned by one weight cannot be paid by another: who is owed hundreds of turns would
+    /// take them in a row.
+    fn forget_credits(&mut self) {
+        for id in &self.order {
+            if let Some(member) = self.members.get_mut(id.0) {
+                member.credit = 0;
+            }
+        }
+    }
+
     fn keep_least_loaded(&mut self) {
         let Self { members, open, .. } = self;
         let loads = || open.iter().filter_map(|id| members.get(id.0)).map(Member::load);
@@ -324,6 +338,20 @@ impl Balancer {
         {
             member.probing = Probing::At(check.next(now, random));
             self.handle_outcome(id, outcome, now, random);
+        }
+    }
+
+    /// The probe of this endpoint could not be made, for a reason of this end's: that says nothing
+    /// of the endpoint. One on trial has to wait for the next all the same.
+    pub fn handle_probe_unmade(&mut self, id: EndpointId, now: Instant, random: u64) {
+        let Some(member) = self.members.get_mut(id.0) else { return };
+        if !member.health.is_serving() {
+            return self.handle_probe(id, Outcome::Failure, now, random);
+        }
+        if let Some(check) = &self.health_check
+            && member.probing == Probing::UnderWay
+        {
+            member.probing = Probing::At(check.next(now, random));
         }
     }
 

@@ -56,6 +56,21 @@ fn smooth_round_robin_gives_the_sequence_of_nginx() {
 }
 
 #[test]
+fn weights_that_change_owe_nothing_to_those_before() {
+    let now = Instant::now();
+    let (mut balancer, ids) = balancer(Balance::WeightedRoundRobin, &[1000, 1], now);
+    for _ in 0..450 {
+        assert_eq!(balancer.pick(now, 0, |_| true), Some(ids[0]));
+    }
+    // Nothing has changed, so the rarer one still comes in its time.
+    let names: Vec<_> = ids.iter().map(|id| balancer.name(*id).unwrap().to_owned()).collect();
+    balancer.add(&names[0], weight(1000), now).unwrap();
+    assert!(picks(&mut balancer, 100, now).contains('b'));
+    balancer.add(&names[0], weight(1), now).unwrap();
+    assert_eq!(picks(&mut balancer, 6, now), "ababab");
+}
+
+#[test]
 fn round_robin_gives_each_its_turn_whatever_its_weight() {
     let now = Instant::now();
     let (mut balancer, ids) = balancer(Balance::RoundRobin, &[5, 1, 1], now);
@@ -370,6 +385,37 @@ fn probes_come_at_their_interval_and_are_the_trials() {
     balancer.remove(b, now);
     assert_eq!(balancer.add("b", weight(1), now), Ok(b));
     assert_eq!(balancer.poll_action(), Some(BalanceAction::Probe(b)));
+}
+
+#[test]
+fn probe_that_is_not_made_says_nothing_and_the_next_one_comes() {
+    let mut now = Instant::now();
+    let ejection = Ejection { ejected_percent_max: 100, ..Ejection::default() };
+    let check = Some(HealthCheck::default());
+    let mut balancer = Balancer::new(Balance::RoundRobin, Some(ejection), check);
+    let id = balancer.add("a", weight(1), now).unwrap();
+    assert_eq!(balancer.poll_action(), Some(BalanceAction::Probe(id)));
+    let next = |balancer: &mut Balancer| {
+        let now = balancer.poll_timeout().expect("there is another");
+        balancer.handle_timeout(now);
+        assert_eq!(balancer.poll_action(), Some(BalanceAction::Probe(id)));
+        now
+    };
+    for _ in 0..10 {
+        balancer.handle_probe_unmade(id, now, SHORTEST);
+        balancer.handle_probe_unmade(id, now, LONGEST);
+        assert_eq!(balancer.poll_timeout(), Some(now + 9 * SECOND));
+        now = next(&mut balancer);
+    }
+    assert_eq!(balancer.stats(id).unwrap().failures, 0);
+    fail(&mut balancer, id, 5, now);
+    balancer.handle_probe_unmade(id, now, SHORTEST);
+    for _ in 0..3 {
+        now = next(&mut balancer);
+        assert_eq!(state(&balancer, id), EndpointState::OnTrial);
+        balancer.handle_probe_unmade(id, now, SHORTEST);
+        assert_eq!(state(&balancer, id), EndpointState::Ejected);
+    }
 }
 
 #[test]

@@ -2,19 +2,17 @@
 //! it.
 
 use std::any::Any;
-use std::mem;
 use std::sync::Arc;
 
 use super::error::{EndCause, Ended, Inner};
 use super::message::OwnedMessage;
 use super::queues::{Hand, Reading};
 use super::shared::{Shared, Wake};
-use super::waiting::{FAREWELL, LOOK_PERIOD};
+use super::waiting::FAREWELL;
 use crate::client::calling::Goodbye;
 use crate::client::clients::{ClientId, Clients, Owner};
 use crate::client::handler::{ClientHandler, Undecodable};
 use crate::client::outage::{Unsent, UnsentReason};
-use crate::client::outlet::Progress;
 use crate::client::reconnect::{ClientChange, StopReason};
 use crate::client::settings::ClientSettings;
 use crate::protocol::CloseSummary;
@@ -52,8 +50,6 @@ pub(super) struct Driver {
     client: ClientId,
     open: Option<ConnectionId>,
     hand: Hand,
-    /// Somebody waits for what waits for the rate: a timer looks at that again.
-    is_held: bool,
     stage: Stage,
     last_close: Option<CloseSummary>,
     last_failure: Option<DialError>,
@@ -78,10 +74,6 @@ enum Stage {
     Finished,
 }
 
-// What the timers are known by.
-const LOOK: u64 = 0;
-const CLEAR: u64 = 1;
-
 impl Driver {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -97,7 +89,6 @@ impl Driver {
             client,
             open: None,
             hand: Hand::default(),
-            is_held: false,
             stage: Stage::Dialling,
             last_close: None,
             last_failure: None,
@@ -113,7 +104,7 @@ impl Driver {
         let orders = self.shared.take_outgoing(&mut self.hand);
         let bytes = self.give(at, clients, client, orders.barrier);
         let is_reached = orders.barrier.is_some_and(|barrier| self.hand.given >= barrier);
-        let is_settled = is_reached && self.hand_over(at, clients);
+        let is_settled = is_reached && clients.flush(at, self.client);
         let settled = is_settled.then_some(self.hand.given);
         self.shared.handle_given(bytes, settled, &self.hand);
         if let Some(goodbye) = orders.goodbye {
@@ -145,19 +136,10 @@ impl Driver {
         (self.on_event)(ClientEvent::Unsent { message, reason });
     }
 
-    /// Hands over to the kernel what it takes; says whether nothing is left.
-    fn hand_over(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) -> bool {
-        let progress = clients.hand_over(at, self.client);
-        if progress == Progress::Held && !mem::replace(&mut self.is_held, true) {
-            at.set_timer(at.deadline(LOOK_PERIOD), LOOK);
-        }
-        progress == Progress::HandedOver
-    }
-
     /// Begins the closing handshake behind all that was taken. Without a connection there is nothing
     /// to wait for.
     fn clear(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, goodbye: Goodbye) {
-        let is_sent = self.hand.is_empty() && self.hand_over(at, clients);
+        let is_sent = self.hand.is_empty() && clients.flush(at, self.client);
         if is_sent || self.open.is_none() {
             if let Stage::Clearing(timer) = self.stage {
                 at.cancel_timer(timer);
@@ -166,7 +148,7 @@ impl Driver {
             clients.stop_with(self.client, goodbye);
         } else if !matches!(self.stage, Stage::Clearing(_)) {
             let deadline = at.deadline(self.settings.dial().config.close_timeout);
-            self.stage = Stage::Clearing(at.set_timer(deadline, CLEAR));
+            self.stage = Stage::Clearing(at.set_timer(deadline, 0));
         }
     }
 
@@ -247,6 +229,10 @@ impl ClientHandler for Driver {
         self.pump(at, clients);
     }
 
+    fn on_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: ClientId) {
+        self.pump(at, clients);
+    }
+
     fn on_dial_failed(
         &mut self,
         _: &mut Loop<'_, ()>,
@@ -301,24 +287,18 @@ impl ClientHandler for Driver {
         }
     }
 
-    fn on_timer(
-        &mut self,
-        at: &mut Loop<'_, ()>,
-        clients: &mut Clients,
-        timer: TimerId,
-        cookie: u64,
-    ) {
-        if cookie == LOOK {
-            self.is_held = false;
-            self.pump(at, clients);
-        }
+    fn on_timer(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, timer: TimerId, _: u64) {
         if let Some(open) = self.open
             && self.stage == Stage::Clearing(timer)
         {
-            // A server that has taken nothing for so long does not take a Close either.
             self.stage = Stage::Parting;
-            at.peer(open).abort();
-            clients.stop(self.client);
+            let goodbye = self.shared.take_outgoing(&mut self.hand).goodbye;
+            clients.stop_with(self.client, goodbye.unwrap_or_default());
+            // A server that does not take what is sent does not take a Close either. If it is our
+            // own rate that has held the rest up, it does.
+            if at.peer(open).flush() > 0 {
+                at.peer(open).abort();
+            }
         }
     }
 

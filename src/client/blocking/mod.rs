@@ -107,7 +107,8 @@ impl ClientSettings {
     }
 
     /// The same, and has `on_event` told what happens to the client, on the loop's thread. It must
-    /// not block. A panic in it ends the client.
+    /// not block: of the client's own calls `try_send` and `state` may be made there, the others
+    /// would wait for the loop that waits for them. A panic in it ends the client.
     ///
     /// # Errors
     /// As [`ClientSettings::connect`].

@@ -23,10 +23,6 @@ pub(super) const DROP_PATIENCE: Duration = Duration::from_millis(250);
 /// wants.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// When a loop looks again at what waits for a rate, while somebody waits for that. Guess: the thread
-/// does not notice.
-pub(super) const LOOK_PERIOD: Duration = Duration::from_millis(5);
-
 /// A time that is too long to be told is without end.
 pub(super) fn patience(timeout: Duration) -> Wait {
     Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)

@@ -180,7 +180,16 @@ pub(crate) enum Action {
     /// The waiting of this ticket is over, there is none.
     Expire { ticket: LeaseTicket, error: PoolError },
     /// This lease is held for long. Told once for each lease.
-    Leak { lease: Lease, site: Site, held_for: Duration },
+    Leak(Leak),
     /// This lease is over because the pool wants it so; a `Close` of its connection follows.
-    Revoked { lease: Lease, site: Site, held_for: Duration },
+    Revoked(Leak),
+}
+
+/// A lease that was held for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leak {
+    pub(crate) lease: Lease,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) site: Site,
+    pub(crate) held_for: Duration,
 }

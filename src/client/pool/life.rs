@@ -208,16 +208,12 @@ impl<B: Select> Core<B> {
 
     /// A lease is held for long.
     fn watch(&mut self, key: Key, tenancy: Tenancy, now: Instant) {
-        let lease = Lease { member: MemberKey(key), number: tenancy.number };
-        let held_for = now.saturating_duration_since(tenancy.since);
-        let site = tenancy.site;
         match tenancy.watch {
             Watch::Report => {
                 self.stats.leaks += 1;
-                self.actions.push_back(Action::Leak { lease, site, held_for });
-                if let Some(member) = self.members.get_mut(key)
-                    && let State::Active(tenancy) | State::Broken(tenancy) = &mut member.state
-                {
+                let Some(member) = self.members.get_mut(key) else { return };
+                self.actions.extend(member.leak(key, now).map(Action::Leak));
+                if let State::Active(tenancy) | State::Broken(tenancy) = &mut member.state {
                     tenancy.watch = Watch::Revoke;
                 }
                 self.arm(key, later(tenancy.since, self.settings.revoke_after), now);
@@ -229,12 +225,7 @@ impl<B: Select> Core<B> {
     /// Closes a connection, and tells if that ends a lease.
     pub(super) fn revoke(&mut self, key: Key, reason: Eviction, now: Instant) {
         let Some(member) = self.members.get(key) else { return };
-        if let Some(tenancy) = member.state.tenancy() {
-            let lease = Lease { member: MemberKey(key), number: tenancy.number };
-            let held_for = now.saturating_duration_since(tenancy.since);
-            let site = tenancy.site;
-            self.actions.push_back(Action::Revoked { lease, site, held_for });
-        }
+        self.actions.extend(member.leak(key, now).map(Action::Revoked));
         self.close(key, reason, now);
     }
 

@@ -295,6 +295,11 @@ impl<B: Select> Core<B> {
     }
 
     /// Whom it asks which endpoint is next.
+    pub(crate) const fn balancer(&self) -> &B {
+        &self.balancer
+    }
+
+    /// The same, to be told and changed.
     pub(crate) fn balancer_mut(&mut self) -> &mut B {
         &mut self.balancer
     }

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::action::{LeaseTicket, Site};
+use super::action::{Leak, Lease, LeaseTicket, MemberKey, Site};
 use super::chain::{Linked, Links};
 use crate::client::balance::EndpointId;
-use crate::collections::TimerKey;
+use crate::collections::{Key, TimerKey};
 
 /// What a connection of a pool is doing.
 ///
@@ -80,6 +80,19 @@ pub(super) struct Member {
     pub(super) errors: u32,
     /// How often it was handed out.
     pub(super) leases: u64,
+}
+
+impl Member {
+    /// The lease that it is handed out by, for who tells how long that has been. `key` is its own.
+    pub(super) fn leak(&self, key: Key, now: Instant) -> Option<Leak> {
+        let tenancy = self.state.tenancy()?;
+        Some(Leak {
+            lease: Lease { member: MemberKey(key), number: tenancy.number },
+            endpoint: self.endpoint,
+            site: tenancy.site,
+            held_for: now.saturating_duration_since(tenancy.since),
+        })
+    }
 }
 
 /// A state with what belongs to it; see [`MemberState`] for the diagram.

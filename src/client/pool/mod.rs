@@ -16,7 +16,7 @@ mod model_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use action::{Acquired, Action, Lease, LeaseTicket, MemberKey, Site};
+pub(crate) use action::{Acquired, Action, Leak, Lease, LeaseTicket, MemberKey, Site};
 pub use action::{Eviction, Outcome, PoolError};
 pub(crate) use machine::{Core, Wanted};
 pub use member::MemberState;

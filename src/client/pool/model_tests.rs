@@ -549,9 +549,10 @@ impl World {
                     }
                     self.expected.expired += 1;
                 }
-                Action::Leak { lease, held_for, .. } => {
+                Action::Leak(Leak { lease, held_for, endpoint, .. }) => {
                     assert_eq!(held_for, self.settings.leak_after);
                     let seen = self.member(lease.member());
+                    assert_eq!(endpoint, seen.endpoint);
                     let Phase::Lent { lease: held, is_reported, .. } = &mut seen.phase else {
                         panic!("{seen:?}")
                     };
@@ -559,8 +560,9 @@ impl World {
                     assert!(!std::mem::replace(is_reported, true), "reported once");
                     self.expected.leaks += 1;
                 }
-                Action::Revoked { lease, held_for, .. } => {
+                Action::Revoked(Leak { lease, held_for, endpoint, .. }) => {
                     let seen = *self.member(lease.member());
+                    assert_eq!(endpoint, seen.endpoint);
                     let has_left = !self.endpoints.contains(&seen.endpoint);
                     assert!(held_for == self.settings.revoke_after || has_left);
                     assert!(matches!(seen.phase, Phase::Lent { lease: held, .. } if held == lease));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use super::action::Leak;
 use super::endpoints::Select;
 use super::*;
 use crate::client::balance::EndpointId;
@@ -425,10 +426,13 @@ fn a_lease_is_reported_once_after_30_s_and_revoked_after_300() {
     else {
         panic!("{done:?}");
     };
-    let Action::Leak { lease: leaked, site, held_for } = leak else { panic!("{leak:?}") };
+    let Action::Leak(Leak { lease: leaked, endpoint, site, held_for }) = leak else {
+        panic!("{leak:?}")
+    };
+    assert_eq!(endpoint, self::endpoint(0));
     assert_eq!((reported, held_for, leaked), (30 * S, 30 * S, lease));
     assert_eq!((site.file(), site.line()), (file!(), line));
-    let Action::Revoked { lease: ended, site, held_for } = revocation else {
+    let Action::Revoked(Leak { lease: ended, site, held_for, .. }) = revocation else {
         panic!("{revocation:?}")
     };
     assert_eq!((revoked, held_for, ended, site.line()), (300 * S, 300 * S, lease, line));
@@ -772,7 +776,7 @@ fn a_drained_endpoint_gets_its_leases_back_and_a_removed_one_does_not() {
     let lease = bed.lease();
     bed.pool.remove_endpoint(endpoint(0), bed.now);
     let actions = bed.actions();
-    assert!(matches!(actions[0], Action::Revoked { lease: ended, .. } if ended == lease));
+    assert!(matches!(actions[0], Action::Revoked(Leak { lease: ended, .. }) if ended == lease));
     assert_eq!(actions[1..], [left(members[0])]);
     assert_eq!(bed.pool.check(lease), Err(PoolError::Revoked));
     // It comes back under the same name.

@@ -137,7 +137,7 @@ impl<D> Shared<D> {
             return Err(unfit(io::ErrorKind::AddrNotAvailable.into()));
         }
         // Whoever is dialled anew when it is told of its end must not keep a loop from ending.
-        if self.drain != Drain::Running || self.slots.len() >= self.connections_max as usize {
+        if self.drain != Drain::Running || !self.has_room() {
             return Err(DialError::NoRoom);
         }
         let key = self.slots.vacant_key().ok_or(DialError::NoRoom)?;
@@ -162,6 +162,7 @@ impl<D> Shared<D> {
         });
         debug_assert!(inserted.is_ok(), "a vacant key was there");
         self.dials.push_back(key);
+        self.dialling += 1;
         self.counters.dialled += 1;
         Ok(ConnectionId::new(self.shard, key))
     }

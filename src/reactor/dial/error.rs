@@ -7,6 +7,7 @@ use std::io;
 use crate::deflate::AnswerError;
 use crate::handshake::{ClientHandshakeError, TunnelError};
 use crate::protocol::CompressionError;
+use crate::reactor::tls::is_passing;
 
 /// Why a connection that was dialled did not open.
 #[derive(Debug)]
@@ -37,6 +38,37 @@ pub enum DialError {
     NoRoom,
     /// The application gave it up.
     Aborted,
+}
+
+impl DialError {
+    /// Whether another try may succeed though nobody changes anything.
+    ///
+    /// - A phase that took too long, and whatever the network or the system reports: yes. A name
+    ///   that does not resolve and a port that nobody listens on may be there a minute later.
+    /// - An answer other than 101: by its status, 408, 429 and 5xx. Everything else is a decision:
+    ///   401 and 403 with all other 4xx, a redirection that is not followed, and a 200 of what is no
+    ///   WebSocket.
+    /// - In TLS a certificate that has expired or is not valid yet, which will be renewed, and an
+    ///   alert that tells of trouble at the server's. Whom to trust, by what name, and what to speak
+    ///   are decisions.
+    /// - An answer that breaks RFC 6455 §4.1 or RFC 7692 §5.1: no, the ends do not speak the same
+    ///   protocol.
+    /// - A proxy: [`TunnelError::is_retryable`].
+    /// - No room in the loop: yes, others may end.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::TimedOut(_) | Self::Io { .. } | Self::NoRoom => true,
+            Self::Tunnel(error) => error.is_retryable(),
+            Self::Tls(error) => is_passing(&**error),
+            Self::Refused(refusal) => {
+                ClientHandshakeError::Status { status: refusal.status }.is_retryable()
+            }
+            Self::Handshake(error) => error.is_retryable(),
+            #[cfg(feature = "deflate")]
+            Self::Compression(_) => false,
+            Self::Aborted => false,
+        }
+    }
 }
 
 /// The parts of dialling, in their order. Each has its own deadline.

@@ -39,6 +39,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// Begins to connect those that were dialled, as many as a turn has time for.
+    #[inline(never)]
     pub(in crate::reactor) fn begin_dials(&mut self) {
         let mut budget = self.limits.dials_per_turn;
         // Those that are dialled by the callbacks on the way come in the next turn.
@@ -48,6 +49,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             }
             let Some(key) = self.shared.dials.pop_front() else { break };
             let Some(dialling) = self.shared.dialling(key) else { continue };
+            if dialling.fate == Fate::GivenUp {
+                self.fail_dial(key, DialError::Aborted);
+                continue;
+            }
             let Stage::Noted(remotes) = &mut dialling.stage else { continue };
             let race = Race::new(std::mem::take(remotes));
             dialling.stage = Stage::Connecting(race);
@@ -284,6 +289,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// Draws the consequences of what was read and written.
+    #[inline(never)]
     pub(in crate::reactor) fn settle_dial(&mut self, key: Key, write_error: Option<io::ErrorKind>) {
         let Some(dialling) = self.shared.dialling(key) else { return };
         if dialling.fate == Fate::GivenUp {

@@ -141,7 +141,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));
         self.shared.counters.handshakes_completed += 1;
-        self.shared.dialled_open += 1;
+        self.shared.dialling -= 1;
+        self.shared.open += 1;
         self.hasten(key);
         self.call(key, |handler, ctx| handler.on_open(ctx));
     }

@@ -140,6 +140,8 @@ impl fmt::Debug for TlsClient {
 
 impl TlsClientBuilder {
     /// Trusts the certificate authorities of a PEM file, beside the [system's](Self::without_system_roots).
+    /// The certificate of a server may stand there too, if it vouches for itself: it has to name the
+    /// server and be in its time, like any other.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.roots.add_file(path.into());
         self
@@ -214,8 +216,7 @@ impl TlsClientBuilder {
     /// Talks to any server that has the key of the certificate that it shows, whoever has made it,
     /// whomever it names and whenever it has expired: to anybody, that is, who sits on the wire. For
     /// servers in tests; [`ca_file`](Self::ca_file) with the server's own certificate does the same
-    /// safely, for one that vouches for itself and does not call itself an authority (OpenSSL makes
-    /// it one unless told `-addext basicConstraints=critical,CA:FALSE`).
+    /// safely, for one that vouches for itself.
     pub fn dangerously_accept_any_certificate(mut self) -> Self {
         self.trust = Trust::Anybody;
         self
@@ -235,12 +236,11 @@ impl TlsClientBuilder {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(self.versions)
             .map_err(TlsError::Provider)?;
-        let builder = match self.trust {
-            Trust::Verified => builder.with_root_certificates(self.roots.load()?),
-            Trust::Anybody => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+        let verifier = match self.trust {
+            Trust::Verified => self.roots.load(provider)?,
+            Trust::Anybody => Arc::new(AnyCertificate(provider)),
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match certificate {
             Some(certified) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))

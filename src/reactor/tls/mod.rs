@@ -3,6 +3,7 @@
 
 mod certificates;
 mod client;
+mod failure;
 mod incoming;
 mod link;
 mod links;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use certificates::TlsError;
 pub use client::{TlsClient, TlsClientBuilder};
+pub(in crate::reactor) use failure::is_passing;
 pub(in crate::reactor) use links::Links;
 pub(in crate::reactor) use session::TlsFailure;
 pub use session::{TlsFacts, TlsVersion};

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::RootCertStore;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
 
 use super::certificates::{TlsError, parse_certificates, read};
 
@@ -42,15 +46,33 @@ impl Roots {
         self.certificates.extend(certificates);
     }
 
+    /// Who looks at the certificates of servers.
+    ///
     /// # Errors
     /// One of those that were named is not good, or there are none in all. What is not good of the
     /// system's is left out, and so are all of them where there are others.
-    pub fn load(&self) -> Result<Arc<RootCertStore>, TlsError> {
+    pub fn load(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        let mut certificates = self.certificates.clone();
         let mut named = RootCertStore::empty();
+        add_all(&mut named, &certificates, None)?;
         for path in &self.files {
-            add_all(&mut named, &parse_certificates(&read(path)?, Some(path))?, Some(path))?;
+            let of_file = parse_certificates(&read(path)?, Some(path))?;
+            add_all(&mut named, &of_file, Some(path))?;
+            certificates.extend(of_file);
         }
-        add_all(&mut named, &self.certificates, None)?;
+        let roots = self.join_system(named)?;
+        let chains = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+        let chains = chains.expect("there are roots, and no lists of revocations");
+        Ok(match certificates.is_empty() {
+            true => chains,
+            false => Arc::new(NamedOrSigned { named: certificates, chains }),
+        })
+    }
+
+    fn join_system(&self, mut named: RootCertStore) -> Result<Arc<RootCertStore>, TlsError> {
         let system = match self.system {
             SystemRoots::Trusted => system_roots(),
             SystemRoots::Left => Err(None),
@@ -94,6 +116,63 @@ fn system_roots() -> Result<Arc<RootCertStore>, Option<Box<dyn std::error::Error
         return Err(found.errors.into_iter().next().map(Into::into));
     }
     Ok(system.insert(Arc::new(roots)).clone())
+}
+
+/// Takes, beside those that an authority has signed, a server's own certificate that was named though
+/// it calls itself an authority, as OpenSSL makes them unless told otherwise.
+#[derive(Debug)]
+struct NamedOrSigned {
+    named: Vec<CertificateDer<'static>>,
+    chains: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for NamedOrSigned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.chains.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            // That an authority is no server has no word of its own. By then it was looked at
+            // whether the certificate has expired, and not yet whom it names.
+            Err(Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.named.contains(certificate) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        self.chains.root_hint_subjects()
+    }
 }
 
 /// Takes any certificate, but of those alone who have its key.

@@ -380,7 +380,7 @@ impl ClientHandler for Load {
         _: DialError,
     ) {
         match owner {
-            Owner::Pool(_) => self.workers.tally.dials_failed += 1,
+            Owner::Pool(..) => self.workers.tally.dials_failed += 1,
             _ => self.dials_failed += 1,
         }
     }

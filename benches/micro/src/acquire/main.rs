@@ -69,21 +69,22 @@ fn from_another_thread(rounds: usize) {
         let (mut reactor, handle) = warm_loop();
         send_handle.send(handle).expect("somebody waits");
         reactor.run().expect("memory does not fail");
-        stats(&mut reactor).acquired
     });
     let handle = handles.recv().expect("a loop");
     let (reply, replies) = sync_channel(1);
-    let round = |_| {
+    let round = |number| {
         let began = Instant::now();
         let order = Order { rounds: 1, way: Way::Untimed, reply: reply.clone() };
         handle.notify(order).expect("the mailbox has room");
-        replies.recv().expect("an answer");
-        nanoseconds(began)
+        let acquired = replies.recv().expect("an answer");
+        let elapsed = nanoseconds(began);
+        assert_eq!(acquired, number);
+        elapsed
     };
-    let mut samples: Vec<u32> = (0..rounds).map(round).collect();
+    let mut samples: Vec<u32> = (1..=rounds as u64).map(round).collect();
     print("both, from another thread", &mut samples);
     handle.shutdown(Duration::ZERO).expect("the mailbox has room");
-    assert_eq!(looping.join().expect("the loop ends"), rounds as u64);
+    looping.join().expect("the loop ends");
 }
 
 /// A loop whose connections all stand.
@@ -122,7 +123,7 @@ struct Taker {
 struct Order {
     rounds: usize,
     way: Way,
-    reply: SyncSender<()>,
+    reply: SyncSender<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -156,7 +157,8 @@ impl ClientHandler for Taker {
                 Way::Untimed => self.untimed(at, clients),
             }
         }
-        order.reply.try_send(()).expect("each is taken before the next");
+        let acquired = clients.pool_stats(self.pool).map_or(0, |stats| stats.acquired);
+        order.reply.try_send(acquired).expect("each is taken before the next");
     }
 }
 

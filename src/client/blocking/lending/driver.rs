@@ -11,12 +11,11 @@ use super::line::{Grant, LoopEnd};
 use super::shared::{Asked, Order, Shared, Wake};
 use crate::client::blocking::message::OwnedMessage;
 use crate::client::blocking::queues::{Hand, Reading, Telling};
-use crate::client::blocking::waiting::{FAREWELL, LOOK_PERIOD};
+use crate::client::blocking::waiting::FAREWELL;
 use crate::client::clients::{Clients, Owner};
 use crate::client::handler::{ClientHandler, Undecodable};
 use crate::client::lease::{Acquired, LeakReport, LeakVerdict, Lease, LeaseTicket};
 use crate::client::outage::{Unsent, UnsentReason};
-use crate::client::outlet::Progress;
 use crate::client::pool::{Outcome, PoolError, Wanted};
 use crate::client::pools::PoolId;
 use crate::protocol::CloseSummary;
@@ -55,8 +54,6 @@ pub(super) struct Driver {
     tenants: HashMap<Lease, Tenant>,
     /// Empty, between notices.
     orders: VecDeque<Order>,
-    /// Somebody waits for what waits for the rate: a timer looks at that again.
-    is_held: bool,
     stage: Stage,
 }
 
@@ -86,9 +83,8 @@ enum Stage {
 }
 
 // What the timers are known by.
-const LOOK: u64 = 0;
-const CLEAR: u64 = 1;
-const END: u64 = 2;
+const CLEAR: u64 = 0;
+const END: u64 = 1;
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, pool: PoolId, on_event: OnEvent) -> Self {
@@ -99,7 +95,6 @@ impl Driver {
             tickets: HashMap::new(),
             tenants: HashMap::new(),
             orders: VecDeque::new(),
-            is_held: false,
             stage: Stage::Running,
         }
     }
@@ -158,16 +153,13 @@ impl Driver {
             },
         );
         let is_reached = work.barrier.is_some_and(|barrier| hand.given >= barrier);
-        let progress = is_reached.then(|| clients.hand_over_leased(at, lease));
-        let settled = (progress == Some(Ok(Progress::HandedOver))).then_some(hand.given);
+        let is_settled = is_reached && clients.flush_leased(at, lease) == Ok(true);
+        let settled = is_settled.then_some(hand.given);
         if line.handle_given(bytes, unsent, settled, hand) == Telling::Needed {
             shared.order(Order::Look(lease));
         }
         if work.reading == Reading::GoesOn {
             at.peer(*connection).resume();
-        }
-        if progress == Some(Ok(Progress::Held)) && !mem::replace(&mut self.is_held, true) {
-            at.set_timer(at.deadline(LOOK_PERIOD), LOOK);
         }
         if let Some(outcome) = work.returned {
             self.take_back(at, clients, lease, outcome);
@@ -264,6 +256,11 @@ impl ClientHandler for Driver {
         self.part(ctx, clients);
     }
 
+    fn on_lease_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, lease: Lease) {
+        self.look(at, clients, lease);
+        self.part(at, clients);
+    }
+
     fn on_close(
         &mut self,
         ctx: &mut Context<'_, ()>,
@@ -323,20 +320,11 @@ impl ClientHandler for Driver {
         timer: TimerId,
         cookie: u64,
     ) {
-        let leases: Vec<Lease> = match cookie {
-            LOOK | END => self.tenants.keys().copied().collect(),
-            _ => {
-                let clears = |tenant: &Tenant| tenant.stay == Stay::Clears(timer);
-                let leases = self.tenants.iter().filter(|(_, tenant)| clears(tenant));
-                leases.map(|(lease, _)| *lease).collect()
-            }
-        };
-        self.is_held &= cookie != LOOK;
+        let is_due = |tenant: &Tenant| cookie == END || tenant.stay == Stay::Clears(timer);
+        let due = self.tenants.iter().filter(|(_, tenant)| is_due(tenant));
+        let leases: Vec<Lease> = due.map(|(lease, _)| *lease).collect();
         for lease in leases {
-            match cookie {
-                LOOK => self.look(at, clients, lease),
-                _ => self.take_back(at, clients, lease, Outcome::Broken),
-            }
+            self.take_back(at, clients, lease, Outcome::Broken);
         }
         self.part(at, clients);
     }

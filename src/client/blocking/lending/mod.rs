@@ -19,14 +19,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::client::balance::{EndpointId, EndpointStats, TooManyEndpoints};
+use crate::client::balance::{EndpointId, EndpointStats};
 use crate::client::blocking::message::OwnedMessage;
 use crate::client::blocking::queues::Telling;
 use crate::client::blocking::waiting::{self, patience};
 use crate::client::clients::Clients;
 use crate::client::lease::Lease;
 use crate::client::pool::{Outcome, Pool, PoolBuilder, PoolError, PoolStats, Site};
-use crate::client::pools::hash;
+use crate::client::pools::{EndpointError, hash};
 use crate::client::settings::ClientSettings;
 use crate::http::WebSocketUri;
 use crate::reactor::{Message, Wait};
@@ -213,24 +213,23 @@ impl PoolHandle {
     /// The endpoints, and what is known of them; those that leave included, until the last lease has
     /// run out.
     pub fn endpoints(&self) -> Vec<(EndpointId, EndpointStats)> {
-        self.shared().ask(|at, clients, pool| clients.endpoints(at, pool)).unwrap_or_default()
+        self.shared().ask(|_, clients, pool| clients.endpoints(pool)).unwrap_or_default()
     }
 
-    /// Adds an endpoint, or changes the weight of the one with this URL. `None` if the pool has
-    /// ended.
+    /// Adds an endpoint, or changes the weight of the one with this URL.
     ///
     /// # Errors
-    /// [`TooManyEndpoints`].
+    /// [`EndpointError::NoPool`] if the pool has ended, [`EndpointError::TooMany`].
     pub fn add_endpoint(
         &self,
         settings: &ClientSettings,
         weight: u32,
-    ) -> Result<Option<EndpointId>, TooManyEndpoints> {
+    ) -> Result<EndpointId, EndpointError> {
         let settings = settings.for_threads();
         let added = self
             .shared()
             .ask(move |at, clients, pool| clients.add_endpoint(at, pool, &settings, weight));
-        added.unwrap_or(Ok(None))
+        added.unwrap_or(Err(EndpointError::NoPool))
     }
 
     /// Gives an endpoint no new connections; what is leased there runs out.

@@ -72,6 +72,16 @@ impl Authority {
 }
 
 impl Certified {
+    /// One that vouches for itself and calls itself an authority, as OpenSSL makes them.
+    pub fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Self::from_pem(params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
     pub fn from_pem(chain_pem: String, key_pem: String) -> Self {
         let der = CertificateDer::from_pem_slice(chain_pem.as_bytes()).unwrap();
         Self { chain_pem, key_pem, der }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-use super::certified::{Authority, ClientAuth, VERSIONS, server_config};
+use super::certified::{Authority, Certified, ClientAuth, VERSIONS, server_config};
 use super::ends::{COARSE, End, Foreign, KEY, MAKERS, Ours, Wire, exchange};
 use crate::reactor::tls::{TlsClient, TlsClientBuilder};
 
@@ -106,6 +106,39 @@ fn any_certificate_is_taken_only_from_who_has_its_key() {
         config.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));
         let tls = build(TlsClient::builder().dangerously_accept_any_certificate());
         let outcome = meet(&Arc::new(config), &tls, "example.com");
+        assert_eq!(*fault(&outcome), CertificateError::BadSignature);
+    }
+}
+
+#[test]
+fn named_certificate_is_taken_though_it_calls_itself_an_authority_and_no_other() {
+    for version in VERSIONS {
+        let own = Certified::self_signed(&["example.com"], |_| {});
+        let twin = Certified::self_signed(&["example.com"], |_| {});
+        let expired = Certified::self_signed(&["example.com"], |params| {
+            params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        });
+        let server = |it: &Certified| Arc::new(server_config(version, it, &ClientAuth::None));
+        let naming = |it: &Certified| {
+            let others = [Authority::new().der(), it.der.clone()];
+            build(TlsClient::builder().without_system_roots().ca_certificates(others))
+        };
+        assert!(meet(&server(&own), &naming(&own), "example.com").is_open);
+        let outcome = meet(&server(&own), &naming(&own), "example.org");
+        assert!(matches!(fault(&outcome), CertificateError::NotValidForNameContext { .. }));
+        let outcome = meet(&server(&expired), &naming(&expired), "example.com");
+        assert!(matches!(fault(&outcome), CertificateError::ExpiredContext { .. }));
+        // Of the same name by the same authority, but not the one.
+        assert!(!meet(&server(&twin), &naming(&own), "example.com").is_open);
+        // Who shows it has to have its key.
+        let mut config = server_config(version, &twin, &ClientAuth::None);
+        let key = rustls::crypto::ring::sign::any_ecdsa_type(
+            &rustls::pki_types::pem::PemObject::from_pem_slice(twin.key_pem.as_bytes()).unwrap(),
+        );
+        let stolen = rustls::sign::CertifiedKey::new(vec![own.der.clone()], key.unwrap());
+        config.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));
+        let outcome = meet(&Arc::new(config), &naming(&own), "example.com");
         assert_eq!(*fault(&outcome), CertificateError::BadSignature);
     }
 }
