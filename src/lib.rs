@@ -7,7 +7,8 @@
 //!
 //! The same loop calls servers. [`Client`] describes one; a [`ClientLayer`] around a [`ClientHandler`]
 //! keeps connections to it, reconnects, keeps what is sent meanwhile, and lends connections out of
-//! [`Pool`]s, beside a server or alone.
+//! [`Pool`]s, beside a server or alone. Programs without a loop have [`Client`] and [`PoolHandle`], whose
+//! calls block.
 //!
 //! # A server
 #![cfg_attr(feature = "net", doc = "```no_run")]
@@ -157,11 +158,12 @@ pub use client::{
     ClientSender, ClientSettings, ClientState, ClientStats, Clients, CloseError, ConnectError,
     DnsSettings, Ejection, EndCause, Ended, EndpointError, EndpointId, EndpointState,
     EndpointStats, Envelope, EnvelopeError, EnvelopeMember, EnvelopeMessages, Eviction, FlowStats,
-    FlushError, HealthCheck, Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseTicket,
-    LoadSettings, LoadSource, MemberState, Messages, Outage, OutagePolicy, Outcome, OwnedMessage,
-    Owner, PayloadError, Pool, PoolBuilder, PoolConfigError, PoolError, PoolId, PoolSettings,
-    PoolStats, Queues, Rate, RatePolicy, RateStats, Reconnect, Resolver, SendError, Sizing,
-    StopReason, Submitted, SystemLoad, SystemResolver, Undecodable, Unsent, UnsentReason,
+    FlushError, HealthCheck, Jitter, JsonError, LeakReport, LeakVerdict, Lease, LeaseError,
+    LeaseTicket, LoadSettings, LoadSource, MemberState, Messages, Outage, OutagePolicy, Outcome,
+    OwnedMessage, Owner, PayloadError, Pool, PoolBuilder, PoolConfigError, PoolError, PoolEvent,
+    PoolHandle, PoolId, PoolSettings, PoolStats, PooledClient, Queues, Rate, RatePolicy, RateStats,
+    Reconnect, Resolver, SendError, Sizing, StartError, StopReason, Submitted, SystemLoad,
+    SystemResolver, Undecodable, Unsent, UnsentReason,
 };
 #[cfg(feature = "deflate")]
 pub use deflate::{Compression, CompressionMode, InvalidCompression};

@@ -11,6 +11,8 @@ mod batches;
 mod bed;
 #[path = "engine_flow/envelopes.rs"]
 mod envelopes;
+#[path = "engine_flow/leases.rs"]
+mod leases;
 #[path = "engine_flow/losses.rs"]
 mod losses;
 #[path = "engine_flow/pressure.rs"]

@@ -230,16 +230,11 @@ impl Calling {
             return Submitted::NotYet;
         }
         match self.send(at, message, Urgency::MayWait) {
-            Submitted::Given(SendOutcome::Dropped(DropReason::TooLarge)) => {
-                Submitted::Refused(UnsentReason::TooLarge)
-            }
-            // It waits for the next connection.
-            Submitted::Given(SendOutcome::Dropped(_)) => Submitted::NotYet,
             // What does not fit while there is no connection may be sent when there is.
             Submitted::Refused(UnsentReason::QueueFull | UnsentReason::TooLarge) => {
                 Submitted::NotYet
             }
-            submitted => submitted,
+            submitted => submitted.of_offer(),
         }
     }
 
@@ -428,6 +423,20 @@ impl Calling {
     /// Gives back what the loop holds for it.
     pub(super) fn release<D>(&mut self, at: &mut Loop<'_, D>) {
         self.deadline.cancel(at);
+    }
+}
+
+impl Submitted {
+    /// The same of a message that is offered again if need be.
+    pub(super) const fn of_offer(self) -> Self {
+        match self {
+            Self::Given(SendOutcome::Dropped(DropReason::TooLarge)) => {
+                Self::Refused(UnsentReason::TooLarge)
+            }
+            // The connection ends.
+            Self::Given(SendOutcome::Dropped(_)) => Self::NotYet,
+            submitted => submitted,
+        }
     }
 }
 

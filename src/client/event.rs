@@ -16,5 +16,6 @@ pub(super) enum Event {
     Unsent(Owner, Unsent),
     Stop(ClientId, StopReason),
     Lease(LeaseTicket, Result<Lease, PoolError>),
+    LeaseRoom(Lease),
     Leak(LeakReport),
 }

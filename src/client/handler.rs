@@ -111,6 +111,11 @@ pub trait ClientHandler {
     /// left. Told only after one of these has said no.
     fn on_room(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: ClientId) {}
 
+    /// The same for a lease: some of what waited for the rate has gone, so that
+    /// [`Clients::offer_leased`] may take more, and [`Clients::flush_leased`] may find nothing left.
+    /// Told only after one of these has said no.
+    fn on_lease_room(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: Lease) {}
+
     /// A dial of a client or a pool has failed. What follows from that for a client is told by
     /// [`on_change`](Self::on_change) at once. Which back end it was of a pool's,
     /// [`Clients::endpoint_url`] says.

@@ -169,6 +169,7 @@ impl<H: ClientHandler> ClientLayer<H> {
             match event {
                 Event::Change(id, change) => handler.on_change(at, clients, id, &change),
                 Event::Room(id) => handler.on_room(at, clients, id),
+                Event::LeaseRoom(lease) => handler.on_lease_room(at, clients, lease),
                 Event::DialFailed(id, error) => handler.on_dial_failed(at, clients, id, error),
                 Event::Unsent(id, unsent) => handler.on_unsent(at, clients, id, unsent),
                 Event::Stop(id, reason) => handler.on_stop(at, clients, id, reason),

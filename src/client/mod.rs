@@ -39,7 +39,8 @@ pub use balance::{Balance, Ejection, EndpointId, EndpointState, EndpointStats, H
 pub use batch::{Batch, BatchError, BatchForm, BatchSize, BatchStats};
 pub use blocking::{
     Client, ClientEvent, ClientReceiver, ClientSender, CloseError, ConnectError, EndCause, Ended,
-    FlushError, Messages, OwnedMessage, Queues, SendError,
+    FlushError, LeaseError, Messages, OwnedMessage, PoolEvent, PoolHandle, PooledClient, Queues,
+    SendError, StartError,
 };
 pub use calling::{ClientStats, Submitted};
 pub use clients::{ClientId, Clients, Owner};

@@ -336,6 +336,11 @@ impl Outlet {
             || self.limiter.as_ref().is_some_and(|limiter| limiter.stats().waiting > 0)
     }
 
+    /// How many messages wait for the rate.
+    pub(super) fn waiting_for_rate(&self) -> usize {
+        self.limiter.as_ref().map_or(0, RateLimiter::waiting)
+    }
+
     /// When [`Outlet::work`] is to be called, though nothing happens.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if self.gate == Gate::Ajar && self.holds() {

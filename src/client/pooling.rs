@@ -30,7 +30,7 @@ use crate::wire::CloseCode;
 
 /// One pool of a loop.
 pub(super) struct Pooling {
-    core: Core<Balancer>,
+    pub(super) core: Core<Balancer>,
     /// Where the endpoints lead, by their places.
     pub(super) calls: Vec<Option<ClientSettings>>,
     /// The connections, by the places of the members.
@@ -49,11 +49,13 @@ pub(super) struct Pooling {
 /// What there is of a member's connection.
 #[derive(Debug)]
 pub(super) struct Contact {
-    member: MemberKey,
+    pub(super) member: MemberKey,
     pub(super) endpoint: EndpointId,
     pub(super) stage: Stage,
     /// Made when the first message is sent.
     pub(super) outlet: Option<Box<Outlet>>,
+    /// Who has leased it waits until what waits for the rate goes on.
+    pub(super) awaits_room: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +181,17 @@ impl Pooling {
     /// How connections to this member's endpoint are made.
     pub(super) fn settings_of(&self, member: MemberKey) -> Option<&ClientSettings> {
         self.calls.get(self.contact(member)?.endpoint.index())?.as_ref()
+    }
+
+    /// Where the connection of a lease leads, and how it was made.
+    pub(super) fn way_of(
+        &self,
+        lease: pool::Lease,
+    ) -> Result<(EndpointId, &ClientSettings), PoolError> {
+        let member = self.core.check(lease)?;
+        let contact = self.contact(member).ok_or(PoolError::Revoked)?;
+        let settings = self.settings_of(member).ok_or(PoolError::Revoked)?;
+        Ok((contact.endpoint, settings))
     }
 
     /// Who uses a connection now.
@@ -330,7 +343,7 @@ impl Pooling {
             }
         }
         let deadlines = [
-            self.work_outlets(at),
+            self.work_outlets(at, id, events),
             self.core.poll_timeout(),
             self.core.balancer_mut().poll_timeout(),
             Some(self.meter.poll_timeout()),
@@ -384,7 +397,8 @@ impl Pooling {
             self.contacts.resize_with(member.index() + 1, || None);
         }
         let stage = Stage::Dialling(attempt);
-        self.contacts[member.index()] = Some(Contact { member, endpoint, stage, outlet: None });
+        self.contacts[member.index()] =
+            Some(Contact { member, endpoint, stage, outlet: None, awaits_room: false });
     }
 
     /// Whether the endpoint answers: a connection that is closed as soon as it is open.
@@ -447,7 +461,7 @@ impl Pooling {
         contact.filter(|contact| contact.member == member)
     }
 
-    fn contact_mut(&mut self, member: MemberKey) -> Option<&mut Contact> {
+    pub(super) fn contact_mut(&mut self, member: MemberKey) -> Option<&mut Contact> {
         let contact = self.contacts.get_mut(member.index())?.as_mut();
         contact.filter(|contact| contact.member == member)
     }

@@ -10,7 +10,8 @@ use super::balance::{EndpointId, EndpointStats};
 use super::calling::Submitted;
 use super::clients::{Clients, Holder, Party};
 use super::lease::{Acquired, Lease, LeaseTicket};
-use super::pool::{self, Outcome, Pool, PoolError, PoolStats, Wanted};
+use super::outlet::{FlowStats, Urgency};
+use super::pool::{self, Outcome, Pool, PoolError, PoolStats, Site, Wanted};
 use super::pooling::Pooling;
 use super::roll::Name;
 use super::settings::ClientSettings;
@@ -100,18 +101,42 @@ impl Clients {
         at: &mut Loop<'_, D>,
         pool: PoolId,
     ) -> Result<Lease, PoolError> {
-        let (site, now) = (Location::caller(), at.now());
+        self.try_acquire_wanted(at, pool, None, Location::caller())
+    }
+
+    /// The same for a user, as with [`Clients::acquire_for`].
+    ///
+    /// # Errors
+    /// As [`Clients::try_acquire`].
+    #[track_caller]
+    pub fn try_acquire_for<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+        user: impl Hash,
+    ) -> Result<Lease, PoolError> {
+        self.try_acquire_wanted(at, pool, Some(hash(user)), Location::caller())
+    }
+
+    pub(super) fn try_acquire_wanted<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        pool: PoolId,
+        user: Option<u64>,
+        site: Site,
+    ) -> Result<Lease, PoolError> {
+        let now = at.now();
         self.note_busy(Party::Pool(pool));
         loop {
             let pooling = self.running(at, pool).ok_or(PoolError::ShutDown)?;
-            let lease = Lease { pool, inner: pooling.try_acquire(None, site, now)? };
+            let lease = Lease { pool, inner: pooling.try_acquire(user, site, now)? };
             if self.is_fit(at, lease) {
                 return Ok(lease);
             }
         }
     }
 
-    fn acquire_wanted<D>(
+    pub(super) fn acquire_wanted<D>(
         &mut self,
         at: &mut Loop<'_, D>,
         pool: PoolId,
@@ -186,12 +211,87 @@ impl Clients {
         lease: Lease,
         message: Message<'_>,
     ) -> Result<Submitted, PoolError> {
+        self.submit_leased(at, lease, |pooling, at| {
+            pooling.send(at, lease.inner, message, Urgency::MayWait)
+        })
+    }
+
+    /// The same for a message that must not wait for others: those that wait for their batch leave
+    /// in front of it, and it with them.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn send_leased_now<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+        message: Message<'_>,
+    ) -> Result<Submitted, PoolError> {
+        self.submit_leased(at, lease, |pooling, at| {
+            pooling.send(at, lease.inner, message, Urgency::Now)
+        })
+    }
+
+    /// As [`Clients::send_leased`], for messages that can wait: takes one only if no more than
+    /// [`high_water_bytes`](crate::ConnectionLimits::high_water_bytes) are unsent and it may wait for
+    /// the [rate](super::Rate). If it says [`Submitted::NotYet`], offer it again in
+    /// [`on_drain`](super::ClientHandler::on_drain) and
+    /// [`on_lease_room`](super::ClientHandler::on_lease_room): one of them is sure to follow, or the
+    /// connection's end.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn offer_leased<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+        message: Message<'_>,
+    ) -> Result<Submitted, PoolError> {
+        self.submit_leased(at, lease, |pooling, at| pooling.offer(at, lease.inner, message))
+    }
+
+    fn submit_leased<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+        submit: impl FnOnce(&mut Pooling, &mut Loop<'_, D>) -> Result<Submitted, PoolError>,
+    ) -> Result<Submitted, PoolError> {
         let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
-        let submitted = pooling.send(at, lease.inner, message)?;
+        let submitted = submit(pooling, at)?;
         if !matches!(submitted, Submitted::Given(_)) {
             self.note_busy(Party::Pool(lease.pool));
         }
         Ok(submitted)
+    }
+
+    /// Offers to the kernel what was sent by a leased connection, and what waits for its batch. Says
+    /// whether nothing is left. If there is something left, callbacks follow as with
+    /// [`Clients::offer_leased`].
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn flush_leased<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+    ) -> Result<bool, PoolError> {
+        self.note_busy(Party::Pool(lease.pool));
+        let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
+        pooling.hand_over(at, lease.inner)
+    }
+
+    /// What went through a leased connection's batches and rate, whoever had leased it, and how long
+    /// what is queued will take.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn flow_leased<D>(
+        &mut self,
+        at: &mut Loop<'_, D>,
+        lease: Lease,
+    ) -> Result<FlowStats, PoolError> {
+        let pooling = self.running(at, lease.pool).ok_or(PoolError::Revoked)?;
+        pooling.flow(at, lease.inner)
     }
 
     /// The connection of a lease, to be sent to past all batches and rates.
@@ -212,6 +312,19 @@ impl Clients {
     /// [`PoolError::Revoked`] if the lease is over.
     pub fn leased(&self, lease: Lease) -> Result<ConnectionId, PoolError> {
         self.begun(lease.pool).ok_or(PoolError::Revoked)?.connection(lease.inner)
+    }
+
+    /// The endpoint that a lease's connection leads to.
+    ///
+    /// # Errors
+    /// [`PoolError::Revoked`] if the lease is over.
+    pub fn endpoint_of(&self, lease: Lease) -> Result<EndpointId, PoolError> {
+        self.way_of(lease).map(|(endpoint, _)| endpoint)
+    }
+
+    /// The same, and how its connections are made.
+    pub(super) fn way_of(&self, lease: Lease) -> Result<(EndpointId, &ClientSettings), PoolError> {
+        self.begun(lease.pool).ok_or(PoolError::Revoked)?.way_of(lease.inner)
     }
 
     /// The lease that a pool's connection is used by; `None` if it is free, or none of a pool. In
@@ -331,7 +444,7 @@ impl fmt::Display for EndpointError {
 impl Error for EndpointError {}
 
 /// What a pool knows a user by. Two of one hash share a connection, in turn.
-fn hash(user: impl Hash) -> u64 {
+pub(super) fn hash(user: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     user.hash(&mut hasher);
     hasher.finish()

@@ -1,4 +1,4 @@
-//! The blocking client, on real sockets.
+//! The blocking client and the pool for threads, on real sockets.
 #![cfg(feature = "net")]
 
 #[cfg(test)]
@@ -14,6 +14,12 @@ mod naive_server;
 mod outages;
 #[cfg(test)]
 mod own_server;
+#[cfg(test)]
+mod pool_ends;
+#[cfg(test)]
+mod pool_leases;
+#[cfg(test)]
+mod pool_pressure;
 #[cfg(all(test, feature = "tls"))]
 mod secured;
 #[cfg(test)]

@@ -8,7 +8,8 @@ use corewire::{
     Accept, Arrival, CloseCode, Context, Handler, Message, Request, Server, ServerHandle, Verdict,
 };
 
-/// Echoes; `bye N` has it close with that code, `reset` end without a word.
+/// Echoes; `bye N` has it close with that code, `reset` end without a word, `who` name the
+/// connection.
 struct Echo;
 
 impl Handler for Echo {
@@ -28,6 +29,10 @@ impl Handler for Echo {
             Message::Text(text) if text.starts_with("bye ") => {
                 let code = CloseCode::new(text[4..].parse().unwrap());
                 ctx.close(code, "as you like").unwrap();
+            }
+            Message::Text("who") => {
+                let name = format!("{:?}", ctx.id());
+                let _ = ctx.send_text(&name);
             }
             message => {
                 let _ = ctx.send(message);

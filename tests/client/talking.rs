@@ -166,3 +166,30 @@ fn fragments_come_as_one_message_however_they_are_to_be_delivered() {
     client.close(CloseCode::NORMAL, "").unwrap();
     serving.join().unwrap();
 }
+
+#[test]
+fn flush_and_close_wait_for_no_batch_but_for_the_rate() {
+    let server = OwnServer::start();
+    let to = Client::builder(&server.url()).batch(|batch| batch.max_delay = LONG);
+    let client = to.connect().unwrap();
+    let began = Instant::now();
+    client.send(Message::Text("now")).unwrap();
+    client.flush(LONG).unwrap();
+    assert_eq!(client.recv_timeout(LONG).unwrap().unwrap().as_text(), Some("now"));
+    client.send(Message::Text("in front of the Close")).unwrap();
+    assert!(client.close(CloseCode::NORMAL, "").unwrap().is_clean());
+    assert!(began.elapsed() < LONG / 2);
+    let slowly = Client::builder(&server.url())
+        .rate(|rate| (rate.messages_per_second, rate.messages_burst) = (Some(50), Some(1)));
+    let client = slowly.connect().unwrap();
+    let began = Instant::now();
+    (0..6).for_each(|_| client.send(Message::Text("slowly")).unwrap());
+    client.flush(LONG).unwrap();
+    let took = began.elapsed();
+    assert!((Duration::from_millis(99)..LONG / 2).contains(&took), "{took:?}");
+    (0..6).for_each(|_| client.send(Message::Text("slowly")).unwrap());
+    assert!(client.close(CloseCode::NORMAL, "").unwrap().is_clean());
+    let took = began.elapsed();
+    assert!((Duration::from_millis(219)..LONG / 2).contains(&took), "{took:?}");
+    server.stop();
+}

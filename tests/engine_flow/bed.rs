@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use corewire::{
     Client, ClientBuilder, ClientHandler, ClientId, ClientLayer, Clients, CloseSummary, Context,
-    FlowStats, Jitter, Loop, Message, Owner, Reactor, ReactorConfig, Reconnect, StopReason,
+    FlowStats, Jitter, Lease, Loop, Message, Owner, Reactor, ReactorConfig, Reconnect, StopReason,
     Submitted, Undecodable, Unsent,
 };
 
@@ -96,6 +96,13 @@ impl ClientHandler for App {
     }
 
     fn on_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: ClientId) {
+        self.note().rooms += 1;
+        if let Some(on_room) = &mut self.on_room {
+            on_room(at, clients);
+        }
+    }
+
+    fn on_lease_room(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, _: Lease) {
         self.note().rooms += 1;
         if let Some(on_room) = &mut self.on_room {
             on_room(at, clients);

@@ -120,6 +120,27 @@ fn trying_gives_what_is_free_and_else_has_one_made_ready() {
 }
 
 #[test]
+fn user_who_only_tries_gets_his_connection_too() {
+    let mut bed = Bed::new(2);
+    let pool = bed.pool(|pool| pool.min(4));
+    let attempt = |bed: &mut Bed, user: u32| {
+        let lease = bed.act(move |at, clients| clients.try_acquire_for(at, pool, user)).unwrap();
+        let connection = bed.leased(lease).unwrap();
+        bed.act(move |_, clients| assert!(clients.endpoint_of(lease).is_ok()));
+        (lease, connection)
+    };
+    let homes: Vec<_> = (0..4).map(|user| attempt(&mut bed, user)).collect();
+    for (lease, _) in &homes {
+        bed.release(*lease, Outcome::Good).unwrap();
+    }
+    for user in [2, 0, 3, 1, 0, 2] {
+        let (lease, connection) = attempt(&mut bed, user);
+        assert_eq!(connection, homes[user as usize].1, "user {user}");
+        bed.release(lease, Outcome::Good).unwrap();
+    }
+}
+
+#[test]
 fn user_comes_back_to_his_connection() {
     let mut bed = Bed::new(2);
     let pool = bed.pool(|pool| pool.min(6));

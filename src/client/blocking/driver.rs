@@ -2,15 +2,14 @@
 //! it.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::error::{EndCause, Ended, Inner};
 use super::message::OwnedMessage;
+use super::queues::{Hand, Reading};
 use super::shared::{Shared, Wake};
-use super::state::Reading;
-use crate::client::calling::{Goodbye, Submitted};
+use super::waiting::FAREWELL;
+use crate::client::calling::Goodbye;
 use crate::client::clients::{ClientId, Clients, Owner};
 use crate::client::handler::{ClientHandler, Undecodable};
 use crate::client::outage::{Unsent, UnsentReason};
@@ -48,13 +47,9 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     settings: ClientSettings,
     on_event: OnEvent,
-    /// From the first turn on.
-    client: Option<ClientId>,
+    client: ClientId,
     open: Option<ConnectionId>,
-    /// Taken from the outgoing queue and not given away.
-    hand: VecDeque<OwnedMessage>,
-    /// Messages that were given away so far: to the client, or to `on_event`.
-    given: u64,
+    hand: Hand,
     stage: Stage,
     last_close: Option<CloseSummary>,
     last_failure: Option<DialError>,
@@ -79,21 +74,21 @@ enum Stage {
     Finished,
 }
 
-/// How long the loop stays for the sake of its sockets, once the client has ended: those who were
-/// told Close may read it, as [`LoopLimits::parting_timeout`](crate::LoopLimits::parting_timeout)
-/// wants.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, settings: ClientSettings, on_event: OnEvent) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        clients: &mut Clients,
+        settings: ClientSettings,
+        on_event: OnEvent,
+    ) -> Self {
+        let client = clients.add(settings.clone());
         Self {
             shared,
             settings,
             on_event,
-            client: None,
+            client,
             open: None,
-            hand: VecDeque::new(),
-            given: 0,
+            hand: Hand::default(),
             stage: Stage::Dialling,
             last_close: None,
             last_failure: None,
@@ -102,18 +97,18 @@ impl Driver {
 
     /// Gives away what waits, as far as it goes, and begins to close once it has gone.
     fn pump(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) {
-        let Some(client) = self.client else { return };
+        let client = self.client;
         if matches!(self.stage, Stage::Parting | Stage::Finished) {
             return;
         }
         let orders = self.shared.take_outgoing(&mut self.hand);
         let bytes = self.give(at, clients, client, orders.barrier);
-        let is_reached = orders.barrier.is_some_and(|barrier| self.given >= barrier);
-        let is_settled = is_reached && clients.flush(at, client);
-        let settled = is_settled.then_some(self.given);
-        self.shared.handle_given(bytes, settled, self.hand.len());
+        let is_reached = orders.barrier.is_some_and(|barrier| self.hand.given >= barrier);
+        let is_settled = is_reached && clients.flush(at, self.client);
+        let settled = is_settled.then_some(self.hand.given);
+        self.shared.handle_given(bytes, settled, &self.hand);
         if let Some(goodbye) = orders.goodbye {
-            self.clear(at, clients, client, goodbye);
+            self.clear(at, clients, goodbye);
         }
     }
 
@@ -125,29 +120,15 @@ impl Driver {
         client: ClientId,
         barrier: Option<u64>,
     ) -> usize {
-        let mut bytes = 0;
-        while barrier.is_none_or(|barrier| self.given < barrier)
-            && let Some(message) = self.hand.front()
-        {
-            let refused = match clients.offer(at, client, message.as_message()) {
-                None | Some(Submitted::NotYet) => break,
-                Some(
-                    Submitted::Given(_)
-                    | Submitted::Waiting { .. }
-                    | Submitted::Held
-                    | Submitted::Dropped,
-                ) => None,
-                Some(Submitted::NotJson(_)) => Some(UnsentReason::NotJson),
-                Some(Submitted::Refused(reason)) => Some(reason),
-            };
-            let Some(message) = self.hand.pop_front() else { break };
-            self.given += 1;
-            bytes += message.counted_bytes();
-            if let Some(reason) = refused {
-                self.report_unsent(message, reason);
-            }
-        }
-        bytes
+        let Self { shared, on_event, hand, .. } = self;
+        hand.give(
+            barrier,
+            |message| clients.offer(at, client, message),
+            |message, reason| {
+                shared.handle_unsent(1);
+                on_event(ClientEvent::Unsent { message, reason });
+            },
+        )
     }
 
     fn report_unsent(&mut self, message: OwnedMessage, reason: UnsentReason) {
@@ -157,20 +138,14 @@ impl Driver {
 
     /// Begins the closing handshake behind all that was taken. Without a connection there is nothing
     /// to wait for.
-    fn clear(
-        &mut self,
-        at: &mut Loop<'_, ()>,
-        clients: &mut Clients,
-        client: ClientId,
-        goodbye: Goodbye,
-    ) {
-        let is_sent = self.hand.is_empty() && clients.flush(at, client);
+    fn clear(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, goodbye: Goodbye) {
+        let is_sent = self.hand.is_empty() && clients.flush(at, self.client);
         if is_sent || self.open.is_none() {
             if let Stage::Clearing(timer) = self.stage {
                 at.cancel_timer(timer);
             }
             self.stage = Stage::Parting;
-            clients.stop_with(client, goodbye);
+            clients.stop_with(self.client, goodbye);
         } else if !matches!(self.stage, Stage::Clearing(_)) {
             let deadline = at.deadline(self.settings.dial().config.close_timeout);
             self.stage = Stage::Clearing(at.set_timer(deadline, 0));
@@ -189,7 +164,7 @@ impl Driver {
     }
 
     fn answer_stats(&self, clients: &Clients) {
-        if let Some(stats) = self.client.and_then(|client| clients.stats(client)) {
+        if let Some(stats) = clients.stats(self.client) {
             self.shared.handle_stats(stats.clone());
         }
     }
@@ -197,10 +172,6 @@ impl Driver {
 
 impl ClientHandler for Driver {
     type Data = ();
-
-    fn on_start(&mut self, _: &mut Loop<'_, ()>, clients: &mut Clients) {
-        self.client = Some(clients.add(self.settings.clone()));
-    }
 
     fn on_open(&mut self, ctx: &mut Context<'_, ()>, _: &mut Clients) {
         self.open = Some(ctx.id());
@@ -272,7 +243,7 @@ impl ClientHandler for Driver {
         (self.on_event)(ClientEvent::DialFailed(&error));
         if self.stage == Stage::Dialling {
             self.shared.handle_first_failed(error);
-            self.client.into_iter().for_each(|client| clients.stop(client));
+            clients.stop(self.client);
         } else {
             self.last_failure = Some(error);
         }
@@ -303,7 +274,7 @@ impl ClientHandler for Driver {
         self.stage = Stage::Parting;
         self.shared.refuse();
         let _ = self.shared.take_outgoing(&mut self.hand);
-        while let Some(message) = self.hand.pop_front() {
+        for message in self.hand.empty() {
             self.report_unsent(message, UnsentReason::Stopped);
         }
         match self.open {
@@ -317,12 +288,12 @@ impl ClientHandler for Driver {
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients, timer: TimerId, _: u64) {
-        if let (Some(client), Some(open)) = (self.client, self.open)
+        if let Some(open) = self.open
             && self.stage == Stage::Clearing(timer)
         {
             self.stage = Stage::Parting;
             let goodbye = self.shared.take_outgoing(&mut self.hand).goodbye;
-            clients.stop_with(client, goodbye.unwrap_or_default());
+            clients.stop_with(self.client, goodbye.unwrap_or_default());
             // A server that does not take what is sent does not take a Close either. If it is our
             // own rate that has held the rest up, it does.
             if at.peer(open).flush() > 0 {

@@ -7,31 +7,34 @@
 
 mod driver;
 mod error;
+mod lending;
 mod message;
+mod queues;
 mod shared;
 mod state;
+mod waiting;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::client::calling::{ClientStats, Goodbye};
-use crate::client::layer::ClientLayer;
-use crate::client::reconnect::{ClientState, StopReason};
+use crate::client::clients::Clients;
+use crate::client::reconnect::ClientState;
 use crate::client::settings::{ClientBuilder, ClientSettings};
 use crate::protocol::{CloseSummary, Delivery};
-use crate::reactor::{Message, MioNet, ReactorBuilder, ReactorConfig, Wait};
+use crate::reactor::{Message, Wait};
 use crate::wire::CloseCode;
 use driver::{Driver, OnEvent};
 use error::Inner;
 use shared::Shared;
 use state::Half;
+use waiting::patience;
 
 pub use driver::ClientEvent;
 pub use error::{CloseError, ConnectError, EndCause, Ended, FlushError, SendError};
+pub use lending::{LeaseError, PoolEvent, PoolHandle, PooledClient, StartError};
 pub use message::OwnedMessage;
-pub use state::Queues;
+pub use queues::Queues;
 
 /// A blocking client: a connection that comes back by its settings, on a loop with a thread of its
 /// own.
@@ -113,11 +116,22 @@ impl ClientSettings {
         &self,
         on_event: impl FnMut(ClientEvent<'_>) + Send + 'static,
     ) -> Result<Client, ConnectError> {
-        let config = ReactorConfig::random().map_err(ConnectError::Loop)?;
-        let net = MioNet::new(config.limits.receive_buffer_bytes).map_err(ConnectError::Loop)?;
-        let builder = ReactorBuilder::new(net, config);
-        let shared = Arc::new(Shared::new(self.inner().queues.clone(), builder.handle()));
-        let thread = spawn(builder, shared.clone(), self.for_threads(), Box::new(on_event))?;
+        let builder = waiting::builder().map_err(ConnectError::Loop)?;
+        let shared = Arc::new(Shared::new(&self.inner().queues, builder.handle()));
+        let make = {
+            let (shared, settings) = (shared.clone(), self.for_threads());
+            let on_event: OnEvent = Box::new(on_event);
+            |clients: &mut Clients| Driver::new(shared, clients, settings, on_event)
+        };
+        let end = {
+            let shared = shared.clone();
+            // Nobody waits for a loop that is gone.
+            move |cause| {
+                shared.end(Ended::new(Inner { cause, last_close: None, last_failure: None }))
+            }
+        };
+        let thread = waiting::spawn("corewire-client", builder, make, end);
+        let thread = thread.map_err(ConnectError::Loop)?;
         match shared.connected() {
             Ok(()) => Ok(Client {
                 sender: ClientSender { shared: shared.clone() },
@@ -149,27 +163,6 @@ impl ClientBuilder {
     pub fn connect(self) -> Result<Client, ConnectError> {
         self.build()?.connect()
     }
-}
-
-fn spawn(
-    builder: ReactorBuilder<MioNet>,
-    shared: Arc<Shared>,
-    settings: ClientSettings,
-    on_event: OnEvent,
-) -> Result<JoinHandle<()>, ConnectError> {
-    let thread = thread::Builder::new().name("corewire-client".into());
-    let run = move || {
-        let driver = Driver::new(shared.clone(), settings, on_event);
-        let run = move || builder.build(ClientLayer::new(driver)).run();
-        let cause = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(())) => EndCause::Stopped(StopReason::Stopped),
-            Ok(Err(error)) => EndCause::Loop(error.kind()),
-            Err(_) => EndCause::Panicked,
-        };
-        // Nobody waits for a loop that is gone.
-        shared.end(Ended::new(Inner { cause, last_close: None, last_failure: None }));
-    };
-    thread.spawn(run).map_err(ConnectError::Loop)
 }
 
 impl Client {
@@ -370,11 +363,6 @@ impl ClientReceiver {
     pub fn state(&self) -> ClientState {
         self.shared.view()
     }
-}
-
-/// A time that is too long to be told is without end.
-fn patience(timeout: Duration) -> Wait {
-    Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
 }
 
 impl Clone for ClientSender {

@@ -3,14 +3,15 @@
 //! One lock, held for as long as it takes to move a message. Who waits, waits for a condition; the
 //! loop is woken by a notice, of which there is one under way at most.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::error::{CloseError, ConnectError, EndCause, Ended, FlushError, SendError};
 use super::message::OwnedMessage;
-use super::state::{Half, Inquiry, Life, Queues, Reading, State};
+use super::queues::{Hand, Queues, Reading, Telling};
+use super::state::{Half, Inquiry, Life, State};
+use super::waiting::{DROP_PATIENCE, is_over, wait};
 use crate::client::calling::{ClientStats, Goodbye};
 use crate::client::reconnect::ClientState;
 use crate::protocol::CloseSummary;
@@ -25,7 +26,6 @@ pub(super) struct Shared {
     arrived: Condvar,
     /// Anything else has happened that is waited for.
     changed: Condvar,
-    queues: Queues,
     handle: Handle,
 }
 
@@ -45,18 +45,13 @@ pub(super) struct News {
     pub(super) wants_stats: bool,
 }
 
-/// How long dropping both ends may wait for the Close to be handed to the kernel, so that a program
-/// that ends has said what it had to say. Guess: on a connection that takes data it is a turn.
-const DROP_PATIENCE: Duration = Duration::from_millis(250);
-
 impl Shared {
-    pub(super) fn new(queues: Queues, handle: Handle) -> Self {
+    pub(super) fn new(queues: &Queues, handle: Handle) -> Self {
         Self {
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(queues)),
             room: Condvar::new(),
             arrived: Condvar::new(),
             changed: Condvar::new(),
-            queues,
             handle,
         }
     }
@@ -113,20 +108,17 @@ impl Shared {
                 }
                 Life::Ended(ended) => return Err(SendError::Ended(ended.clone())),
             }
-            if state.outgoing_bytes < self.queues.outgoing_bytes_max {
+            if state.outgoing.has_room() {
                 break;
             }
             if is_over(patience) {
                 return Err(SendError::Full);
             }
-            state.senders_waiting += 1;
+            state.outgoing.waiting += 1;
             state = wait(&self.room, state, patience);
-            state.senders_waiting -= 1;
+            state.outgoing.waiting -= 1;
         }
-        state.outgoing_bytes += message.counted_bytes();
-        state.outgoing.push_back(message);
-        state.taken += 1;
-        if !mem::replace(&mut state.is_pumping, true) {
+        if state.outgoing.push(message) == Telling::Needed {
             self.wake(state);
         }
         Ok(())
@@ -135,11 +127,8 @@ impl Shared {
     pub(super) fn receive(&self, patience: Wait) -> Result<Option<OwnedMessage>, Ended> {
         let mut state = self.lock();
         loop {
-            if let Some(message) = state.inbox.pop_front() {
-                state.inbox_bytes -= message.counted_bytes();
-                let is_low = state.inbox_bytes <= self.queues.incoming_bytes_max / 2;
-                if state.reading == Reading::Rests && is_low {
-                    state.reading = Reading::GoesOn;
+            if let Some((message, telling)) = state.incoming.pop() {
+                if telling == Telling::Needed {
                     self.wake(state);
                 }
                 return Ok(Some(message));
@@ -150,21 +139,21 @@ impl Shared {
             if is_over(patience) {
                 return Ok(None);
             }
-            state.receivers_waiting += 1;
+            state.incoming.waiting += 1;
             state = wait(&self.arrived, state, patience);
-            state.receivers_waiting -= 1;
+            state.incoming.waiting -= 1;
         }
     }
 
     pub(super) fn flush(&self, patience: Wait) -> Result<(), FlushError> {
         let mut state = self.lock();
-        let target = state.taken;
-        while state.settled < target {
+        let target = state.outgoing.taken;
+        while state.outgoing.settled < target {
             if is_over(patience) {
                 return Err(FlushError::TimedOut);
             }
-            if state.barrier.is_none() {
-                state.barrier = Some(target);
+            if state.outgoing.barrier.is_none() {
+                state.outgoing.barrier = Some(target);
                 self.wake(state);
                 state = self.lock();
                 continue;
@@ -221,9 +210,7 @@ impl Shared {
             Half::Receiver => {
                 state.receivers -= 1;
                 // What comes from now on is of interest to nobody.
-                let left = mem::take(&mut state.inbox);
-                state.inbox_bytes = 0;
-                state.reading = Reading::GoesOn;
+                let left = state.incoming.empty();
                 self.wake(state);
                 drop(left);
                 state = self.lock();
@@ -281,7 +268,7 @@ impl Shared {
         state.view = ClientState::Connected;
         state.subprotocol = subprotocol.map(Into::into);
         self.changed.notify_all();
-        state.reading
+        state.incoming.reading()
     }
 
     /// The first dial has failed.
@@ -300,22 +287,20 @@ impl Shared {
         if state.receivers == 0 {
             return Reading::GoesOn;
         }
-        state.inbox_bytes += message.counted_bytes();
-        state.inbox.push_back(message);
-        if state.receivers_waiting > 0 {
+        if state.incoming.waiting > 0 {
             self.arrived.notify_one();
         }
-        if state.inbox_bytes >= self.queues.incoming_bytes_max {
-            state.reading = Reading::Rests;
-        }
-        state.reading
+        state.incoming.push(message)
     }
 
     /// A notice has come.
     pub(super) fn handle_notice(&self) -> News {
         let mut state = self.lock();
         state.is_noticed = false;
-        News { reading: state.reading, wants_stats: matches!(state.stats, Inquiry::Asked) }
+        News {
+            reading: state.incoming.reading(),
+            wants_stats: matches!(state.stats, Inquiry::Asked),
+        }
     }
 
     /// The client has stopped: it takes no more messages.
@@ -333,40 +318,29 @@ impl Shared {
     }
 
     /// Moves what is to be sent into `hand`.
-    pub(super) fn take_outgoing(&self, hand: &mut VecDeque<OwnedMessage>) -> Orders {
+    pub(super) fn take_outgoing(&self, hand: &mut Hand) -> Orders {
         let mut state = self.lock();
-        if hand.is_empty() {
-            // The emptied one goes back, so that a steady stream does not allocate.
-            mem::swap(hand, &mut state.outgoing);
-        } else {
-            hand.append(&mut state.outgoing);
-        }
+        state.outgoing.take(hand);
         let goodbye = match &state.life {
             Life::Closing(goodbye) => Some(goodbye.clone()),
             Life::Dialling | Life::Failed(_) | Life::Running | Life::Parting | Life::Ended(_) => {
                 None
             }
         };
-        Orders { barrier: state.barrier, goodbye }
+        Orders { barrier: state.outgoing.barrier, goodbye }
     }
 
-    /// Messages of so many `bytes` were given away; those up to `settled` are pending no more, and
-    /// `left` still are in hand.
-    pub(super) fn handle_given(&self, bytes: usize, settled: Option<u64>, left: usize) {
+    /// Messages of so many `bytes` were given away; those up to `settled` are pending no more.
+    pub(super) fn handle_given(&self, bytes: usize, settled: Option<u64>, hand: &Hand) {
         let mut state = self.lock();
-        state.outgoing_bytes -= bytes;
-        if state.senders_waiting > 0 && state.outgoing_bytes < self.queues.outgoing_bytes_max {
+        let telling = state.outgoing.handle_given(bytes, settled, hand);
+        if state.outgoing.waiting > 0 && state.outgoing.has_room() {
             self.room.notify_all();
         }
-        if let Some(settled) = settled {
-            state.settled = settled;
-            state.barrier = None;
+        if settled.is_some() {
             self.changed.notify_all();
         }
-        let is_waiting = left > 0 || !state.outgoing.is_empty();
-        state.is_pumping = is_waiting;
-        // What stays in hand waits for the connection, what has come meanwhile for another turn.
-        if is_waiting && (left == 0 || settled.is_some()) {
+        if telling == Telling::Needed {
             self.wake(state);
         }
     }
@@ -393,42 +367,16 @@ impl Shared {
         }
         if !matches!(ended.cause(), EndCause::Stopped(_)) {
             // The loop has taken its knowledge of them with it.
-            state.unsent += state.taken - state.settled;
+            state.unsent += state.outgoing.taken - state.outgoing.settled;
         }
-        state.settled = state.taken;
-        state.barrier = None;
+        state.outgoing.settled = state.outgoing.taken;
         state.view = ClientState::Disconnected;
         state.life = Life::Ended(ended);
-        let left = mem::take(&mut state.outgoing);
+        let left = state.outgoing.empty();
         self.room.notify_all();
         self.arrived.notify_all();
         self.changed.notify_all();
         drop(state);
         drop(left);
-    }
-}
-
-/// Waits to be told, for as long as there is patience.
-fn wait<'a>(
-    condition: &Condvar,
-    state: MutexGuard<'a, State>,
-    patience: Wait,
-) -> MutexGuard<'a, State> {
-    match patience {
-        Wait::No => state,
-        Wait::Forever => condition.wait(state).unwrap_or_else(PoisonError::into_inner),
-        Wait::Until(deadline) => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let waited = condition.wait_timeout(state, left);
-            waited.unwrap_or_else(PoisonError::into_inner).0
-        }
-    }
-}
-
-fn is_over(patience: Wait) -> bool {
-    match patience {
-        Wait::No => true,
-        Wait::Until(deadline) => deadline <= Instant::now(),
-        Wait::Forever => false,
     }
 }

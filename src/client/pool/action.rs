@@ -101,6 +101,8 @@ pub enum PoolError {
     Revoked,
     /// The pool is shutting down.
     ShutDown,
+    /// The loop of a pool for threads has failed: its poll, or the callback for events.
+    LoopFailed,
 }
 
 impl fmt::Display for PoolError {
@@ -110,6 +112,7 @@ impl fmt::Display for PoolError {
             Self::TooManyWaiting => "as many wait for a connection of the pool as may",
             Self::Revoked => "the lease of the connection is over",
             Self::ShutDown => "the pool is shutting down",
+            Self::LoopFailed => "the pool's loop has failed",
         })
     }
 }
