@@ -142,6 +142,7 @@ mod handshake;
 mod http;
 mod limit;
 mod protocol;
+mod pubsub;
 mod wire;
 
 #[cfg(feature = "net")]
@@ -178,14 +179,15 @@ pub use protocol::{
     DropReason, Event, Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools,
     PoolsInUse, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
 };
+pub use pubsub::{NameError, SlowPolicy, SubscribeError, TopicChange, TopicSettings};
 #[cfg(feature = "net")]
 pub use reactor::{
     Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, DialError,
-    DialPhase, DialSettings, DialTimeouts, Endpoint, Handle, Handler, InheritedSocket, IpStack,
-    ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey, PanicPolicy,
-    Peer, PeerAddress, PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received,
-    Refusal, RemoteAddress, Route, ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage,
-    Verdict, Wait, Wake,
+    DialPhase, DialSettings, DialTimeouts, Dropped, Endpoint, Handle, Handler, InheritedSocket,
+    IpStack, ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey,
+    Notice, PanicPolicy, Peer, PeerAddress, PostError, PublishError, Published, Reactor,
+    ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route, ShardIndex,
+    SocketOptions, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};

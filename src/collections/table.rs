@@ -1,7 +1,7 @@
 //! Slots addressed by index and generation.
 
 /// Names one value of a [`Table`], for ever: no other value of the table gets the same key.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Key {
     /// The slot; below the table's `count_max`.
     pub index: u32,
