@@ -45,8 +45,8 @@ impl Index {
     pub fn remove(&mut self, number: u32, hash: u64) {
         let next = self.links[number as usize];
         *self.place(number, hash) = next;
-        self.forget(number);
         self.count -= 1;
+        self.forget(number);
         // An eighth more than needed, so that one that comes and goes does not split and merge.
         while self.heads.len() > self.count + self.count / 8 {
             self.merge();
@@ -135,3 +135,80 @@ const fn sibling(chain: usize) -> usize {
 
 /// No number.
 pub const NONE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The hash of a number: few chains, or one alone.
+    fn hash(number: u32, spread: u64) -> u64 {
+        u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & spread
+    }
+
+    proptest! {
+        #[test]
+        fn index_equals_a_set_of_numbers(
+            spread in prop_oneof![Just(0), Just(3), Just(u64::MAX)],
+            operations in prop::collection::vec((0_u8..5, 0_u32..40, 0_u32..40), 0..300),
+        ) {
+            let mut index = Index::default();
+            let mut model = std::collections::BTreeSet::new();
+            for (what, number, other) in operations {
+                match (what, model.contains(&number), model.contains(&other)) {
+                    (0..3, false, _) => {
+                        let hash_of = |number| {
+                            assert!(model.contains(&number), "only who is in is hashed");
+                            hash(number, spread)
+                        };
+                        index.insert(number, hash(number, spread), hash_of);
+                        model.insert(number);
+                    }
+                    (3, true, _) => {
+                        index.remove(number, hash(number, spread));
+                        model.remove(&number);
+                    }
+                    // Who has another name must have the same hash.
+                    (4, true, false) if hash(number, spread) == hash(other, spread) => {
+                        index.links.resize(index.links.len().max(other as usize + 1), NONE);
+                        index.rename(number, other, hash(number, spread));
+                        model.remove(&number);
+                        model.insert(other);
+                    }
+                    _ => {}
+                }
+                for number in 0..40 {
+                    let found = index.find(hash(number, spread), |it| it == number);
+                    prop_assert_eq!(found.is_some(), model.contains(&number));
+                }
+                let chains = index.heads.len();
+                prop_assert!(model.len() <= chains && chains <= model.len() + model.len() / 8);
+                prop_assert!(!model.is_empty() || index.pinned_bytes() == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn chains_stay_short_while_the_table_grows_and_shrinks() {
+        let mut index = Index::default();
+        let spread = |number| hash(number, u64::MAX);
+        let longest = |index: &Index| {
+            let length = |head: &u32| {
+                std::iter::successors(Some(*head), |at| index.links.get(*at as usize).copied())
+                    .take_while(|at| *at != NONE)
+                    .count()
+            };
+            index.heads.iter().map(length).max().unwrap_or(0)
+        };
+        for number in 0..10_000 {
+            index.insert(number, spread(number), spread);
+        }
+        assert!(longest(&index) <= 10, "{}", longest(&index));
+        for number in (100..10_000).rev() {
+            index.remove(number, spread(number));
+        }
+        assert!(longest(&index) <= 6, "{}", longest(&index));
+        assert!(index.pinned_bytes() <= 100 * 16, "{}", index.pinned_bytes());
+    }
+}
