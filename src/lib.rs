@@ -173,7 +173,7 @@ pub use handshake::{
     InvalidHeader, InvalidNetwork, InvalidOrigin, InvalidProxy, Negotiated, Origins, Proxy,
     Request, Response, RouteError, Routes, TrustedNetwork, TrustedProxies, TunnelError,
 };
-pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
+pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits, TopicLimits};
 pub use protocol::{
     BatchOutcome, Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery,
     DropReason, Event, Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools,
@@ -243,6 +243,10 @@ pub mod fuzzing {
     #[cfg(feature = "deflate")]
     pub mod deflate {
         pub use crate::deflate::*;
+    }
+    /// Floor 1: topics and their subscribers.
+    pub mod pubsub {
+        pub use crate::pubsub::*;
     }
     /// Floor 2: one connection.
     pub mod protocol {

@@ -16,6 +16,7 @@ use super::shared::Shared;
 use super::slot::Phase;
 use super::turn::Reactor;
 use crate::collections::Key;
+use crate::limits::TopicLimits;
 use crate::metrics::Counters;
 use crate::protocol::{PreparedMessage, Publication, Receipt, Route, Transmit};
 use crate::pubsub::{NameError, SubscribeError, Subscribed, TopicId, TopicSettings, Topics};
@@ -111,12 +112,12 @@ struct News<'a> {
 }
 
 impl Subjects {
-    pub(super) fn new(seed: &[u8]) -> Self {
+    pub(super) fn new(limits: &TopicLimits, seed: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(seed);
         let seed = hasher.finish();
         Self {
-            topics: Topics::new(seed),
+            topics: Topics::new(limits, seed),
             seed,
             dropped: BTreeMap::new(),
             siblings: Vec::new(),
@@ -135,7 +136,7 @@ impl Subjects {
 
     /// Whether something is to be told.
     pub(super) fn has_news(&self) -> bool {
-        !self.dropped.is_empty() || self.topics.has_events()
+        !self.dropped.is_empty() || self.topics.events() > 0
     }
 
     pub(super) fn has_batch(&self) -> bool {

@@ -172,7 +172,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 dirty: Vec::new(),
                 attachment: None,
                 wheel: Wheel::new(now),
-                subjects: Subjects::new(&config.seed),
+                subjects: Subjects::new(&limits.topics, &config.seed),
                 tasks: Tasks::new(),
                 dials: VecDeque::new(),
                 open: 0,

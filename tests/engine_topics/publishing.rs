@@ -3,8 +3,8 @@
 use corewire::{PreparedMessage, TopicChange};
 
 use crate::bed::{Bed, numbered, texts};
-use crate::sim_world::Call;
 use crate::sim_peer::{TEXT, message};
+use crate::sim_world::Call;
 
 #[test]
 fn what_is_published_reaches_every_subscriber_and_nobody_else() {
