@@ -224,13 +224,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !self.shared.dials.is_empty() {
             self.begin_dials();
         }
-        if self.shared.subjects.has_news() {
+        if self.shared.subjects.is_stirred() {
             self.tell_news();
         }
         self.flush_dirty();
-        self.shared.pools.outbox.frames.end_turn();
-        if self.shared.subjects.has_published() {
-            self.post_published();
+        if self.shared.subjects.is_stirred() {
+            self.end_publishing();
         }
         if !self.ended.is_empty() || self.shared.drain != Drain::Running {
             self.reap();
@@ -292,7 +291,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
         self.life == Life::Fresh
             || !self.shared.ready.is_empty()
-            || self.shared.subjects.has_news()
+            || self.shared.subjects.is_stirred()
             || !self.shared.dials.is_empty()
             || !self.handshakes.is_empty()
             || !self.ended.is_empty()
