@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::command::{Handle, Inbox};
+use super::command::{Command, Handle};
 use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
 use super::listener::{Listener, ListenerSettings};
+use super::mailbox::Inbox;
 use super::net::{ListenOptions, Net};
 use super::turn::{Reactor, ReactorConfig};
 
@@ -19,7 +20,7 @@ pub struct ReactorBuilder<N> {
     net: N,
     config: ReactorConfig,
     listeners: Vec<Listener>,
-    mailbox: Inbox,
+    mailbox: Inbox<Command>,
 }
 
 impl<N: Net> ReactorBuilder<N> {
@@ -58,7 +59,7 @@ impl<N: Net> ReactorBuilder<N> {
 
     /// A handle for other threads. What is posted waits until the loop turns.
     pub fn handle(&self) -> Handle {
-        self.mailbox.handle(self.config.shard)
+        Handle::new(&self.mailbox, self.config.shard)
     }
 
     /// The loop, on the thread that will turn it.

@@ -2,9 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::adopt::Adoption;
@@ -12,7 +10,8 @@ use super::deferral::{Decision, Ticket};
 use super::dial::DialError;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
-use super::net::{Net, Wake};
+use super::mailbox::{Inbox, Mailbox};
+use super::net::Net;
 use super::shared::after;
 use super::slot::Phase;
 use super::turn::{Drain, Reactor, Timer};
@@ -22,11 +21,12 @@ use crate::wire::{CloseCode, InvalidClose, encode_close};
 
 /// Posts commands to one loop from any thread.
 ///
-/// The loop's mailbox is bounded; when it is full the sender gets its command back. The loop is
-/// woken once per batch. What is posted to a loop that is gone is dropped.
+/// The loop's mailbox is bounded; when it is full the sender gets its command back, or waits for room
+/// ([`Handle::post_timeout`]). The loop is woken once per batch. What is posted to a loop that is
+/// gone is dropped.
 #[derive(Clone)]
 pub struct Handle {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Command>>,
     shard: ShardIndex,
 }
 
@@ -77,97 +77,6 @@ impl fmt::Display for PostError {
 
 impl std::error::Error for PostError {}
 
-/// Commands on their way to a loop.
-pub(super) struct Mailbox {
-    /// `None` once the loop is gone: what is posted then is dropped.
-    commands: Mutex<Option<Vec<Command>>>,
-    /// Set while commands wait, so that only the first of a batch wakes the loop.
-    is_waiting: AtomicBool,
-    waker: Arc<dyn Wake>,
-    commands_max: usize,
-}
-
-/// The loop's end of its mailbox. It goes with the loop, and what is in it with it: handles may live
-/// on, and a connection that is handed over to nobody must not stay open.
-pub(super) struct Inbox(Arc<Mailbox>);
-
-impl Mailbox {
-    fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
-        let (commands, is_waiting) = (Mutex::new(Some(Vec::new())), AtomicBool::new(false));
-        Self { commands, is_waiting, waker, commands_max }
-    }
-
-    fn post(&self, command: Command) -> Result<(), PostError> {
-        {
-            let mut commands = self.commands();
-            let Some(commands) = commands.as_mut() else { return Ok(()) };
-            if commands.len() >= self.commands_max {
-                return Err(PostError::Full(command));
-            }
-            commands.push(command);
-        }
-        if !self.is_waiting.swap(true, Ordering::AcqRel) {
-            self.waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Whether something waits; whoever posted it has woken the loop, or is about to.
-    #[inline]
-    pub(super) fn is_waiting(&self) -> bool {
-        self.is_waiting.load(Ordering::Acquire)
-    }
-
-    /// Everything that waits.
-    pub(super) fn take(&self) -> Vec<Command> {
-        // A swap and no store: the list must not be taken before the flag is down.
-        self.is_waiting.swap(false, Ordering::AcqRel);
-        self.commands().as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// The emptied list, so that a steady stream of commands does not allocate one each turn.
-    pub(super) fn give_back(&self, emptied: Vec<Command>) {
-        if emptied.capacity() == 0 {
-            return;
-        }
-        if let Some(commands) = self.commands().as_mut()
-            && commands.capacity() == 0
-        {
-            *commands = emptied;
-        }
-    }
-
-    fn commands(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inbox {
-    pub(super) fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
-        Self(Arc::new(Mailbox::new(waker, commands_max)))
-    }
-
-    pub(super) fn handle(&self, shard: ShardIndex) -> Handle {
-        Handle { mailbox: self.0.clone(), shard }
-    }
-}
-
-impl Deref for Inbox {
-    type Target = Mailbox;
-
-    fn deref(&self) -> &Mailbox {
-        &self.0
-    }
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        let left = self.0.commands().take();
-        // Outside the lock: connections that were to be adopted are closed here.
-        drop(left);
-    }
-}
-
 impl fmt::Debug for Handle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Handle").field("shard", &self.shard).finish_non_exhaustive()
@@ -175,6 +84,10 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
+    pub(super) fn new(inbox: &Inbox<Command>, shard: ShardIndex) -> Self {
+        Self { mailbox: inbox.mailbox(), shard }
+    }
+
     /// The loop that this handle posts to.
     pub const fn shard(&self) -> ShardIndex {
         self.shard
@@ -186,6 +99,21 @@ impl Handle {
     /// [`PostError::Full`] and [`PostError::WrongShard`] give the command back;
     /// [`PostError::InvalidClose`] says what is wrong with a close.
     pub fn post(&self, command: Command) -> Result<(), PostError> {
+        self.mailbox.post(self.checked(command)?).map_err(PostError::Full)
+    }
+
+    /// Posts a command; if the mailbox is full, waits so long for the loop to empty it. Who else
+    /// posts meanwhile may be served first. Not for callbacks: a loop that waits for itself waits in
+    /// vain, and every connection of it with it.
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn post_timeout(&self, command: Command, timeout: Duration) -> Result<(), PostError> {
+        self.mailbox.post_timeout(self.checked(command)?, timeout).map_err(PostError::Full)
+    }
+
+    /// Whether this is a command for this loop.
+    fn checked(&self, command: Command) -> Result<Command, PostError> {
         match &command {
             Command::Send(id, _) | Command::Abort(id) | Command::Close(id, ..)
                 if id.shard() != self.shard =>
@@ -206,7 +134,7 @@ impl Handle {
             | Command::Broadcast(_)
             | Command::Shutdown(_) => {}
         }
-        self.mailbox.post(command)
+        Ok(command)
     }
 
     /// Sends a message to a connection of this loop.

@@ -22,6 +22,7 @@ mod handler;
 mod handshake_queue;
 mod id;
 mod listener;
+mod mailbox;
 mod mio_net;
 mod net;
 mod proxied;

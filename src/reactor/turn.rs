@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::builder::ReactorBuilder;
-use super::command::{Handle, Inbox};
+use super::command::{Command, Handle};
 use super::configs::Configs;
 use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
@@ -17,6 +17,7 @@ use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
 use super::id::{CONNECTIONS_MAX, ConnectionId, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
+use super::mailbox::Inbox;
 use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::{Shared, after};
 use super::slot::{Backlog, Phase, ReceiveSlot};
@@ -99,7 +100,7 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
     pub(super) scratch: Vec<u8>,
-    mailbox: Inbox,
+    mailbox: Inbox<Command>,
     events: Vec<Readiness>,
 }
 
@@ -146,7 +147,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// A loop that takes its commands from `mailbox`.
-    pub(super) fn with_mailbox(net: N, handler: H, config: ReactorConfig, mailbox: Inbox) -> Self {
+    pub(super) fn with_mailbox(
+        net: N,
+        handler: H,
+        config: ReactorConfig,
+        mailbox: Inbox<Command>,
+    ) -> Self {
         let now = net.now();
         let limits = config.limits.workable();
         let Pools { receive, send } = Pools::new(&limits, now, config.seed);
@@ -161,7 +167,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             backlogs: Slab::new(),
             shared: Shared {
                 shard: config.shard,
-                handle: mailbox.handle(config.shard),
+                handle: Handle::new(&mailbox, config.shard),
                 slots: Table::new(slots_max, SLOTS_RESERVED),
                 pools: send,
                 listeners: Vec::new(),
@@ -233,7 +239,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        self.mailbox.handle(self.shared.shard)
+        self.shared.handle.clone()
     }
 
     /// Waits at most `timeout` for something to happen (`None`: without end) and works it off.
