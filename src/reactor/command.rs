@@ -2,20 +2,25 @@
 
 use std::any::Any;
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::adopt::Adoption;
+use super::counting::{CountersError, counters_of};
 use super::deferral::{Decision, Ticket};
 use super::dial::DialError;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
+use super::load::{Load, Occupancy, Room};
 use super::mailbox::{Inbox, Mailbox};
 use super::net::Net;
 use super::shared::after;
 use super::slot::Phase;
 use super::turn::{Drain, Reactor, Timer};
 use crate::collections::Key;
+use crate::metrics::Counters;
 use crate::protocol::{CloseCause, Initiator, PreparedMessage};
 use crate::wire::{CloseCode, InvalidClose, encode_close};
 
@@ -27,6 +32,7 @@ use crate::wire::{CloseCode, InvalidClose, encode_close};
 #[derive(Clone)]
 pub struct Handle {
     mailbox: Arc<Mailbox<Command>>,
+    load: Arc<Load>,
     shard: ShardIndex,
 }
 
@@ -48,6 +54,8 @@ pub enum Command {
     Adopt(Adoption),
     /// Hand this to [`Handler::on_notice`].
     Notify(Box<dyn Any + Send>),
+    /// Send what was counted so far. Who asks and does not wait for the answer loses it.
+    Count(Sender<Counters>),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -84,8 +92,8 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(super) fn new(inbox: &Inbox<Command>, shard: ShardIndex) -> Self {
-        Self { mailbox: inbox.mailbox(), shard }
+    pub(super) fn new(inbox: &Inbox<Command>, occupancy: &Occupancy, shard: ShardIndex) -> Self {
+        Self { mailbox: inbox.mailbox(), load: occupancy.load(), shard }
     }
 
     /// The loop that this handle posts to.
@@ -99,7 +107,7 @@ impl Handle {
     /// [`PostError::Full`] and [`PostError::WrongShard`] give the command back;
     /// [`PostError::InvalidClose`] says what is wrong with a close.
     pub fn post(&self, command: Command) -> Result<(), PostError> {
-        self.mailbox.post(self.checked(command)?).map_err(PostError::Full)
+        self.mailbox.post(self.checked(command)?).map_err(full)
     }
 
     /// Posts a command; if the mailbox is full, waits so long for the loop to empty it. Who else
@@ -109,12 +117,32 @@ impl Handle {
     /// # Errors
     /// As [`Handle::post`].
     pub fn post_timeout(&self, command: Command, timeout: Duration) -> Result<(), PostError> {
-        self.mailbox.post_timeout(self.checked(command)?, timeout).map_err(PostError::Full)
+        self.mailbox.post_timeout(self.checked(command)?, timeout).map_err(full)
     }
 
-    /// Whether this is a command for this loop.
-    fn checked(&self, command: Command) -> Result<Command, PostError> {
-        match &command {
+    /// How many connections the loop has, in whatever phase, with those on their way to it. It is a
+    /// number of just now, and costs nobody anything.
+    pub fn connections(&self) -> u32 {
+        self.load.count()
+    }
+
+    /// What the loop has counted so far. It is asked by a command and waited for so long: no counter
+    /// is shared, so a loop pays for this once when it is asked, and never else. Not for callbacks of
+    /// the same loop, which would wait for themselves.
+    ///
+    /// # Errors
+    /// [`CountersError`]: the loop does not answer in time, or has ended.
+    pub fn counters(&self, timeout: Duration) -> Result<Counters, CountersError> {
+        counters_of(slice::from_ref(self), timeout)
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        self.load.room()
+    }
+
+    /// A command for this loop, ready to be posted.
+    fn checked(&self, mut command: Command) -> Result<Command, PostError> {
+        match &mut command {
             Command::Send(id, _) | Command::Abort(id) | Command::Close(id, ..)
                 if id.shard() != self.shard =>
             {
@@ -126,11 +154,12 @@ impl Handle {
             Command::Close(_, code, reason) => {
                 encode_close(*code, reason).map_err(PostError::InvalidClose)?;
             }
+            Command::Adopt(adoption) => adoption.announce(Some(&self.load)),
             Command::Send(..)
             | Command::Abort(_)
             | Command::Decide(..)
-            | Command::Adopt(_)
             | Command::Notify(_)
+            | Command::Count(_)
             | Command::Broadcast(_)
             | Command::Shutdown(_) => {}
         }
@@ -196,8 +225,24 @@ impl Handle {
     }
 }
 
+/// A command that finds no room. If it is a connection, it is on its way no longer.
+fn full(mut command: Command) -> PostError {
+    if let Command::Adopt(adoption) = &mut command {
+        adoption.announce(None);
+    }
+    PostError::Full(command)
+}
+
 impl<N: Net, H: Handler> Reactor<N, H> {
-    pub(super) fn handle_command(&mut self, command: Command) {
+    pub(super) fn handle_commands(&mut self) {
+        let mut commands = self.mailbox.take();
+        for command in commands.drain(..) {
+            self.handle_command(command);
+        }
+        self.mailbox.give_back(commands);
+    }
+
+    fn handle_command(&mut self, command: Command) {
         match command {
             Command::Send(id, message) => {
                 let key = id.key();
@@ -228,6 +273,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 }
             }
             Command::Notify(notice) => self.handle_notice(notice),
+            Command::Count(asker) => {
+                // Who has asked may not wait any more.
+                let _ = asker.send(self.counters());
+            }
             Command::Shutdown(deadline) => self.begin_drain(deadline),
         }
     }

@@ -317,6 +317,7 @@ mod models {
             let bell = Arc::new(Bell(Notify::new()));
             let inbox = Inbox::new(bell, 1);
             let command = Arc::new(());
+            inbox.post(command.clone()).expect("there is room for one");
             let posters = [1, 2].map(|_| {
                 let (mailbox, command) = (inbox.mailbox(), command.clone());
                 thread::spawn(move || {
