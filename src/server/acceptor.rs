@@ -218,3 +218,186 @@ impl<N: Net> Acceptor<N> {
         gate.next_pause = gate.next_pause.saturating_mul(2).min(self.pause_max);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io::IoSlice;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::reactor::{
+        Accepted, Buffer, Listening, MioNet, ReactorBuilder, ReactorConfig, Readiness, Received,
+    };
+
+    /// Accepting goes by this script, an error number for each call that fails, and time passes by
+    /// waiting. At the script's end the acceptor is switched off.
+    struct Scripted {
+        accepts: VecDeque<Option<i32>>,
+        now: Instant,
+        waits: Arc<Mutex<Vec<Wait>>>,
+        switch: Option<Arc<Switch>>,
+    }
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    /// EAGAIN, ECONNABORTED and EMFILE, as on Linux.
+    const NONE_WAITS: Option<i32> = Some(11);
+    const ABORTED: Option<i32> = Some(103);
+    const TOO_MANY_FILES: Option<i32> = Some(24);
+
+    impl Net for Scripted {
+        fn listen(&mut self, _: &Endpoint, _: &ListenOptions, _: u64) -> io::Result<Listening> {
+            Ok(Listening { key: NetKey(0), endpoint: Endpoint::from(([127, 0, 0, 1], 80)) })
+        }
+
+        fn accept(&mut self, _: NetKey, _: u64) -> io::Result<Accepted> {
+            unreachable!("it keeps none")
+        }
+
+        fn accept_detached(&mut self, _: NetKey) -> io::Result<OwnedFd> {
+            match self.accepts.pop_front().unwrap_or(NONE_WAITS) {
+                None => UnixStream::pair().map(|(stream, _)| stream.into()),
+                Some(number) => Err(io::Error::from_raw_os_error(number)),
+            }
+        }
+
+        fn receive(&mut self, _: NetKey, _: &mut [u8], _: usize) -> io::Result<Received> {
+            unreachable!("it reads nothing")
+        }
+
+        fn give_back(&mut self, _: Buffer) {}
+
+        fn send(&mut self, _: NetKey, _: &[IoSlice<'_>]) -> io::Result<usize> {
+            unreachable!("it says nothing")
+        }
+
+        fn shutdown(&mut self, _: NetKey) {}
+
+        fn close(&mut self, _: NetKey) {}
+
+        fn poll(&mut self, events: &mut Vec<Readiness>, wait: Wait) -> io::Result<()> {
+            self.waits.lock().unwrap().push(wait);
+            match wait {
+                Wait::Until(deadline) => self.now = self.now.max(deadline),
+                Wait::Forever if self.accepts.is_empty() => {
+                    self.switch.as_ref().unwrap().turn_off();
+                }
+                Wait::Forever => {
+                    let (readable, writable, hung_up) = (true, false, false);
+                    events.push(Readiness { token: 0, readable, writable, hung_up });
+                }
+                Wait::No => {}
+            }
+            Ok(())
+        }
+
+        fn waker(&self) -> Arc<dyn Wake> {
+            Arc::new(NoWake)
+        }
+
+        fn now(&self) -> Instant {
+            self.now
+        }
+    }
+
+    /// How long it waits before each turn, in milliseconds (-1: without end), how many connections
+    /// each of two loops has at the end, and how often accepting has rested.
+    fn outcome(accepts: &[Option<i32>], change: fn(&mut LoopLimits)) -> (Vec<i64>, [u32; 2], u64) {
+        let (now, waits) = (Instant::now(), Arc::default());
+        let mut limits = LoopLimits { accepts_per_turn: 4, ..LoopLimits::default() };
+        change(&mut limits);
+        let accepts = accepts.iter().copied().collect();
+        let net = Scripted { accepts, now, waits: Arc::clone(&waits), switch: None };
+        let mut acceptor = Acceptor::new(net, &limits);
+        acceptor.net.switch = Some(acceptor.switch());
+        let options = ListenOptions::default();
+        acceptor.listen(0, &Endpoint::from(([127, 0, 0, 1], 80)), &options).unwrap();
+        let loops = [(); 2].map(|()| {
+            let mut config = ReactorConfig::new([7; 32]);
+            config.limits = limits.clone();
+            ReactorBuilder::new(MioNet::new(1).unwrap(), config)
+        });
+        let switch = acceptor.switch();
+        let handles = loops.each_ref().map(ReactorBuilder::handle);
+        let handle = ServerHandle::new(handles.clone(), Some(switch.clone()));
+        acceptor.run(&handle).unwrap();
+        let mut before = now;
+        let waits = waits.lock().unwrap();
+        let waits = waits.iter().map(|wait| match wait {
+            Wait::No => 0,
+            Wait::Forever => -1,
+            Wait::Until(deadline) => {
+                let waited = deadline.duration_since(before).as_millis() as i64;
+                before = *deadline;
+                waited
+            }
+        });
+        (waits.collect(), handles.map(|handle| handle.connections()), switch.pauses())
+    }
+
+    #[test]
+    fn acceptor_takes_who_waits_within_its_budget_and_spreads_them() {
+        let crowd = [None; 9];
+        assert_eq!(outcome(&crowd, |_| {}), (vec![-1, 0, 0, -1], [5, 4], 0));
+        let torn = [None, ABORTED, None, NONE_WAITS, ABORTED, None];
+        assert_eq!(outcome(&torn, |_| {}), (vec![-1, -1, -1], [2, 1], 0));
+    }
+
+    #[test]
+    fn acceptor_rests_longer_and_longer_while_descriptors_have_run_out() {
+        let mut script = vec![TOO_MANY_FILES; 6];
+        script.extend([None, NONE_WAITS, TOO_MANY_FILES]);
+        let waits = vec![-1, 100, 200, 400, 800, 1000, 1000, -1, 100, -1];
+        assert_eq!(outcome(&script, |_| {}), (waits, [1, 0], 7));
+        // A listener that says nothing but errors rests after each budget.
+        assert_eq!(outcome(&[ABORTED; 8], |_| {}), (vec![-1, 100, 200, -1], [0, 0], 2));
+    }
+
+    /// An acceptor with so many at its door, and a loop that nobody turns.
+    fn with_one_loop(
+        waiting: usize,
+        limits: LoopLimits,
+    ) -> (Acceptor<Scripted>, ReactorBuilder<MioNet>) {
+        let (accepts, waits) = (vec![None; waiting].into(), Arc::default());
+        let net = Scripted { accepts, now: Instant::now(), waits, switch: None };
+        let mut acceptor = Acceptor::new(net, &limits);
+        let endpoint = Endpoint::from(([127, 0, 0, 1], 80));
+        acceptor.listen(0, &endpoint, &ListenOptions::default()).unwrap();
+        let mut config = ReactorConfig::new([7; 32]);
+        config.limits = limits;
+        (acceptor, ReactorBuilder::new(MioNet::new(1).unwrap(), config))
+    }
+
+    #[test]
+    fn acceptor_leaves_in_the_kernel_whom_no_loop_has_a_place_for() {
+        let limits =
+            LoopLimits { connections_max: 0, accepts_per_turn: 1000, ..LoopLimits::default() };
+        let (mut acceptor, one) = with_one_loop(300, limits);
+        let handle = ServerHandle::new([one.handle()], None);
+        acceptor.accept_from(0, acceptor.net.now, &handle);
+        assert_eq!((acceptor.net.accepts.len(), one.handle().connections()), (44, 256));
+        assert!(acceptor.in_hand.is_none() && acceptor.switch.pauses() == 1);
+        // Nobody will leave: it ends with the loop.
+        drop(one);
+        acceptor.run(&handle).unwrap();
+    }
+
+    #[test]
+    fn acceptor_holds_one_in_hand_whom_no_mailbox_takes() {
+        let limits = LoopLimits { mailbox_commands_max: 1, ..LoopLimits::default() };
+        let (mut acceptor, one) = with_one_loop(5, limits);
+        let handle = ServerHandle::new([one.handle()], None);
+        for pauses in 1..=3 {
+            acceptor.accept_from(0, acceptor.net.now, &handle);
+            assert_eq!((acceptor.net.accepts.len(), one.handle().connections()), (3, 1));
+            assert!(acceptor.in_hand.is_some() && acceptor.switch.pauses() == pauses);
+        }
+    }
+}

@@ -115,12 +115,16 @@ fn settings_of_each_listener_hold_as_with_loops_that_accept() {
     unix.upgrade("/chat/rust");
     unix.say("who");
     assert_eq!(unix.text(), "unix at 2");
-    // Each loop counts for itself, and the next one is the third of one of them.
-    let more: Vec<_> = (0..4).map(|_| Client::dial(plain)).collect();
-    clients.extend(more.into_iter().map(|mut client| {
-        client.upgrade("/chat/rust");
-        client
-    }));
+    drop((clients, proxied, unix));
+    await_loads(&running, &[0, 0]);
+    // Each loop counts for itself, three on each.
+    let _six: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = Client::dial(plain);
+            client.upgrade("/chat/rust");
+            client
+        })
+        .collect();
     let refused = Client::dial(plain).ask("/chat/rust", "");
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     running.stop();
@@ -155,7 +159,7 @@ fn loop_that_is_shut_down_alone_gets_nobody_and_with_the_last_one_accepting_ends
     running.handle.loops()[0].shutdown(PATIENCE).unwrap();
     let began = Instant::now();
     // Whoever was handed over in the meantime is closed.
-    let mut open_on_second = || {
+    let open_on_second = || {
         let mut client = Client::dial(address);
         let asked = client.0.write_all(request("/", "").as_bytes());
         asked.and_then(|()| client.0.read_exact(&mut [0; 12])).is_ok()
@@ -242,7 +246,8 @@ fn server_that_never_runs_closes_its_sockets() {
     let (address, handle) = (built.local_addresses()[0], built.handle());
     let mut waiting = TcpStream::connect(address).unwrap();
     drop(built);
-    assert!(waiting.read(&mut [0]).is_ok_and(|bytes| bytes == 0) || waiting.take_error().is_ok());
+    let end = waiting.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset), "it was never accepted");
     assert!(TcpStream::connect(address).is_err());
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     handle.adopt(Adoption::new(theirs, 0)).unwrap();
@@ -340,4 +345,20 @@ fn thread_that_waits_for_room_is_heard() {
     drop(client);
     handle.shutdown(PATIENCE).unwrap();
     running.join().unwrap().unwrap();
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_is_that_of_the_loops() {
+    let (mut client, tls) = crate::adoption::tls::parties();
+    let running = Running::start(local(2).tls(tls));
+    let mut socket = TcpStream::connect(address(&running)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client(rustls::Stream::new(&mut client, &mut socket));
+    client.upgrade("/");
+    client.say("who");
+    assert_eq!(client.text(), "127.0.0.1 at 0");
+    assert_eq!(running.handle.counters(PATIENCE).unwrap().tls_handshakes, 1);
+    client.close();
+    running.stop();
 }
