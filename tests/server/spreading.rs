@@ -3,13 +3,15 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::metrics::Counters;
 use corewire::{
-    Adoption, Context, CountersError, Endpoint, Handler, Message, Server, ServerBuilder,
-    ShardIndex, Spread, TrustedProxies, UnixEndpoint,
+    Adoption, Context, CountersError, Endpoint, Handler, Message, Server, ServerBuilder, Spread,
+    TrustedProxies, UnixEndpoint,
 };
 
 use crate::client::{Client, request};
@@ -255,7 +257,10 @@ fn server_that_never_runs_closes_its_sockets() {
 }
 
 /// Panics, or blocks its loop, when asked to.
-struct Moody;
+struct Moody {
+    blocks: Sender<()>,
+    goes_on: Arc<Mutex<Receiver<()>>>,
+}
 
 impl Handler for Moody {
     type Data = ();
@@ -264,8 +269,8 @@ impl Handler for Moody {
         match message {
             Message::Text("panic") => panic!("as you wish"),
             Message::Text("block") => {
-                let _ = ctx.send_text("blocked");
-                thread::sleep(Duration::from_millis(300));
+                self.blocks.send(()).unwrap();
+                self.goes_on.lock().unwrap().recv().unwrap();
             }
             message => {
                 let _ = ctx.send(message);
@@ -274,14 +279,22 @@ impl Handler for Moody {
     }
 }
 
-fn moody() -> Server {
-    let builder = Server::builder().threads(2).spread(Spread::LeastLoaded);
-    builder.listen((Ipv4Addr::LOCALHOST, 0)).build(|_: ShardIndex| Moody).unwrap()
+struct Moods {
+    server: Server,
+    blocks: Receiver<()>,
+    go_on: Sender<()>,
+}
+
+fn moody() -> Moods {
+    let ((blocking, blocks), (go_on, goes_on)) = (channel(), channel());
+    let goes_on = Arc::new(Mutex::new(goes_on));
+    let make = move |_| Moody { blocks: blocking.clone(), goes_on: goes_on.clone() };
+    Moods { server: local(2).build(make).unwrap(), blocks, go_on }
 }
 
 #[test]
 fn panic_of_a_loop_ends_the_acceptor_with_the_others() {
-    let server = moody();
+    let server = moody().server;
     let address = server.local_addresses()[0];
     let running = thread::spawn(move || server.run());
     let mut clients = [(); 2].map(|()| Client::dial(address));
@@ -296,7 +309,7 @@ fn panic_of_a_loop_ends_the_acceptor_with_the_others() {
 
 #[test]
 fn counters_are_told_live_and_are_those_of_the_end() {
-    let server = moody();
+    let Moods { server, blocks, go_on } = moody();
     let (address, handle) = (server.local_addresses()[0], server.handle());
     assert_eq!(handle.counters(Duration::from_millis(1)), Err(CountersError::TimedOut));
     let running = thread::spawn(move || server.run());
@@ -314,18 +327,20 @@ fn counters_are_told_live_and_are_those_of_the_end() {
         handle.loops().iter().map(|one| one.counters(PATIENCE).unwrap().messages_sent).collect();
     assert_eq!(each, [20, 20]);
     clients[0].say("block");
+    blocks.recv().unwrap();
     assert_eq!(handle.counters(Duration::from_millis(50)), Err(CountersError::TimedOut));
+    go_on.send(()).unwrap();
     assert_eq!(handle.counters(PATIENCE).unwrap().messages_received, 41);
     drop(clients);
     handle.shutdown(PATIENCE).unwrap();
     let Counters { messages_received, messages_sent, .. } = running.join().unwrap().unwrap();
-    assert_eq!((messages_received, messages_sent), (41, 41));
+    assert_eq!((messages_received, messages_sent), (41, 40));
     assert_eq!(handle.counters(PATIENCE), Err(CountersError::Ended));
 }
 
 #[test]
 fn thread_that_waits_for_room_is_heard() {
-    let server = moody();
+    let server = moody().server;
     let (address, handle) = (server.local_addresses()[0], server.handle());
     let running = thread::spawn(move || server.run());
     let mut client = Client::dial(address);
