@@ -130,7 +130,7 @@ impl<N: Net> Acceptor<N> {
     /// Accepts until it is switched off, or no loop takes connections any more.
     ///
     /// # Errors
-    /// What polling says.
+    /// What polling says, and `Unsupported` of a network that gives no connection away.
     pub(super) fn run(mut self, loops: &ServerHandle) -> io::Result<()> {
         let mut events = Vec::new();
         while !self.switch.is_off.load(Ordering::Acquire) && !loops.is_closed() {
@@ -146,7 +146,9 @@ impl<N: Net> Acceptor<N> {
             for at in 0..self.gates.len() {
                 match self.gates[at].state {
                     State::Resting { until } if until > now => {}
-                    State::Resting { .. } | State::Ready => self.accept_from(at, now, loops),
+                    State::Resting { .. } | State::Ready => {
+                        self.gates[at].state = self.accept_from(at, now, loops)?;
+                    }
                     State::Idle => {}
                 }
             }
@@ -169,13 +171,13 @@ impl<N: Net> Acceptor<N> {
         wait
     }
 
-    /// Takes waiting connections from one listener, within the budget.
-    fn accept_from(&mut self, at: usize, now: Instant, loops: &ServerHandle) {
+    /// Takes waiting connections from one listener, within the budget; says how it stands then.
+    fn accept_from(&mut self, at: usize, now: Instant, loops: &ServerHandle) -> io::Result<State> {
         let mut failures = 0;
         for _ in 0..self.accepts_per_turn {
             // Nobody is taken out of the kernel's queue before there is room for him.
             if !self.hand_over(loops) || !loops.has_room() {
-                return self.rest(at, now);
+                return Ok(self.rest(at, now));
             }
             let gate = &mut self.gates[at];
             match self.net.accept_detached(gate.key) {
@@ -185,20 +187,24 @@ impl<N: Net> Acceptor<N> {
                     self.in_hand = Some(Adoption::new(stream, gate.listener));
                 }
                 Err(error) => match AcceptError::of(&error) {
-                    AcceptError::Drained => {
-                        gate.state = State::Idle;
-                        return;
+                    AcceptError::Drained => return Ok(State::Idle),
+                    AcceptError::Shortage => return Ok(self.rest(at, now)),
+                    // The network itself says so, not the system.
+                    AcceptError::Passing
+                        if error.kind() == io::ErrorKind::Unsupported
+                            && error.raw_os_error().is_none() =>
+                    {
+                        return Err(error);
                     }
-                    AcceptError::Shortage => return self.rest(at, now),
                     AcceptError::Passing => failures += 1,
                 },
             }
         }
         // A listener that says nothing but errors, budget after budget, must not spin either.
         if !self.hand_over(loops) || failures >= self.accepts_per_turn {
-            return self.rest(at, now);
+            return Ok(self.rest(at, now));
         }
-        self.gates[at].state = State::Ready;
+        Ok(State::Ready)
     }
 
     /// Whether nobody is in hand any more.
@@ -211,11 +217,12 @@ impl<N: Net> Acceptor<N> {
         self.in_hand.is_none()
     }
 
-    fn rest(&mut self, at: usize, now: Instant) {
+    fn rest(&mut self, at: usize, now: Instant) -> State {
         self.switch.pauses.fetch_add(1, Ordering::Relaxed);
         let gate = &mut self.gates[at];
-        gate.state = State::Resting { until: now + gate.next_pause.min(self.pause_max) };
+        let until = now + gate.next_pause.min(self.pause_max);
         gate.next_pause = gate.next_pause.saturating_mul(2).min(self.pause_max);
+        State::Resting { until }
     }
 }
 
@@ -250,6 +257,10 @@ mod tests {
     /// EAGAIN, ECONNABORTED and EMFILE, as on Linux.
     const NONE_WAITS: Option<i32> = Some(11);
     const ABORTED: Option<i32> = Some(103);
+    /// EOPNOTSUPP: Linux tells it of one connection (accept(2)).
+    const NOT_SUPPORTED: Option<i32> = Some(95);
+    /// What a network says that gives no connection away.
+    const NONE_AT_ALL: Option<i32> = Some(-1);
     const TOO_MANY_FILES: Option<i32> = Some(24);
 
     impl Net for Scripted {
@@ -263,6 +274,7 @@ mod tests {
 
         fn accept_detached(&mut self, _: NetKey) -> io::Result<OwnedFd> {
             match self.accepts.pop_front().unwrap_or(NONE_WAITS) {
+                NONE_AT_ALL => Err(io::ErrorKind::Unsupported.into()),
                 None => UnixStream::pair().map(|(stream, _)| stream.into()),
                 Some(number) => Err(io::Error::from_raw_os_error(number)),
             }
@@ -376,12 +388,21 @@ mod tests {
     }
 
     #[test]
+    fn network_that_gives_no_connection_away_ends_the_acceptor() {
+        let (mut acceptor, one) = with_one_loop(0, LoopLimits::default());
+        let handle = ServerHandle::new([one.handle()], None);
+        acceptor.net.accepts.extend([NOT_SUPPORTED, None, NONE_AT_ALL]);
+        let error = acceptor.run(&handle).unwrap_err();
+        assert_eq!((error.kind(), one.handle().connections()), (io::ErrorKind::Unsupported, 1));
+    }
+
+    #[test]
     fn acceptor_leaves_in_the_kernel_whom_no_loop_has_a_place_for() {
         let limits =
             LoopLimits { connections_max: 0, accepts_per_turn: 1000, ..LoopLimits::default() };
         let (mut acceptor, one) = with_one_loop(300, limits);
         let handle = ServerHandle::new([one.handle()], None);
-        acceptor.accept_from(0, acceptor.net.now, &handle);
+        acceptor.accept_from(0, acceptor.net.now, &handle).unwrap();
         assert_eq!((acceptor.net.accepts.len(), one.handle().connections()), (44, 256));
         assert!(acceptor.in_hand.is_none() && acceptor.switch.pauses() == 1);
         // Nobody will leave: it ends with the loop.
@@ -395,7 +416,7 @@ mod tests {
         let (mut acceptor, one) = with_one_loop(5, limits);
         let handle = ServerHandle::new([one.handle()], None);
         for pauses in 1..=3 {
-            acceptor.accept_from(0, acceptor.net.now, &handle);
+            acceptor.accept_from(0, acceptor.net.now, &handle).unwrap();
             assert_eq!((acceptor.net.accepts.len(), one.handle().connections()), (3, 1));
             assert!(acceptor.in_hand.is_some() && acceptor.switch.pauses() == pauses);
         }
