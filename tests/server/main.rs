@@ -15,4 +15,6 @@ mod running;
 #[cfg(test)]
 mod shards;
 #[cfg(test)]
+mod spreading;
+#[cfg(test)]
 mod unix;
