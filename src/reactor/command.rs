@@ -123,6 +123,16 @@ impl Handle {
         self.mailbox.post_timeout(self.checked(command)?, timeout).map_err(full)
     }
 
+    /// Posts a command to several loops, or to none if a mailbox is full. They come in the order of
+    /// their shards.
+    pub(crate) fn post_to_all(
+        handles: &[Self],
+        command: impl Fn() -> Command,
+    ) -> Result<(), PostError> {
+        let boxes: Vec<_> = handles.iter().map(|handle| &*handle.mailbox).collect();
+        Mailbox::post_to_all(&boxes, command).map_err(full)
+    }
+
     /// How many connections the loop has, in whatever phase, with those on their way to it. It is a
     /// number of just now, and costs nobody anything.
     pub fn connections(&self) -> u32 {

@@ -61,6 +61,21 @@ impl<C> Mailbox<C> {
         self.put(content, command)
     }
 
+    /// Puts a command into each of several boxes, or into none if one of them has no room. Their
+    /// locks are held together: whoever asks for several at once gives them in the same order.
+    pub(super) fn post_to_all(boxes: &[&Self], command: impl Fn() -> C) -> Result<(), C> {
+        let contents: Vec<_> = boxes.iter().map(|mailbox| mailbox.content()).collect();
+        let mut each = boxes.iter().zip(&contents);
+        if each.any(|(mailbox, content)| content.is_full(mailbox.commands_max)) {
+            return Err(command());
+        }
+        for (mailbox, content) in boxes.iter().zip(contents) {
+            let posted = mailbox.put(content, command());
+            debug_assert!(posted.is_ok(), "there was room, and nobody else has the lock");
+        }
+        Ok(())
+    }
+
     fn put(&self, mut content: MutexGuard<'_, Content<C>>, command: C) -> Result<(), C> {
         if content.is_full(self.commands_max) {
             return Err(command);

@@ -113,6 +113,13 @@ pub struct Notice {
     message: PreparedMessage,
 }
 
+impl Notice {
+    /// One that goes to a loop, or to several.
+    pub(crate) fn to(topic: &str, message: &PreparedMessage) -> Arc<[Self]> {
+        Arc::from([Self { topic: topic.into(), key: None, message: message.clone() }])
+    }
+}
+
 /// A message to be published.
 #[derive(Clone, Copy, Debug)]
 struct News<'a> {
@@ -377,9 +384,8 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::post`].
-    pub fn publish(&self, topic: &str, message: PreparedMessage) -> Result<(), PostError> {
-        let notice = Notice { topic: topic.into(), key: None, message };
-        self.post(Command::Publish(Arc::from([notice])))
+    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
+        self.post(Command::Publish(Notice::to(topic, message)))
     }
 }
 

@@ -8,8 +8,8 @@ use super::acceptor::Switch;
 use crate::metrics::Counters;
 use crate::protocol::PreparedMessage;
 use crate::reactor::{
-    Adoption, Command, ConnectionId, CountersError, Decision, Handle, PostError, Room, ShardIndex,
-    Ticket, counters_of,
+    Adoption, Command, ConnectionId, CountersError, Decision, Handle, Notice, PostError, Room,
+    ShardIndex, Ticket, counters_of,
 };
 use crate::wire::CloseCode;
 
@@ -43,9 +43,19 @@ impl ServerHandle {
     /// Sends a message to all open connections.
     ///
     /// # Errors
-    /// [`PostError::Full`] if a mailbox was full; the other loops send the message.
+    /// [`PostError::Full`] if a mailbox was full; nobody is sent it.
     pub fn broadcast(&self, message: &PreparedMessage) -> Result<(), PostError> {
-        self.post_to_all(|| Command::Broadcast(message.clone()))
+        Handle::post_to_all(&self.loops, || Command::Broadcast(message.clone()))
+    }
+
+    /// Publishes a message to all subscribers of a topic, whichever loop they are of. Two messages of
+    /// one thread keep their order for each of them.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] if a mailbox was full; nobody is sent it.
+    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
+        let notices = Notice::to(topic, message);
+        Handle::post_to_all(&self.loops, || Command::Publish(notices.clone()))
     }
 
     /// Begins the closing handshake of a connection.
@@ -160,23 +170,14 @@ impl ServerHandle {
             Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Broadcast(message) => self.broadcast(&message),
-            Command::Publish(notices) => self.post_to_all(|| Command::Publish(notices.clone())),
+            Command::Publish(notices) => {
+                Handle::post_to_all(&self.loops, || Command::Publish(notices.clone()))
+            }
             Command::Shutdown(deadline) => self.shutdown(deadline),
             Command::Count(asker) => self.post_to_all(|| Command::Count(asker.clone())),
             // It says nothing of a loop.
             Command::Notify(_) => Err(PostError::WrongShard(command)),
         }
-    }
-
-    /// Publishes a message to all subscribers of a topic.
-    ///
-    /// # Errors
-    /// [`PostError::Full`] if a mailbox was full; the subscribers of the other loops get it.
-    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
-        self.loops
-            .iter()
-            .map(|handle| handle.publish(topic, message.clone()))
-            .fold(Ok(()), Result::and)
     }
 
     /// The handles of the loops, in the order of their shards.

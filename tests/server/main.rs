@@ -11,6 +11,8 @@ mod examples;
 #[cfg(test)]
 mod listeners;
 #[cfg(test)]
+mod publishing;
+#[cfg(test)]
 mod running;
 #[cfg(test)]
 mod shards;
