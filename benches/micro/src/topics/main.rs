@@ -7,7 +7,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
 
 use corewire::TopicLimits;
 use corewire::fuzzing::pubsub::{Subscribed, Topics};
@@ -68,7 +67,7 @@ fn measure(subscribers: u32, topic_count: u32) {
     let (held_before, resident_before) = (HELD_BYTES.load(Relaxed), resident_bytes());
     let mut topics = Topics::new(&TopicLimits::default(), 7);
     let mut most = 0.0_f64;
-    let began = Instant::now();
+    let began = processor_nanoseconds();
     for subscriber in 0..subscribers {
         for nth in 0..TOPICS_EACH {
             let topic = (subscriber + nth * (topic_count / TOPICS_EACH)) % topic_count;
@@ -83,26 +82,35 @@ fn measure(subscribers: u32, topic_count: u32) {
         }
     }
     let count = topics.subscription_count();
-    let nanoseconds = |began: Instant| began.elapsed().as_nanos() as f64 / count as f64;
+    let nanoseconds = |began| (processor_nanoseconds() - began) as f64 / count as f64;
     let subscribe = nanoseconds(began);
     let each = |bytes: usize| bytes as f64 / count as f64;
     let held = each(HELD_BYTES.load(Relaxed) - held_before);
     let resident = each(resident_bytes().saturating_sub(resident_before));
     let pinned = each(topics.pinned_bytes());
-    let began = Instant::now();
+    let began = processor_nanoseconds();
     for subscriber in 0..subscribers {
         topics.unsubscribe_all(subscriber);
         while topics.poll_event().is_some() {}
     }
     let unsubscribe = nanoseconds(began);
+    assert_eq!((HELD_BYTES.load(Relaxed), topics.pinned_bytes()), (held_before, 0));
     println!(
         "{topic_count:>6} topics: allocated {held:.1}, at most {most:.1} from half of them on, \
          resident {resident:.1}, counted {pinned:.1}; {subscribe:.0} ns to subscribe, \
          {unsubscribe:.0} ns to end one of all"
     );
     assert!(most <= BYTES_MAX, "a subscription takes {most} bytes");
-    assert!((pinned - held).abs() < 0.1, "{pinned} bytes are counted, {held} are held");
-    assert_eq!((HELD_BYTES.load(Relaxed), topics.pinned_bytes()), (held_before, 0));
+    // What the table of topics has only reserved is not counted.
+    let uncounted = held - pinned;
+    assert!((0.0..0.5).contains(&uncounted), "{pinned} bytes are counted, {held} are held");
+}
+
+/// How long this process has run, its one thread that is.
+fn processor_nanoseconds() -> u64 {
+    let times = std::fs::read_to_string("/proc/self/schedstat").expect("Linux tells it");
+    let first = times.split(' ').next().expect("it begins with a number");
+    first.parse().expect("it is a number")
 }
 
 fn resident_bytes() -> usize {
