@@ -94,8 +94,7 @@ impl Filters {
             at = self.prune(at);
         }
         if self.nodes[ROOT as usize].is_idle() {
-            let changes = self.changes;
-            *self = Self { changes, ..Self::new(self.hashing.clone()) };
+            *self = Self::new(self.hashing.clone());
         }
     }
 

@@ -279,6 +279,24 @@ fn all_filters_of_a_name_are_found_at_once() {
 }
 
 #[test]
+fn what_comes_and_goes_leaves_nothing_behind() {
+    fn come_and_go(topics: &mut Topics, number: u32) -> usize {
+        let patterns = ["b", "+", "#", "+/c", "c/#"].map(|end| format!("room {number:03}/{end}"));
+        patterns.iter().for_each(|pattern| new(topics.subscribe(1, pattern)));
+        patterns.iter().for_each(|pattern| assert!(topics.unsubscribe(1, pattern)));
+        while topics.poll_event().is_some() {}
+        topics.pinned_bytes()
+    }
+    let mut topics = topics();
+    assert_eq!(come_and_go(&mut topics, 0), 0);
+    new(topics.subscribe(2, "stays/+"));
+    come_and_go(&mut topics, 1);
+    let bytes = come_and_go(&mut topics, 2);
+    // Which numbers are free, and so what little is spare, goes by the order of what went.
+    assert!((3..300).all(|number| come_and_go(&mut topics, number) < bytes + 64));
+}
+
+#[test]
 fn a_subscription_takes_at_most_forty_bytes() {
     for topic_count in [100, 1_900] {
         let mut topics = topics();
