@@ -148,12 +148,12 @@ impl<T> Table<T> {
     /// with the highest generation that one of them had reached. Once half of the generations are
     /// used up nothing is freed any more, so that each slot keeps the other half for itself.
     pub fn free_if_empty(&mut self) {
-        let generations = self.slots.iter().map(|slot| match slot {
-            Slot::Occupied { generation, .. } | Slot::Vacant { generation, .. } => *generation,
-        });
         if !self.is_empty() {
             return;
         }
+        let generations = self.slots.iter().map(|slot| match slot {
+            Slot::Occupied { generation, .. } | Slot::Vacant { generation, .. } => *generation,
+        });
         let highest = generations.fold(self.generation_first, u32::max);
         if highest <= u32::MAX / 2 {
             self.slots = Vec::new();

@@ -51,7 +51,7 @@ impl Bed {
                     self.leave(at);
                 }
             }
-            9 => self.configure(&text, usize::from(subscriber as u8)),
+            9 => self.configure(&text, subscriber as usize),
             10 => {
                 let at = self.configured.iter().position(|(there, _)| *there == text);
                 at.map(|at| self.configured.remove(at));
