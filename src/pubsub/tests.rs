@@ -248,9 +248,7 @@ fn bounds_are_kept() {
 /// that end in `#`, of which each takes it, and as many that differ in their last level.
 #[test]
 fn all_filters_of_a_name_are_found_at_once() {
-    let mut limits = TopicLimits::default();
-    limits.subscriptions_per_connection_max = 10_000;
-    let mut topics = Topics::new(&limits, 1);
+    let mut topics = topics();
     let mut count = 0;
     for bits in 0..1 << 8 {
         let levels: Vec<_> = (0..8).map(|at| if bits >> at & 1 == 1 { "+" } else { "a" }).collect();

@@ -106,7 +106,9 @@ impl Bed {
 
     fn unsubscribe(&mut self, subscriber: u32, text: &str) {
         let at = self.pairs.iter().position(|pair| pair.0 == subscriber && pair.1 == text);
-        at.map(|at| self.leave(at));
+        if let Some(at) = at {
+            self.leave(at);
+        }
         assert_eq!(self.topics.unsubscribe(subscriber, text), at.is_some());
     }
 
