@@ -175,17 +175,17 @@ pub use handshake::{
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
     BatchOutcome, Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery,
-    DropReason, Event, Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools,
-    PoolsInUse, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
+    DropReason, Event, Events, Failure, Heartbeat, Initiator, Lifetime, NoSink, OverflowPolicy,
+    Part, Pools, PoolsInUse, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
 };
 #[cfg(feature = "net")]
 pub use reactor::{
     Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, DialError,
-    DialPhase, DialSettings, DialTimeouts, Endpoint, Handle, Handler, InheritedSocket, IpStack,
-    ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey, PanicPolicy,
-    Peer, PeerAddress, PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received,
-    Refusal, RemoteAddress, Route, ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage,
-    Verdict, Wait, Wake,
+    DialPhase, DialSettings, DialTimeouts, Drain, DrainReport, Endpoint, Handle, Handler,
+    InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet,
+    Net, NetKey, PanicPolicy, Peer, PeerAddress, PostError, Reactor, ReactorBuilder, ReactorConfig,
+    Readiness, Received, Refusal, RemoteAddress, Route, ShardIndex, SocketOptions, Ticket, TimerId,
+    UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};

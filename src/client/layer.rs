@@ -17,8 +17,8 @@ use crate::handshake::Request;
 use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::reactor::{
-    Arrival, ConnectionId, Context, DialError, Handler, Loop, Message, MioNet, Reactor,
-    ReactorConfig, TimerId, Verdict,
+    Arrival, ConnectionId, Context, DialError, Drain, DrainReport, Handler, Loop, Message, MioNet,
+    Reactor, ReactorConfig, TimerId, Verdict,
 };
 
 /// Makes a [`Handler`] of a [`ClientHandler`]: the loop's events pass through it, on the way its
@@ -315,10 +315,19 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         self.visit(at);
     }
 
+    fn on_draining(&mut self, at: &mut Loop<'_, H::Data>, drain: &Drain) {
+        self.handler.on_draining(at, &mut self.clients, drain);
+        self.visit(at);
+    }
+
     fn on_shutdown(&mut self, at: &mut Loop<'_, H::Data>) {
         self.life = Life::Ending;
         self.handler.on_shutdown(at, &mut self.clients);
         self.end(at);
+    }
+
+    fn on_drained(&mut self, at: &mut Loop<'_, H::Data>, report: &DrainReport) {
+        self.handler.on_drained(at, &mut self.clients, report);
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {

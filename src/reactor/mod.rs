@@ -7,6 +7,7 @@
 //!                (output goes on)                         │ read, handle, call back, flush
 //! ```
 
+mod admission;
 mod adopt;
 mod alarm;
 mod builder;
@@ -15,15 +16,18 @@ mod configs;
 mod context;
 mod deferral;
 mod dial;
+mod drain;
 mod endpoint;
 mod event_loop;
 mod flush;
 mod handler;
 mod handshake_queue;
 mod id;
+mod lifetime;
 mod listener;
 mod mio_net;
 mod net;
+mod pace;
 mod proxied;
 mod read;
 mod remote;
@@ -46,6 +50,7 @@ pub use command::{Command, Handle, PostError};
 pub use context::{Context, Peer};
 pub use deferral::{Decision, Ticket};
 pub use dial::{DialError, DialPhase, DialSettings, DialTimeouts, Refusal};
+pub use drain::{Drain, DrainReport};
 pub use endpoint::{Endpoint, InheritedSocket, PeerAddress, UnixEndpoint};
 pub use event_loop::{Loop, TimerId};
 pub use handler::{Arrival, Handler, Message, Verdict};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::protocol::PreparedMessage;
 use crate::reactor::{
-    Adoption, Command, ConnectionId, Decision, Handle, PostError, ShardIndex, Ticket,
+    Adoption, Command, ConnectionId, Decision, Drain, Handle, PostError, ShardIndex, Ticket,
 };
 use crate::wire::CloseCode;
 
@@ -76,8 +76,27 @@ impl ServerHandle {
         self.loops[turn % self.loops.len()].adopt(adoption)
     }
 
+    /// Closes all connections in the course of a window and ends the loops when they are gone. See
+    /// [`Handle::drain`].
+    ///
+    /// # Errors
+    /// [`PostError::InvalidClose`] for a code that may not stand on the wire. [`PostError::Full`] if
+    /// a mailbox was full; the other loops drain. Call again later.
+    pub fn drain(&self, drain: &Drain) -> Result<(), PostError> {
+        self.post_to_all(|| Command::Drain(Box::new(*drain)))
+    }
+
+    /// Closes `fraction` of each loop's accepted connections in the course of a window. See
+    /// [`Handle::rebalance`].
+    ///
+    /// # Errors
+    /// As [`ServerHandle::drain`].
+    pub fn rebalance(&self, fraction: f64, drain: &Drain) -> Result<(), PostError> {
+        self.post_to_all(|| Command::Rebalance(fraction, Box::new(*drain)))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loops when they are gone, at
-    /// the latest after `deadline`. A second call changes nothing.
+    /// the latest after `deadline`. A later call can only bring the end forward.
     ///
     /// # Errors
     /// [`PostError::Full`] if a mailbox was full; the other loops shut down. Call again later.
@@ -100,6 +119,8 @@ impl ServerHandle {
             Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Broadcast(message) => self.broadcast(&message),
+            Command::Drain(drain) => self.drain(&drain),
+            Command::Rebalance(fraction, drain) => self.rebalance(fraction, &drain),
             Command::Shutdown(deadline) => self.shutdown(deadline),
             // It says nothing of a loop.
             Command::Notify(_) => Err(PostError::WrongShard(command)),
