@@ -74,10 +74,9 @@ impl Receiver {
     #[inline(always)]
     pub(crate) fn short_rules(&self, config: &Config) -> Option<ShortRules> {
         let payload_bytes_max = usize::try_from(config.limits.message_bytes_max);
-        (self.is_between_messages() && config.delivery == Delivery::Whole).then_some(ShortRules {
-            role: config.role,
-            payload_bytes_max: payload_bytes_max.unwrap_or(usize::MAX),
-        })
+        let payload_bytes_max = payload_bytes_max.unwrap_or(usize::MAX);
+        (self.is_between_messages() && config.delivery == Delivery::Whole)
+            .then_some(ShortRules { role: config.role, payload_bytes_max })
     }
 
     fn next_of_any_kind<'a>(
