@@ -47,7 +47,7 @@ fn clients_of_a_draining_loop_stay_until_the_last_accepted_one_is_told() {
         let texts: Vec<_> = frames.iter().filter(|frame| frame.opcode == TEXT).collect();
         assert!(texts.iter().map(|frame| &frame.payload[..]).eq(text.map(str::as_bytes)));
         let close = frames.last().expect("a Close");
-        assert_eq!((close.opcode, &close.payload[..2]), (CLOSE, &1001_u16.to_be_bytes()[..]));
+        assert_eq!((close.opcode, &close.payload[..2]), (CLOSE, &1000_u16.to_be_bytes()[..]));
     }
     assert!(!bed.reactor.is_finished());
     // They are cut off with the accepted ones if they do not answer.
@@ -70,8 +70,8 @@ fn loop_of_clients_alone_ends_at_once_however_long_the_window() {
     bed.turn();
     assert_eq!(bed.state(client), Some(ClientState::Disconnected));
     let close = server.frames().pop().expect("a Close");
-    assert_eq!(&close.payload[..2], &1001_u16.to_be_bytes()[..]);
-    server.send(&Frame::close(1001, ""));
+    assert_eq!(&close.payload[..2], &1000_u16.to_be_bytes()[..]);
+    server.send(&Frame::close(1000, ""));
     server.peer.fin();
     bed.turns(3);
     assert!(bed.reactor.is_finished());

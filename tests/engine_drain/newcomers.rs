@@ -44,6 +44,8 @@ fn readiness_turns_before_anybody_is_told_and_upgrades_get_503_with_retry_after(
     // Once the last was told, nobody listens any more.
     assert_eq!(watch(&mut bed, &peers, millis(101)).len(), 1);
     assert!(bed.sim.connect_from(bed.address, ([1, 1, 1, 1], 1).into()).is_none());
+    // Who was refused has not hung up.
+    bed.run_for(seconds(2));
     assert!(bed.reactor.is_finished());
 }
 

@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use crate::sim_bed::{Bed, Heard, News, read_frames};
 use crate::sim_net::SimPeer;
 use crate::sim_peer::{TEXT, close, message, upgrade_request};
-use crate::watch::{Manners, millis, news, read_closes, seeded};
+use crate::watch::{Manners, Reading, millis, news, seeded};
 
 const SEEDS: u64 = 300;
 
@@ -61,10 +61,10 @@ fn run(seed: u64) {
     let began = bed.sim.elapsed();
     bed.reactor.handle().drain(&drain).unwrap();
     let hastened = (below(&mut rng, 4) == 0).then(|| millis(below(&mut rng, 3000)));
-    let (mut told, mut now) = (Vec::new(), Duration::ZERO);
+    let (mut reading, mut now) = (Reading::default(), Duration::ZERO);
     while !bed.reactor.is_finished() {
         bed.turn();
-        read_closes(&peers, now, &mut told);
+        reading.read(&peers, now);
         peers.iter().for_each(|(peer, _)| act(peer, &mut rng));
         if hastened == Some(now) {
             bed.reactor.handle().shutdown(millis(50)).unwrap();

@@ -48,22 +48,33 @@ pub fn seeded(seed: u8, change: impl FnOnce(&mut Settings)) -> Bed {
     )
 }
 
-/// Who was told what since, counted from `since`.
-pub fn read_closes(peers: &[(SimPeer, Manners)], at: Duration, told: &mut Vec<Told>) {
-    for (peer, (link, manners)) in peers.iter().enumerate() {
-        let bytes = link.read_all();
-        let (frames, used) = frames(&bytes);
-        assert_eq!(used, bytes.len(), "a torn frame at the end");
-        for code in frames.iter().filter_map(|frame| frame.close_code()) {
-            told.push(Told { at, peer, code });
-            match manners {
-                Manners::Answers => {
-                    link.write_all(&close(code));
-                    link.fin();
+/// What peers have read.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub told: Vec<Told>,
+    /// Of each, what is no whole frame yet.
+    torn: Vec<Vec<u8>>,
+}
+
+impl Reading {
+    /// Reads what has come for `peers`, always the same, at `at`.
+    pub fn read(&mut self, peers: &[(SimPeer, Manners)], at: Duration) {
+        self.torn.resize(peers.len(), Vec::new());
+        for (peer, ((link, manners), bytes)) in peers.iter().zip(&mut self.torn).enumerate() {
+            bytes.extend(link.read_all());
+            let (frames, used) = frames(bytes);
+            bytes.drain(..used);
+            for code in frames.iter().filter_map(|frame| frame.close_code()) {
+                self.told.push(Told { at, peer, code });
+                match manners {
+                    Manners::Answers => {
+                        link.write_all(&close(code));
+                        link.fin();
+                    }
+                    Manners::IsSilent => {}
+                    Manners::HangsUp => link.fin(),
+                    Manners::Resets => link.reset(),
                 }
-                Manners::IsSilent => {}
-                Manners::HangsUp => link.fin(),
-                Manners::Resets => link.reset(),
             }
         }
     }
@@ -71,13 +82,13 @@ pub fn read_closes(peers: &[(SimPeer, Manners)], at: Duration, told: &mut Vec<To
 
 /// Turns for so long, and tells who was told what, and how long after the beginning.
 pub fn watch(bed: &mut Bed, peers: &[(SimPeer, Manners)], time: Duration) -> Vec<Told> {
-    let (began, mut told) = (bed.sim.elapsed(), Vec::new());
+    let (began, mut reading) = (bed.sim.elapsed(), Reading::default());
     loop {
         bed.turn();
         let at = bed.sim.elapsed() - began;
-        read_closes(peers, at, &mut told);
+        reading.read(peers, at);
         if at >= time {
-            return told;
+            return reading.told;
         }
         bed.turn();
         bed.sim.advance(millis(1));
