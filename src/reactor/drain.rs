@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::dial::DialError;
 use super::handler::Handler;
 use super::net::Net;
-use super::pace::{Pace, share};
+use super::pace::{self, Pace, share};
 use super::shared::{Shared, after};
 use super::slot::Phase;
 use super::turn::{Reactor, Timer};
@@ -242,9 +242,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         let is_open = |key: &Key| self.shared.sender(*key).is_some_and(Sender::is_open);
         let keys: Vec<_> = self.shared.accepted_keys().filter(is_open).collect();
-        // What is no number counts as none. What is left over is somebody by chance: many loops with
-        // few connections each close as many as one with all of them.
-        let wanted = fraction.max(0.0).min(1.0) * keys.len() as f64;
+        // What is left over is somebody by chance: many loops with few connections each close as
+        // many as one with all of them.
+        let wanted = pace::fraction(fraction) * keys.len() as f64;
         let count = (wanted + share(self.shared.random())) as usize;
         self.begin_pacing(keys, count, drain);
     }

@@ -27,6 +27,11 @@ pub(super) struct Pace {
     due: Instant,
 }
 
+/// What may be from 0 to 1: the nearer end of what is outside, and 0 for what is no number.
+pub(super) fn fraction(number: f64) -> f64 {
+    if number.is_nan() { 0.0 } else { number.clamp(0.0, 1.0) }
+}
+
 /// A number from 0 up to 1, of equal chance.
 pub(super) fn share(random: u64) -> f64 {
     // An f64 holds so many bits exactly.
@@ -44,8 +49,7 @@ impl Pace {
         random: u64,
     ) -> Self {
         let count = count.min(candidates.len()) as u32;
-        // Whatever is not a number counts as none.
-        let jitter = jitter.max(0.0).min(1.0);
+        let jitter = fraction(jitter);
         let mut pace = Self { candidates, began: now, window, jitter, count, told: 0, due: now };
         pace.due = pace.place(random);
         pace
