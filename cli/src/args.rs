@@ -76,9 +76,9 @@ const SERVE_ABOUT: &str = "Serve WebSockets: every message goes back
 At / (or --path) there is the WebSocket and, for a browser, a page to try it with. /healthz answers \
 200 while the server runs and 503 once it is parting. Everything else is 404.
 
-SIGINT (Ctrl-C) or SIGTERM closes all connections with 1001, waits for them at most \
---shutdown-timeout and exits with 0. A second one ends at once. SIGHUP has the files of certificates \
-read again.
+SIGTERM closes all connections in the course of --drain-window, gives each --drain-grace to answer, \
+and exits with 0; meanwhile upgrades are answered 503. SIGINT (Ctrl-C) closes all at once with 1001. A \
+second one of either cuts off who is left. SIGHUP has the files of certificates read again.
 
 Each flag is also a key of a file (--config): with a table [[listener]] or [[route]] settings may \
 differ from place to place. --print-config prints such a file.";

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use corewire::{
     Accept, Arrival, Chunk, ClientAddress, CloseSummary, Context, Handler, Message, Opcode, Part,
@@ -14,8 +13,6 @@ use crate::settings::Listener;
 
 /// Sends every message back; answers plain HTTP with the page.
 pub struct Echo {
-    /// Shared by all loops: whether the server is parting.
-    is_draining: Arc<AtomicBool>,
     /// In the order in which they were added.
     listeners: Arc<[Arc<Listener>]>,
 }
@@ -25,8 +22,8 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
 impl Echo {
-    pub fn new(is_draining: Arc<AtomicBool>, listeners: Arc<[Arc<Listener>]>) -> Self {
-        Self { is_draining, listeners }
+    pub fn new(listeners: Arc<[Arc<Listener>]>) -> Self {
+        Self { listeners }
     }
 
     /// Whether the WebSocket is at this path, and with it the page.
@@ -60,9 +57,7 @@ impl Echo {
                 .expect("a legal header");
         }
         match request.path() {
-            "/healthz" if self.is_draining.load(Ordering::Relaxed) => {
-                answer(503, PLAIN, "draining\n")
-            }
+            "/healthz" if arrival.is_draining => answer(503, PLAIN, "draining\n"),
             "/healthz" => answer(200, PLAIN, "ok\n"),
             _ if self.is_at(arrival) => page(),
             _ => answer(404, PLAIN, "there is nothing at this path\n"),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use corewire::{
-    Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes, TrustedProxies,
-    UnixEndpoint,
+    CloseCode, Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes,
+    TrustedProxies, UnixEndpoint,
 };
 
 /// Where to listen, before names are looked up.
@@ -73,6 +73,14 @@ pub fn forwarded(text: &str) -> Result<ForwardedField, String> {
         "x-forwarded-for" => Ok(ForwardedField::XForwardedFor),
         "forwarded" => Ok(ForwardedField::Forwarded),
         _ => Err("it is x-forwarded-for or forwarded".into()),
+    }
+}
+
+pub fn farewell(text: &str) -> Result<CloseCode, String> {
+    match text {
+        "1012" => Ok(CloseCode::SERVICE_RESTART),
+        "1001" => Ok(CloseCode::GOING_AWAY),
+        _ => Err("it is 1012 or 1001".into()),
     }
 }
 
