@@ -142,6 +142,7 @@ mod handshake;
 mod http;
 mod limit;
 mod protocol;
+mod pubsub;
 mod wire;
 
 #[cfg(feature = "net")]
@@ -172,20 +173,21 @@ pub use handshake::{
     InvalidHeader, InvalidNetwork, InvalidOrigin, InvalidProxy, Negotiated, Origins, Proxy,
     Request, Response, RouteError, Routes, TrustedNetwork, TrustedProxies, TunnelError,
 };
-pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
+pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits, TopicLimits};
 pub use protocol::{
     BatchOutcome, Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery,
     DropReason, Event, Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools,
     PoolsInUse, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
 };
+pub use pubsub::{NameError, SlowPolicy, SubscribeError, TopicChange, TopicSettings};
 #[cfg(feature = "net")]
 pub use reactor::{
     Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, DialError,
-    DialPhase, DialSettings, DialTimeouts, Endpoint, Handle, Handler, InheritedSocket, IpStack,
-    ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey, PanicPolicy,
-    Peer, PeerAddress, PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received,
-    Refusal, RemoteAddress, Route, ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage,
-    Verdict, Wait, Wake,
+    DialPhase, DialSettings, DialTimeouts, Dropped, Endpoint, Handle, Handler, InheritedSocket,
+    IpStack, ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey,
+    Notice, PanicPolicy, Peer, PeerAddress, PostError, PublishError, Published, Reactor,
+    ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route, ShardIndex,
+    SocketOptions, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};
@@ -241,6 +243,10 @@ pub mod fuzzing {
     #[cfg(feature = "deflate")]
     pub mod deflate {
         pub use crate::deflate::*;
+    }
+    /// Floor 1: topics and their subscribers.
+    pub mod pubsub {
+        pub use crate::pubsub::*;
     }
     /// Floor 2: one connection.
     pub mod protocol {

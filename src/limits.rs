@@ -273,6 +273,8 @@ pub struct LoopLimits {
     /// Commands from other threads that may wait. Default 65,536. At the bound the sender gets
     /// its command back.
     pub mailbox_commands_max: usize,
+    /// Topics and who subscribes to them.
+    pub topics: TopicLimits,
     /// How long accepting rests when descriptors or memory run out. Default 100 ms, doubling to
     /// [`LoopLimits::accept_pause_max`] while the shortage lasts.
     pub accept_pause: Duration,
@@ -327,11 +329,47 @@ impl Default for LoopLimits {
             tls_handshakes_per_turn: 16,
             tls_bytes_max: 1024 * MIB,
             mailbox_commands_max: 65_536,
+            topics: TopicLimits::default(),
             accept_pause: Duration::from_millis(100),
             accept_pause_max: Duration::from_secs(1),
             answer_timeout: Duration::from_secs(5),
             parting_bytes_max: 256 * KIB,
             parting_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Bounds of the topics of one loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicLimits {
+    /// Topics that somebody is subscribed to or that have settings; a filter is one. Default
+    /// 1,000,000, so that each of as many connections may have one of its own. At the bound a
+    /// subscription to a further one is refused.
+    pub topics_max: u32,
+    /// Subscriptions of all connections. Default 4 million, of at most 40 bytes each. At the bound
+    /// a further one is refused.
+    pub subscriptions_max: u32,
+    /// Subscriptions of one connection. Default 1,024. Guess: more than a page shows. At the bound a
+    /// further one is refused.
+    pub subscriptions_per_connection_max: u32,
+    /// Bytes of a name or filter. Default 256, as AWS IoT Core has; MQTT's own bound is 65,535. At
+    /// the bound it is refused.
+    pub name_bytes_max: u16,
+    /// Levels of a name or filter. Default 8, as AWS IoT Core has. Each further level doubles the
+    /// time that peers can make a message to a new name take, by filters of which half match: with
+    /// n of them it visits up to 2ⁿ⁺¹ places. At the bound it is refused.
+    pub levels_max: u8,
+}
+
+impl Default for TopicLimits {
+    fn default() -> Self {
+        Self {
+            topics_max: 1_000_000,
+            subscriptions_max: 4 << 20,
+            subscriptions_per_connection_max: 1024,
+            name_bytes_max: 256,
+            levels_max: 8,
         }
     }
 }

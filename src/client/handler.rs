@@ -14,7 +14,10 @@ use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
 use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
-use crate::reactor::{Arrival, ConnectionId, Context, DialError, Loop, Message, TimerId, Verdict};
+use crate::pubsub::TopicChange;
+use crate::reactor::{
+    Arrival, ConnectionId, Context, DialError, Dropped, Loop, Message, TimerId, Verdict,
+};
 
 /// An application on a loop that has clients and pools. The callbacks of [`Handler`](crate::Handler)
 /// are here too, for accepted connections and for its own alike, each with the loop's [`Clients`]
@@ -92,6 +95,26 @@ pub trait ClientHandler {
 
     /// As [`Handler::on_drain`](crate::Handler::on_drain).
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>, _: &mut Clients) {}
+
+    /// As [`Handler::on_dropped`](crate::Handler::on_dropped).
+    fn on_dropped(
+        &mut self,
+        _: &mut Context<'_, Self::Data>,
+        _: &mut Clients,
+        _topic: &str,
+        _: &Dropped,
+    ) {
+    }
+
+    /// As [`Handler::on_topic`](crate::Handler::on_topic).
+    fn on_topic(
+        &mut self,
+        _: &mut Loop<'_, Self::Data>,
+        _: &mut Clients,
+        _topic: &str,
+        _: TopicChange,
+    ) {
+    }
 
     /// As [`Handler::on_close`](crate::Handler::on_close).
     fn on_close(&mut self, _: &mut Context<'_, Self::Data>, _: &mut Clients, _: &CloseSummary) {}

@@ -16,8 +16,9 @@ use super::resolver::{DnsSettings, Resolver, SystemResolver};
 use crate::handshake::Request;
 use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
+use crate::pubsub::TopicChange;
 use crate::reactor::{
-    Arrival, ConnectionId, Context, DialError, Handler, Loop, Message, MioNet, Reactor,
+    Arrival, ConnectionId, Context, DialError, Dropped, Handler, Loop, Message, MioNet, Reactor,
     ReactorConfig, TimerId, Verdict,
 };
 
@@ -319,6 +320,16 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         self.life = Life::Ending;
         self.handler.on_shutdown(at, &mut self.clients);
         self.end(at);
+    }
+
+    fn on_dropped(&mut self, ctx: &mut Context<'_, H::Data>, topic: &str, dropped: &Dropped) {
+        self.handler.on_dropped(ctx, &mut self.clients, topic, dropped);
+        self.visit(ctx);
+    }
+
+    fn on_topic(&mut self, at: &mut Loop<'_, H::Data>, topic: &str, change: TopicChange) {
+        self.handler.on_topic(at, &mut self.clients, topic, change);
+        self.visit(at);
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {

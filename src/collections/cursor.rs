@@ -41,7 +41,7 @@ impl<'a> Cursor<'a> {
         let mut index = self.segment;
         let mut offset = self.offset;
         while let Some(segment) = self.pool.segments.get(index as usize) {
-            let (first, second) = segment.data.as_slices();
+            let (first, second) = segment.data.as_slices(&self.pool.frames);
             for piece in [first, second] {
                 let skipped = offset.min(piece.len());
                 offset -= skipped;

@@ -6,8 +6,10 @@
 
 pub mod block;
 mod cursor;
+pub mod frames;
 pub mod outbox;
 mod outbox_pool;
+mod recall;
 pub mod ring;
 mod segment;
 pub mod table;
@@ -15,8 +17,10 @@ pub mod wheel;
 
 pub use block::{Block, BlockPool, BlockPoolLimits};
 pub use cursor::Cursor;
+pub use frames::{FrameRange, Frames};
 pub use outbox::{Outbox, SegmentKey};
 pub use outbox_pool::OutboxPool;
+pub use segment::Recall;
 pub use table::{Key, Table};
 pub use wheel::{TimerKey, Wheel};
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::PoolExhausted;
 use super::cursor::Cursor;
 use super::outbox_pool::{NONE, OutboxPool, Segment};
-use super::segment::Data;
+use super::segment::{Data, Recall};
 
 pub use super::segment::HEADER_BYTES_MAX;
 
@@ -30,11 +30,11 @@ pub use super::segment::HEADER_BYTES_MAX;
 #[derive(Debug)]
 pub struct Outbox {
     /// Index of the first segment, or `NONE`.
-    head: u32,
+    pub(super) head: u32,
     /// Index of the last segment, or `NONE`.
-    tail: u32,
+    pub(super) tail: u32,
     /// The sum of the segments' lengths; each of them is at least 1.
-    queued_bytes: u32,
+    pub(super) queued_bytes: u32,
 }
 
 /// A replaceable segment. Once a byte of the segment was consumed the key is stale, for ever.
@@ -106,7 +106,7 @@ impl Outbox {
 
     /// How many bytes are queued when so many more are.
     #[inline]
-    fn grown(&self, bytes: usize) -> Result<u32, PoolExhausted> {
+    pub(super) fn grown(&self, bytes: usize) -> Result<u32, PoolExhausted> {
         u32::try_from(self.queued_bytes as usize + bytes).map_err(|_| PoolExhausted)
     }
 
@@ -255,7 +255,7 @@ impl Outbox {
         let mut count = 0;
         let mut index = self.head;
         while let Some(segment) = pool.segments.get(index as usize) {
-            let (first, second) = segment.data.as_slices();
+            let (first, second) = segment.data.as_slices(&pool.frames);
             for piece in [first, second] {
                 if piece.is_empty() {
                     continue;
@@ -273,7 +273,7 @@ impl Outbox {
     #[inline]
     pub fn lend_whole<'a>(&self, pool: &'a OutboxPool) -> Option<&'a [u8]> {
         let segment = pool.segments.get(self.head as usize)?;
-        match segment.data.as_slices() {
+        match segment.data.as_slices(&pool.frames) {
             (whole, []) if segment.next == NONE => Some(whole),
             _ => None,
         }
@@ -295,8 +295,13 @@ impl Outbox {
             if rest < len {
                 segment.sequence = 0;
                 segment.data.consume(rest);
-                if let Data::Shared(_) = segment.data {
-                    pool.shared_bytes -= rest as u64;
+                match &mut segment.data {
+                    Data::Shared(_) => pool.shared_bytes -= rest as u64,
+                    // What the kernel has begun cannot be taken back.
+                    Data::Frames { recall, .. } if recall.is_possible() => {
+                        pool.recalls.remove(&std::mem::replace(recall, Recall::NEVER));
+                    }
+                    Data::Frames { .. } | Data::Ring(_) | Data::Header { .. } => {}
                 }
                 return;
             }
@@ -355,9 +360,10 @@ impl Outbox {
         self.append(pool, Data::Shared(bytes), sequence);
     }
 
-    fn append(&mut self, pool: &mut OutboxPool, data: Data, sequence: u64) {
+    pub(super) fn append(&mut self, pool: &mut OutboxPool, data: Data, sequence: u64) {
         // `reserve` keeps the number of segments below `NONE`.
-        let index = pool.segments.insert(Segment { data, next: NONE, sequence }) as u32;
+        let previous = self.tail;
+        let index = pool.segments.insert(Segment { data, next: NONE, previous, sequence }) as u32;
         match pool.segments.get_mut(self.tail as usize) {
             Some(last) => last.next = index,
             None => self.head = index,
@@ -369,12 +375,19 @@ impl Outbox {
     fn pop_front(&mut self, pool: &mut OutboxPool) {
         let segment = pool.segments.remove(self.head as usize);
         self.head = segment.next;
-        if self.head == NONE {
-            self.tail = NONE;
+        match pool.segments.get_mut(self.head as usize) {
+            Some(next) => next.previous = NONE,
+            None => self.tail = NONE,
         }
         match segment.data {
             Data::Ring(ring) => pool.rings.put_back(ring),
             Data::Shared(bytes) => pool.shared_bytes -= bytes.len() as u64,
+            Data::Frames { range, recall } => {
+                pool.frames.release(range);
+                if recall.is_possible() {
+                    pool.recalls.remove(&recall);
+                }
+            }
             Data::Header { .. } => {}
         }
     }

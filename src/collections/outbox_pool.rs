@@ -1,10 +1,13 @@
 //! The memory of all outboxes of a loop: one slab of segments, and the rings that some of them are.
 
+use std::collections::BTreeMap;
+
 use slab::Slab;
 
 use super::PoolExhausted;
+use super::frames::Frames;
 use super::ring::{Ring, RingPool};
-use super::segment::Data;
+use super::segment::{Data, Recall};
 
 /// The segments of all outboxes of a loop.
 #[derive(Debug)]
@@ -12,6 +15,10 @@ pub struct OutboxPool {
     pub(super) segments: Slab<Segment>,
     segments_max: usize,
     pub(super) rings: RingPool,
+    /// What several outboxes refer to.
+    pub frames: Frames,
+    /// The segments that can be taken back, by what they are found by.
+    pub(super) recalls: BTreeMap<Recall, u32>,
     pub(super) shared_bytes: u64,
     /// The number given to the latest replaceable segment. At a billion per second it lasts 584
     /// years, so no number comes twice.
@@ -23,6 +30,7 @@ pub struct OutboxPool {
 pub(super) struct Segment {
     pub(super) data: Data,
     pub(super) next: u32,
+    pub(super) previous: u32,
     /// The number of a replaceable segment of which nothing is consumed; otherwise 0.
     pub(super) sequence: u64,
 }
@@ -38,6 +46,8 @@ impl OutboxPool {
             segments: Slab::new(),
             segments_max: segments_max.min(NONE as usize),
             rings: RingPool::new(ring_bytes, rings_max),
+            frames: Frames::new(),
+            recalls: BTreeMap::new(),
             shared_bytes: 0,
             sequence: 0,
         }
@@ -53,7 +63,10 @@ impl OutboxPool {
     /// Memory of the pool itself: rings, handed out and retained, and the table of segments. What
     /// is queued by reference is counted by [`OutboxPool::shared_bytes`].
     pub fn pinned_bytes(&self) -> usize {
-        self.rings.pinned_bytes() + self.segments.capacity() * size_of::<Segment>()
+        self.rings.pinned_bytes()
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.frames.pinned_bytes()
+            + self.recalls.len() * RECALL_BYTES
     }
 
     /// The unwritten bytes that are queued by reference, counted once for each reference.
@@ -64,6 +77,12 @@ impl OutboxPool {
     /// How many rings hold queued bytes.
     pub fn rings_in_use(&self) -> usize {
         self.rings.in_use()
+    }
+
+    /// A number above all that were given before: the order of a [`Recall`].
+    pub fn next_order(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 
     /// How many segments are queued in all outboxes.
@@ -87,6 +106,9 @@ impl OutboxPool {
         }
     }
 }
+
+/// An entry of the map of recalls, whose nodes are two thirds full.
+const RECALL_BYTES: usize = (size_of::<Recall>() + size_of::<u32>()) * 3 / 2;
 
 /// The index of no segment.
 pub(super) const NONE: u32 = u32::MAX;

@@ -2,6 +2,8 @@
 
 use bytes::{Buf, Bytes};
 
+use super::frames::{FrameRange, Frames};
+use super::outbox_pool::NONE;
 use super::ring::Ring;
 
 /// The bytes of one segment: at least one of them is unwritten.
@@ -11,6 +13,13 @@ pub enum Data {
     Ring(Ring),
     /// What is queued by reference.
     Shared(Bytes),
+    /// Whole frames that other outboxes refer to as well.
+    Frames {
+        /// What is unwritten.
+        range: FrameRange,
+        /// Who may take it back.
+        recall: Recall,
+    },
     /// The header in front of a shared payload: a ring for it alone would pin kilobytes.
     Header {
         /// The header from its first byte on.
@@ -35,8 +44,9 @@ impl Data {
 
     /// The unwritten bytes. The second piece is empty unless a ring wraps around.
     #[inline]
-    pub fn as_slices(&self) -> (&[u8], &[u8]) {
+    pub fn as_slices<'a>(&'a self, frames: &'a Frames) -> (&'a [u8], &'a [u8]) {
         match self {
+            Self::Frames { range, .. } => (frames.get(*range), &[]),
             Self::Ring(ring) => ring.as_slices(),
             Self::Shared(bytes) => (bytes, &[]),
             Self::Header { bytes, start, end } => (&bytes[*start as usize..*end as usize], &[]),
@@ -49,6 +59,7 @@ impl Data {
         match self {
             Self::Ring(ring) => ring.len(),
             Self::Shared(bytes) => bytes.len(),
+            Self::Frames { range, .. } => range.len(),
             Self::Header { start, end, .. } => (end - start) as usize,
         }
     }
@@ -59,8 +70,40 @@ impl Data {
         match self {
             Self::Ring(ring) => ring.consume(count),
             Self::Shared(bytes) => bytes.advance(count),
+            Self::Frames { range, .. } => range.start += count as u32,
             Self::Header { start, .. } => *start += count as u8,
         }
+    }
+}
+
+/// By what a message that waits is found again, to be taken back or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recall {
+    /// Whose outbox it waits in; `NONE` if it stays where it is.
+    owner: u32,
+    /// What it is about.
+    subject: u64,
+    /// Which of those; the smallest is the oldest.
+    order: u64,
+}
+
+impl Recall {
+    /// For messages that stay.
+    pub const NEVER: Self = Self { owner: NONE, subject: 0, order: 0 };
+
+    /// A message about `subject` in the outbox of `owner`, a number below `u32::MAX`. Two of one
+    /// owner and subject differ in their order.
+    pub const fn new(owner: u32, subject: u64, order: u64) -> Self {
+        Self { owner, subject, order }
+    }
+
+    pub(super) const fn is_possible(self) -> bool {
+        self.owner != NONE
+    }
+
+    /// The first and the last that one owner can have of a subject.
+    pub(super) const fn all(owner: u32, subject: u64) -> (Self, Self) {
+        (Self::new(owner, subject, 0), Self::new(owner, subject, u64::MAX))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Slots addressed by index and generation.
 
 /// Names one value of a [`Table`], for ever: no other value of the table gets the same key.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Key {
     /// The slot; below the table's `count_max`.
     pub index: u32,
@@ -24,6 +24,8 @@ pub struct Table<T> {
     len: u32,
     /// The slot that became free last, or `NONE`. It is used next, since it is still in the cache.
     free: u32,
+    /// The generation of a slot's first value.
+    generation_first: u32,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl<T> Table<T> {
     pub fn new(count_max: u32, reserved: usize) -> Self {
         // An index is below `count_max`, so it is never `NONE`.
         let slots = Vec::with_capacity(reserved.min(count_max as usize));
-        Self { slots, count_max, len: 0, free: NONE }
+        Self { slots, count_max, len: 0, free: NONE, generation_first: GENERATION_FIRST }
     }
 
     /// The key that the next insertion gives; `None` when the table is full.
@@ -57,7 +59,7 @@ impl<T> Table<T> {
             }
             Some(Slot::Occupied { .. }) => None,
             None if self.slots.len() < self.count_max as usize => {
-                Some(Key { index: self.slots.len() as u32, generation: GENERATION_FIRST })
+                Some(Key { index: self.slots.len() as u32, generation: self.generation_first })
             }
             None => None,
         }
@@ -139,6 +141,24 @@ impl<T> Table<T> {
         match std::mem::replace(slot, vacant) {
             Slot::Occupied { value, .. } => Some(value),
             Slot::Vacant { .. } => None,
+        }
+    }
+
+    /// Frees the memory of a table without values. Keys that it gave stay misses: slots begin anew
+    /// with the highest generation that one of them had reached. Once half of the generations are
+    /// used up nothing is freed any more, so that each slot keeps the other half for itself.
+    pub fn free_if_empty(&mut self) {
+        let generations = self.slots.iter().map(|slot| match slot {
+            Slot::Occupied { generation, .. } | Slot::Vacant { generation, .. } => *generation,
+        });
+        if !self.is_empty() {
+            return;
+        }
+        let highest = generations.fold(self.generation_first, u32::max);
+        if highest <= u32::MAX / 2 {
+            self.slots = Vec::new();
+            self.free = NONE;
+            self.generation_first = highest;
         }
     }
 

@@ -40,6 +40,14 @@ counters! {
     loop_panics,
     /// Connections handed over by other threads that could not be taken.
     adoptions_failed,
+    /// Messages published to topics, from here or by other loops.
+    published,
+    /// Messages of topics that slow subscribers were not sent.
+    published_skipped,
+    /// Messages of topics that waited for slow subscribers and made room for newer ones.
+    published_displaced,
+    /// Messages of topics that waited for slow subscribers, where a newer one of their key took their place.
+    published_conflated,
     /// Connections that were dialled.
     dialled,
     /// Of these, those that did not open.

@@ -71,7 +71,7 @@ impl Transmit<'_> {
         if !matches!(opcode, Opcode::Text | Opcode::Binary) {
             return SendOutcome::Dropped(DropReason::NotAMessage);
         }
-        self.make_room();
+        self.make_room(self.config.limits.backpressure_bytes_max);
         let Self { sender, pools, config, now, .. } = self;
         Transmit { sender, pools, config, now: *now, sink: &mut NoSink }.send_slice(opcode, payload)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::compression::Compression;
 use crate::limits::ConnectionLimits;
+use crate::pubsub::TopicSettings;
 use crate::wire::Role;
 
 /// The settings of a connection, shared by all of one kind.
@@ -35,6 +36,9 @@ pub struct Config {
     pub close_timeout: Duration,
     /// What happens to a connection whose queue is full. Default: it fails with 1013.
     pub on_overflow: OverflowPolicy,
+    /// What happens to a message of a topic that meets a full queue, where the topic has no
+    /// settings of its own. Default: at 1 MiB the connection fails with 1013.
+    pub published: TopicSettings,
     /// Whether and how messages are compressed. Default: not at all.
     #[cfg(feature = "deflate")]
     pub compression: Compression,
@@ -163,6 +167,7 @@ impl Config {
             heartbeat: Some(Heartbeat::default()),
             close_timeout: Duration::from_secs(5),
             on_overflow: OverflowPolicy::default(),
+            published: TopicSettings::default(),
             compression: Compression::default(),
         }
     }

@@ -25,6 +25,7 @@ mod masking_keys;
 mod message;
 mod pools;
 mod proof;
+mod publication;
 mod queueing;
 mod ready;
 mod receiver;
@@ -47,6 +48,8 @@ pub use input::Input;
 pub use message::{DropReason, Part, PreparedMessage, SendOutcome};
 pub use pools::{Pools, PoolsInUse, SendPools};
 pub use proof::Proof;
+#[cfg(feature = "net")]
+pub(crate) use publication::{Publication, Receipt, Route};
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use state::{CloseCause, CloseSummary, Initiator};

@@ -182,6 +182,10 @@ impl Variants {
 }
 
 impl DeflateKey {
+    pub(super) fn window_bits(self) -> u8 {
+        match self {}
+    }
+
     pub(super) fn has_context_takeover(self) -> bool {
         match self {}
     }

@@ -311,6 +311,9 @@ impl<'a> Transmit<'a> {
             let Some(taken) = taken else { return };
             self.sender.handle_transmitted(taken, self.pools, self.now);
             if taken < offered {
+                if self.sender.flow == Flow::Free {
+                    self.sender.outbox.leave_log(&mut self.pools.outbox);
+                }
                 self.sender.handle_refused();
                 return;
             }
@@ -374,7 +377,7 @@ impl<'a> Transmit<'a> {
         if !self.sender.is_open() {
             return Err(DropReason::Closing);
         }
-        self.make_room();
+        self.make_room(self.config.limits.backpressure_bytes_max);
         let queued = self.sender.queued_bytes();
         if queued >= self.config.limits.backpressure_bytes_max {
             if self.config.on_overflow == OverflowPolicy::Fail {
@@ -394,8 +397,8 @@ impl<'a> Transmit<'a> {
     /// A batch that is merely corked is not a slow reader: a full one is offered before that is
     /// judged.
     #[inline]
-    pub(super) fn make_room(&mut self) {
-        let is_full = self.sender.queued_bytes() >= self.config.limits.backpressure_bytes_max;
+    pub(super) fn make_room(&mut self, queued_bytes_max: usize) {
+        let is_full = self.sender.queued_bytes() >= queued_bytes_max;
         if is_full && self.sender.flow == Flow::Free {
             self.flush();
         }

@@ -13,6 +13,7 @@ use super::dial::DialError;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::{Net, Wake};
+use super::publish::Notice;
 use super::shared::after;
 use super::slot::Phase;
 use super::turn::{Drain, Reactor, Timer};
@@ -38,6 +39,8 @@ pub enum Command {
     Send(ConnectionId, PreparedMessage),
     /// Send a message to all open connections of the loop.
     Broadcast(PreparedMessage),
+    /// Publish messages to the subscribers of the loop.
+    Publish(Arc<[Notice]>),
     /// Begin the closing handshake.
     Close(ConnectionId, CloseCode, Box<str>),
     /// End without a closing handshake.
@@ -204,6 +207,7 @@ impl Handle {
             | Command::Adopt(_)
             | Command::Notify(_)
             | Command::Broadcast(_)
+            | Command::Publish(_)
             | Command::Shutdown(_) => {}
         }
         self.mailbox.post(command)
@@ -282,6 +286,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.shared.mark_dirty(key);
                 }
             }
+            Command::Publish(notices) => self.handle_published(&notices),
             Command::Close(id, code, reason) => {
                 let key = id.key();
                 let closed =

@@ -211,6 +211,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.admission.depart(address);
         }
         self.call(key, |handler, ctx| handler.on_close(ctx, &summary));
+        self.shared.subjects.leave(key.index);
         if may_part {
             self.part(key, Outbox::new());
         } else {

@@ -10,10 +10,12 @@ use super::dial::DialError;
 use super::endpoint::PeerAddress;
 use super::event_loop::{Loop, TimerId};
 use super::id::ConnectionId;
+use super::publish::Dropped;
 use super::tls::TlsFacts;
 use crate::handshake::{Accept, Request, Response, RouteMatch};
 use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
+use crate::pubsub::TopicChange;
 use crate::wire::Opcode;
 
 /// An application on a loop. One value serves all connections of its loop, from one thread.
@@ -76,6 +78,14 @@ pub trait Handler {
     /// Output that was held up has fallen to the low-water mark, or all of it has left: sending
     /// may go on.
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
+
+    /// Messages of a topic were not sent to a subscriber because it is too slow: so many since it was
+    /// told last. Not told if the connection fails for it.
+    fn on_dropped(&mut self, _: &mut Context<'_, Self::Data>, _topic: &str, _: &Dropped) {}
+
+    /// A topic or a filter has its first subscriber on this loop, or has none any more: what an
+    /// adapter to a broker subscribes to there.
+    fn on_topic(&mut self, _: &mut Loop<'_, Self::Data>, _topic: &str, _: TopicChange) {}
 
     /// The server that a connection was dialled to has switched protocols; here are the fields of
     /// its answer, and of `wss`, `Peer::tls` tells the certificate. `on_open` follows at once, unless

@@ -25,6 +25,7 @@ mod listener;
 mod mio_net;
 mod net;
 mod proxied;
+mod publish;
 mod read;
 mod remote;
 mod shared;
@@ -56,6 +57,7 @@ pub use net::{
     Accepted, Buffer, IpStack, ListenOptions, Listening, Net, NetKey, Readiness, Received,
     SocketOptions, Wait, Wake,
 };
+pub use publish::{Dropped, Notice, PublishError, Published};
 pub use remote::RemoteAddress;
 pub use tls::Tls;
 #[cfg(feature = "tls")]

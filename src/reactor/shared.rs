@@ -12,6 +12,7 @@ use super::event_loop::Tasks;
 use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
+use super::publish::Subjects;
 use super::slot::{Phase, Slot};
 use super::turn::{Drain, Timer};
 use crate::collections::{Key, Table, Wheel};
@@ -51,6 +52,7 @@ pub(super) struct Shared<D> {
     /// As in the loop's limits.
     pub(super) connections_max: u32,
     pub(super) wheel: Wheel<Timer>,
+    pub(super) subjects: Subjects,
     pub(super) tasks: Tasks,
     pub(super) counters: Counters,
     /// The time of this turn, twice: for the application and for the connections.

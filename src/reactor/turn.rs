@@ -18,6 +18,7 @@ use super::handshake_queue::HandshakeQueue;
 use super::id::{CONNECTIONS_MAX, ConnectionId, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
 use super::net::{ListenOptions, Net, Readiness, Wait};
+use super::publish::Subjects;
 use super::shared::{Shared, after};
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use super::transport::{Flushed, Transport};
@@ -171,6 +172,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 dirty: Vec::new(),
                 attachment: None,
                 wheel: Wheel::new(now),
+                subjects: Subjects::new(&limits.topics, &config.seed),
                 tasks: Tasks::new(),
                 dials: VecDeque::new(),
                 open: 0,
@@ -265,7 +267,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !self.shared.dials.is_empty() {
             self.begin_dials();
         }
+        if self.shared.subjects.has_news() {
+            self.tell_news();
+        }
         self.flush_dirty();
+        self.shared.pools.outbox.frames.end_turn();
+        if self.shared.subjects.has_batch() {
+            self.post_published();
+        }
         if !self.ended.is_empty() || self.shared.drain != Drain::Running {
             self.reap();
         }
@@ -326,6 +335,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
         self.life == Life::Fresh
             || !self.shared.ready.is_empty()
+            || self.shared.subjects.has_news()
             || !self.shared.dials.is_empty()
             || !self.handshakes.is_empty()
             || !self.ended.is_empty()

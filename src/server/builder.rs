@@ -264,9 +264,11 @@ impl<N: Net> ServerBuilder<N> {
         let shards = loops.into_iter().map(|reactor| {
             let index = reactor.handle().shard();
             let (factory, on_thread_start) = (factory.clone(), on_thread_start.clone());
+            let others: Vec<_> = handles.iter().filter(|it| it.shard() != index).cloned().collect();
             Shard::new(index, move || {
                 on_thread_start(index);
                 let mut reactor = reactor.build(factory(index));
+                reactor.set_siblings(others);
                 reactor.run().map(|()| reactor.counters())
             })
         });

@@ -100,10 +100,22 @@ impl ServerHandle {
             Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Broadcast(message) => self.broadcast(&message),
+            Command::Publish(notices) => self.post_to_all(|| Command::Publish(notices.clone())),
             Command::Shutdown(deadline) => self.shutdown(deadline),
             // It says nothing of a loop.
             Command::Notify(_) => Err(PostError::WrongShard(command)),
         }
+    }
+
+    /// Publishes a message to all subscribers of a topic.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] if a mailbox was full; the subscribers of the other loops get it.
+    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
+        self.loops
+            .iter()
+            .map(|handle| handle.publish(topic, message.clone()))
+            .fold(Ok(()), Result::and)
     }
 
     /// The handles of the loops, in the order of their shards.

@@ -27,7 +27,7 @@ impl DeflateKey {
         Self(NonZeroU8::new(ours.window_bits | takeover).expect("no window has 0 bits"))
     }
 
-    fn window_bits(self) -> u8 {
+    pub(in crate::protocol) fn window_bits(self) -> u8 {
         self.0.get() & !CONTEXT_TAKEOVER
     }
 
