@@ -1,23 +1,21 @@
-//! corewire, with a list of those who listen.
+//! corewire with its topics.
 //!
-//! Form: `examples/chat.rs` of this tree.
+//! Form: the documentation of `Loop::publish` and `Peer::subscribe`.
 
-use corewire::{CloseSummary, ConnectionId, Context, Handler, Message, PreparedMessage, Server};
+use corewire::{Context, Handler, Message, PreparedMessage, Server};
 use corewire_peers::{MESSAGE_BYTES_MAX, listen_address};
 
 const SUBSCRIBERS: &str = "/sub";
+const TOPIC: &str = "news";
 
-#[derive(Default)]
-struct News {
-    subscribers: Vec<ConnectionId>,
-}
+struct News;
 
 impl Handler for News {
     type Data = ();
 
     fn on_open(&mut self, ctx: &mut Context<'_, ()>) {
         if ctx.here().route() == Some(SUBSCRIBERS) {
-            self.subscribers.push(ctx.id());
+            ctx.here().subscribe(TOPIC).expect("one topic is below every limit");
         }
     }
 
@@ -29,14 +27,7 @@ impl Handler for News {
             Message::Text(text) => PreparedMessage::text(text),
             Message::Binary(bytes) => PreparedMessage::binary(bytes),
         };
-        for id in &self.subscribers {
-            let _ = ctx.peer(*id).send_prepared(&message);
-        }
-    }
-
-    fn on_close(&mut self, ctx: &mut Context<'_, ()>, _: &CloseSummary) {
-        let own = ctx.id();
-        self.subscribers.retain(|id| *id != own);
+        let _ = ctx.publish(TOPIC, &message);
     }
 }
 
@@ -47,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/pub", |_| {})
         .threads(1)
         .config(|config| config.limits.message_bytes_max = MESSAGE_BYTES_MAX as u64)
-        .build(|_shard| News::default())?;
+        .build(|_shard| News)?;
     server.run()?;
     Ok(())
 }
