@@ -589,6 +589,28 @@ mod tests {
                 assert_eq!(outbox.replace(pool, key, Bytes::from(bytes)), expected);
             }
             Operation::Replace { .. } => {}
+            Operation::Consume(index) => {
+                let count = index.index(model.content().len() + 1);
+                outbox.consume(pool, count);
+                model.consume(count);
+            }
+            Operation::Clear => {
+                outbox.clear(pool);
+                model.pieces.clear();
+            }
+            operation => return apply_to_frames(outbox, pool, model, operation),
+        }
+        Ok(())
+    }
+
+    /// The part of [`apply`] that is about shared frames.
+    fn apply_to_frames(
+        outbox: &mut Outbox,
+        pool: &mut OutboxPool,
+        model: &mut Model,
+        operation: Operation,
+    ) -> Result<(), PoolExhausted> {
+        match operation {
             Operation::PushFrames { bytes, kind } => push_frames(outbox, pool, model, bytes, kind)?,
             Operation::ReplaceFrame { bytes, subject, order } => {
                 replace_frame(outbox, pool, model, bytes, (subject, order));
@@ -599,15 +621,7 @@ mod tests {
             }
             Operation::LeaveLog => outbox.leave_log(pool),
             Operation::EndTurn => pool.frames.end_turn(),
-            Operation::Consume(index) => {
-                let count = index.index(model.content().len() + 1);
-                outbox.consume(pool, count);
-                model.consume(count);
-            }
-            Operation::Clear => {
-                outbox.clear(pool);
-                model.pieces.clear();
-            }
+            other => unreachable!("{other:?} is about something else"),
         }
         Ok(())
     }
