@@ -90,6 +90,13 @@ impl OutboxPool {
         self.segments.len()
     }
 
+    /// Makes room for more segments: an eighth more, since there are as many as slow readers have
+    /// messages, and to double them would waste as much again.
+    #[cold]
+    pub(super) fn grow(&mut self) {
+        self.segments.reserve_exact((self.segments.len() / 8).max(SEGMENTS_MIN));
+    }
+
     /// An outbox does not hold this any more. Out of the way of rings, which are nearly all there is.
     #[inline(never)]
     pub(super) fn release(&mut self, data: Data) {
@@ -125,6 +132,9 @@ impl OutboxPool {
 
 /// An entry of the map of recalls, whose nodes are two thirds full.
 const RECALL_BYTES: usize = (size_of::<Recall>() + size_of::<u32>()) * 3 / 2;
+
+/// How many more segments there are at least when there are more.
+const SEGMENTS_MIN: usize = 4;
 
 /// The index of no segment.
 pub(super) const NONE: u32 = u32::MAX;
