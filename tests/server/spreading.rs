@@ -135,10 +135,12 @@ fn settings_of_each_listener_hold_as_with_loops_that_accept() {
 
 #[test]
 fn shutdown_ends_accepting_first_and_tells_everybody() {
-    let running = Running::start(local(2));
+    // The loops wait for the answers longer than the test does.
+    let long = 10 * PATIENCE;
+    let running = Running::start(local(2).config(|config| config.close_timeout = long));
     let address = address(&running);
     let mut clients: Vec<_> = (0..6).map(|_| open(address).0).collect();
-    running.handle.shutdown(PATIENCE).unwrap();
+    running.handle.shutdown(long).unwrap();
     // The last client is not gone before it has read this.
     for client in &mut clients {
         assert_eq!(client.frame(), (8, 1001u16.to_be_bytes().to_vec()));
