@@ -361,9 +361,6 @@ impl Outbox {
     }
 
     pub(super) fn append(&mut self, pool: &mut OutboxPool, data: Data, sequence: u64) {
-        if pool.segments.len() == pool.segments.capacity() {
-            pool.grow();
-        }
         // `reserve` keeps the number of segments below `NONE`.
         let previous = self.tail;
         let index = pool.segments.insert(Segment { data, next: NONE, previous, sequence }) as u32;

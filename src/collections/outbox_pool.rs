@@ -91,7 +91,7 @@ impl OutboxPool {
     }
 
     /// Makes room for more segments: an eighth more, since there are as many as slow readers have
-    /// messages, and to double them would waste as much again.
+    /// messages of topics, and to double them would waste as much again.
     #[cold]
     pub(super) fn grow(&mut self) {
         self.segments.reserve_exact((self.segments.len() / 8).max(SEGMENTS_MIN));

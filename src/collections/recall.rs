@@ -57,6 +57,9 @@ impl Outbox {
     ) -> Result<(), PoolExhausted> {
         let grown = self.grown(range.len())?;
         pool.reserve(0, 1)?;
+        if pool.segments.len() == pool.segments.capacity() {
+            pool.grow();
+        }
         pool.frames.retain(range);
         self.append(pool, Data::Frames { range, recall }, 0);
         self.queued_bytes = grown;

@@ -56,8 +56,10 @@ pub(crate) enum Receipt {
     },
     /// Not taken: the reader is too slow, or a message in parts is under way.
     Skipped,
-    /// The connection fails for it, or has ended.
+    /// Not taken: the connection fails for it.
     Closed,
+    /// Not taken: the connection parts.
+    Parting,
 }
 
 impl Form {
@@ -125,7 +127,7 @@ impl Transmit<'_> {
     /// Sends a message of a topic; a reader that is too slow gets what the topic's settings say.
     pub(crate) fn publish(&mut self, publication: &mut Publication<'_>, route: &Route) -> Receipt {
         if !self.sender.is_open() {
-            return Receipt::Closed;
+            return Receipt::Parting;
         }
         if self.sender.in_parts == Parts::Begun {
             return Receipt::Skipped;

@@ -229,11 +229,11 @@ impl<D> Shared<D> {
                 slot.notes.dirty = true;
                 dirty.push(key);
             }
-            if receipt != Receipt::Taken {
+            if !matches!(receipt, Receipt::Taken | Receipt::Parting) {
                 note_dropped(dropped.entry((key, topic)).or_default(), receipt, counters);
             }
             match receipt {
-                Receipt::Skipped | Receipt::Closed => published.skipped += 1,
+                Receipt::Skipped | Receipt::Closed | Receipt::Parting => published.skipped += 1,
                 _ => published.taken += 1,
             }
         });
@@ -247,7 +247,7 @@ impl<D> Shared<D> {
 
 fn note_dropped(dropped: &mut Dropped, receipt: Receipt, counters: &mut Counters) {
     match receipt {
-        Receipt::Taken => {}
+        Receipt::Taken | Receipt::Parting => {}
         Receipt::Conflated => {
             dropped.conflated += 1;
             counters.published_conflated += 1;
