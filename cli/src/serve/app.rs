@@ -5,34 +5,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corewire::{
-    Accept, Arrival, Chunk, ClientAddress, CloseSummary, Context, Handler, Message, Opcode, Part,
-    Request, Response, Verdict,
+    Accept, Arrival, Chunk, ClientAddress, CloseSummary, Context, Dropped, Handler, Loop, Message,
+    Request, Response, TopicChange, Verdict,
 };
 use tracing::debug;
 
-use crate::settings::Listener;
+use super::echo;
+use super::topics::{self, Keys, Role};
+use crate::settings::{Listener, Service};
 
-/// Sends every message back; answers plain HTTP with the page.
-pub struct Echo {
+/// Answers requests, and hands messages on to whom they are for.
+#[derive(Clone)]
+pub struct App {
     /// Shared by all loops: whether the server is parting.
-    is_draining: Arc<AtomicBool>,
+    pub is_draining: Arc<AtomicBool>,
     /// In the order in which they were added.
-    listeners: Arc<[Arc<Listener>]>,
+    pub listeners: Arc<[Arc<Listener>]>,
+    /// The same on all loops.
+    pub keys: Keys,
 }
 
 const PAGE: &str = include_str!("../page.html");
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-impl Echo {
-    pub fn new(is_draining: Arc<AtomicBool>, listeners: Arc<[Arc<Listener>]>) -> Self {
-        Self { is_draining, listeners }
-    }
-
-    /// Whether the WebSocket is at this path, and with it the page.
-    fn is_at(&self, arrival: &Arrival<'_>) -> bool {
+impl App {
+    /// What there is at this path, if it is a WebSocket.
+    fn service(&self, arrival: &Arrival<'_>) -> Option<Service> {
         let mut routes = self.listeners[arrival.listener].routes.iter();
-        routes.any(|(pattern, _)| Some(pattern) == arrival.route)
+        let found = routes.find(|(pattern, _)| Some(*pattern) == arrival.route);
+        found.map(|(_, place)| place.service)
     }
 
     /// Who asks, for the log: the peer, and in front of it the client that it is believed to speak
@@ -53,20 +55,22 @@ impl Echo {
         }
     }
 
-    fn respond(&self, request: &Request<'_>, arrival: &Arrival<'_>) -> Response {
+    fn respond(&self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<Role> {
         if !matches!(request.method(), "GET" | "HEAD") {
-            return answer(405, PLAIN, "only GET and HEAD are answered here\n")
-                .header("Allow", "GET, HEAD")
-                .expect("a legal header");
+            let answer = answer(405, PLAIN, "only GET and HEAD are answered here\n");
+            return Verdict::Respond(answer.header("Allow", "GET, HEAD").expect("a legal header"));
         }
-        match request.path() {
-            "/healthz" if self.is_draining.load(Ordering::Relaxed) => {
+        Verdict::Respond(match (request.path(), self.service(arrival)) {
+            ("/healthz", _) if self.is_draining.load(Ordering::Relaxed) => {
                 answer(503, PLAIN, "draining\n")
             }
-            "/healthz" => answer(200, PLAIN, "ok\n"),
-            _ if self.is_at(arrival) => page(),
-            _ => answer(404, PLAIN, "there is nothing at this path\n"),
-        }
+            ("/healthz", _) => answer(200, PLAIN, "ok\n"),
+            (_, Some(Service::Echo)) => page(),
+            (_, Some(Service::Subscribe | Service::Publish | Service::Topics)) => {
+                return Verdict::UpgradeRequired;
+            }
+            (_, None) => answer(404, PLAIN, "there is nothing at this path\n"),
+        })
     }
 }
 
@@ -84,47 +88,59 @@ fn answer(status: u16, content_type: &str, body: &'static str) -> Response {
     response.expect("a legal status and header").body(body.as_bytes())
 }
 
-impl Handler for Echo {
-    type Data = ();
+impl Handler for App {
+    type Data = Role;
 
-    fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<()> {
+    fn on_request(&mut self, request: &Request<'_>, arrival: &Arrival<'_>) -> Verdict<Role> {
         // A query may hold a token, which stays out of logs.
         debug!("{} {} {}", self.caller(request, arrival), request.method(), request.path());
-        match request.is_upgrade() {
-            true if self.is_at(arrival) => Verdict::Accept { accept: Accept::new(), data: () },
-            true => Verdict::Reject(answer(404, PLAIN, "there is no WebSocket at this path\n")),
-            false => Verdict::Respond(self.respond(request, arrival)),
+        if !request.is_upgrade() {
+            return self.respond(request, arrival);
+        }
+        let role = match self.service(arrival) {
+            Some(service) => Role::new(service, arrival.param("topic").as_deref()),
+            None => Err(answer(404, PLAIN, "there is no WebSocket at this path\n")),
+        };
+        match role {
+            Ok(data) => Verdict::Accept { accept: Accept::new(), data },
+            Err(answer) => Verdict::Reject(answer),
         }
     }
 
-    fn on_open(&mut self, ctx: &mut Context<'_, ()>) {
+    fn on_open(&mut self, ctx: &mut Context<'_, Role>) {
         if let Some(peer) = ctx.here().address() {
             debug!("{peer} open as {}", ctx.id());
         }
+        topics::open(ctx);
     }
 
-    fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
-        // What is dropped is counted, and a connection that must drop is closing already.
-        let _ = ctx.send(message);
+    fn on_message(&mut self, ctx: &mut Context<'_, Role>, message: Message<'_>) {
+        if matches!(ctx.data(), Role::Echo) {
+            // What is dropped is counted, and a connection that must drop is closing already.
+            let _ = ctx.send(message);
+        } else {
+            topics::take(ctx, message, &self.keys);
+        }
     }
 
-    fn on_chunk(&mut self, ctx: &mut Context<'_, ()>, chunk: Chunk<'_>) {
-        let part = match (chunk.offset, chunk.fin) {
-            (0, true) => {
-                let _ = match (chunk.opcode, std::str::from_utf8(chunk.payload)) {
-                    (Opcode::Text, Ok(text)) => ctx.send_text(text),
-                    _ => ctx.send_binary(chunk.payload),
-                };
-                return;
-            }
-            (0, false) => Part::First,
-            (_, false) => Part::Middle,
-            (_, true) => Part::Last,
-        };
-        let _ = ctx.here().send_part(chunk.opcode, chunk.payload, part);
+    fn on_chunk(&mut self, ctx: &mut Context<'_, Role>, chunk: Chunk<'_>) {
+        echo::send_chunk(ctx, &chunk);
     }
 
-    fn on_close(&mut self, ctx: &mut Context<'_, ()>, summary: &CloseSummary) {
+    fn on_dropped(&mut self, ctx: &mut Context<'_, Role>, topic: &str, dropped: &Dropped) {
+        debug!("{} is too slow for {topic:?}: {dropped:?}", ctx.id());
+        topics::note_dropped(ctx.data(), dropped);
+    }
+
+    fn on_drain(&mut self, ctx: &mut Context<'_, Role>) {
+        topics::tell_dropped(ctx);
+    }
+
+    fn on_topic(&mut self, _: &mut Loop<'_, Role>, topic: &str, change: TopicChange) {
+        debug!("{topic:?}: {change:?} subscriber of a loop");
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_, Role>, summary: &CloseSummary) {
         debug!(
             "{} closed: {} {:?} ({:?} by {:?})",
             ctx.id(),
