@@ -54,10 +54,10 @@ impl Role {
     /// # Errors
     /// The answer to a name that is none.
     pub fn new(service: Service, topic: Option<&str>) -> Result<Self, Response> {
-        let checked = |check: fn(&str) -> Result<(), Error>| match topic.map(|it| (it, check(it))) {
-            Some((topic, Ok(()))) => Ok(topic.into()),
-            Some((_, Err(error))) => Err(refusal(error.reason)),
-            None => Err(refusal("the name of the topic is not UTF-8".into())),
+        let topic = topic.unwrap_or_default();
+        let checked = |check: fn(&str) -> Result<(), Error>| match check(topic) {
+            Ok(()) => Ok(topic.into()),
+            Err(error) => Err(refusal(error.reason)),
         };
         Ok(match service {
             Service::Echo => Self::Echo,

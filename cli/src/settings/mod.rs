@@ -227,7 +227,7 @@ impl Settling {
         let args: Arc<RouteArgs> = Arc::new(InForce::new::<RouteArgs>(layers).typed());
         for (path, service) in TOPIC_PATHS {
             if let Err(error) = routes.add(path, Place { service, args: args.clone() }) {
-                let reason = check::bad_topics(&format!("{path}: {error}"));
+                let reason = check::bad_topics(&format!("topics are at {path}: {error}"));
                 self.blame(in_force, vec![reason]);
             }
         }
