@@ -125,7 +125,7 @@ fn page() -> Response {
         .header("Content-Type", "text/html; charset=utf-8")
         .and_then(|page| page.header("Content-Security-Policy", POLICY))
         .expect("legal headers")
-        .body(PAGE)
+        .body(PAGE.as_bytes())
 }
 
 fn status(status: u16) -> Response {
