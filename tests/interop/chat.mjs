@@ -97,6 +97,9 @@ try {
   });
   await step('long words and many lines stay inside', async () => {
     await say(anna, 'x'.repeat(300));
+    await sees(bert, 'xxx', 'said');
+    await anna.screenshot({ path: `${screenshots}-wide.png` });
+    await bert.screenshot({ path: `${screenshots}-narrow.png` });
     for (let n = 1; n <= 20; n += 1) await say(bert, `line ${n}`);
     await sees(anna, 'line 20', 'said');
     await sees(bert, 'line 20', 'own');
@@ -117,8 +120,6 @@ try {
     await say(bert, 'back again');
     await sees(anna, 'back again', 'said');
   });
-  await anna.screenshot({ path: `${screenshots}-wide.png` });
-  await bert.screenshot({ path: `${screenshots}-narrow.png` });
   await step('who goes has left', async () => {
     await bert.close();
     await anna.locator('#log > .news', { hasText: 'has left' }).nth(1).waitFor();
