@@ -70,6 +70,7 @@ impl Frames {
     }
 
     /// How many blocks are referred to, the log of this turn included.
+    #[cfg(test)]
     pub fn blocks(&self) -> usize {
         self.blocks.len()
     }

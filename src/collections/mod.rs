@@ -17,7 +17,7 @@ pub mod wheel;
 
 pub use block::{Block, BlockPool, BlockPoolLimits};
 pub use cursor::Cursor;
-pub use frames::{FrameRange, Frames};
+pub use frames::FrameRange;
 pub use outbox::{Outbox, SegmentKey};
 pub use outbox_pool::OutboxPool;
 pub use segment::Recall;

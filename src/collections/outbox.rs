@@ -407,6 +407,7 @@ mod tests {
     use proptest::sample::Index;
 
     use super::*;
+    use crate::collections::Recall;
 
     const RING_BYTES: usize = 16;
     const RINGS_MAX: usize = 8;
@@ -421,8 +422,21 @@ mod tests {
         PushShared { header: Vec<u8>, payload: Vec<u8> },
         PushReplaceable(Vec<u8>),
         Replace { which: Index, bytes: Vec<u8> },
+        PushFrames { bytes: Vec<u8>, kind: FrameKind },
+        ReplaceFrame { bytes: Vec<u8>, subject: u64, order: u64 },
+        TakeBack(u64),
+        LeaveLog,
+        EndTurn,
         Consume(Index),
         Clear,
+    }
+
+    /// How frames come into an outbox.
+    #[derive(Clone, Copy, Debug)]
+    enum FrameKind {
+        Log,
+        Own,
+        Recallable { subject: u64, order: u64 },
     }
 
     fn operation() -> impl Strategy<Value = Operation> {
@@ -439,16 +453,43 @@ mod tests {
             1 => bytes(1..20).prop_map(Operation::PushReplaceable),
             1 => (any::<Index>(), bytes(1..20))
                 .prop_map(|(which, bytes)| Operation::Replace { which, bytes }),
+            3 => (bytes(1..20), frame_kind())
+                .prop_map(|(bytes, kind)| Operation::PushFrames { bytes, kind }),
+            1 => (bytes(1..20), 0..2_u64, 0..4_u64).prop_map(|(bytes, subject, order)| {
+                Operation::ReplaceFrame { bytes, subject, order }
+            }),
+            1 => (0..2_u64).prop_map(Operation::TakeBack),
+            1 => Just(Operation::LeaveLog),
+            1 => Just(Operation::EndTurn),
             3 => any::<Index>().prop_map(Operation::Consume),
             1 => Just(Operation::Clear),
         ]
     }
 
-    /// What was pushed and not consumed. A key stands with its piece until a byte of it is gone.
+    fn frame_kind() -> impl Strategy<Value = FrameKind> {
+        prop_oneof![
+            Just(FrameKind::Log),
+            Just(FrameKind::Own),
+            (0..2_u64, 0..4_u64)
+                .prop_map(|(subject, order)| FrameKind::Recallable { subject, order }),
+        ]
+    }
+
+    /// By what a piece can be changed, until a byte of it is gone.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Handle {
+        None,
+        Key(SegmentKey),
+        Recall(u64, u64),
+    }
+
+    /// What was pushed and not consumed.
     #[derive(Default)]
     struct Model {
-        pieces: VecDeque<(Option<SegmentKey>, Vec<u8>)>,
+        pieces: VecDeque<(Handle, Vec<u8>)>,
         keys: Vec<SegmentKey>,
+        /// Which of several outboxes it is.
+        owner: u32,
     }
 
     impl Model {
@@ -456,22 +497,37 @@ mod tests {
             self.pieces.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect()
         }
 
-        fn push(&mut self, key: Option<SegmentKey>, bytes: Vec<u8>) {
+        fn push(&mut self, handle: Handle, bytes: Vec<u8>) {
             if !bytes.is_empty() {
-                self.pieces.push_back((key, bytes));
+                self.pieces.push_back((handle, bytes));
             }
         }
 
-        fn replace(&mut self, wanted: SegmentKey, bytes: &[u8]) -> bool {
-            let found = self.pieces.iter_mut().find(|(key, _)| *key == Some(wanted));
+        fn holds(&self, wanted: Handle) -> bool {
+            self.pieces.iter().any(|(handle, _)| *handle == wanted)
+        }
+
+        fn replace(&mut self, wanted: Handle, bytes: &[u8]) -> bool {
+            let found = self.pieces.iter_mut().find(|(handle, _)| *handle == wanted);
             found.map(|(_, queued)| *queued = bytes.to_vec()).is_some()
+        }
+
+        /// The length of the piece about `subject` with the smallest order.
+        fn take_back(&mut self, subject: u64) -> Option<usize> {
+            let recalls =
+                self.pieces.iter().enumerate().filter_map(|(at, (handle, _))| match handle {
+                    Handle::Recall(about, order) if *about == subject => Some((*order, at)),
+                    _ => None,
+                });
+            let (_, at) = recalls.min()?;
+            self.pieces.remove(at).map(|(_, bytes)| bytes.len())
         }
 
         fn consume(&mut self, mut count: usize) {
             while count > 0 {
-                let (key, bytes) = &mut self.pieces[0];
+                let (handle, bytes) = &mut self.pieces[0];
                 let taken = count.min(bytes.len());
-                *key = None;
+                *handle = Handle::None;
                 bytes.drain(..taken);
                 count -= taken;
                 if bytes.is_empty() {
@@ -498,18 +554,18 @@ mod tests {
         match operation {
             Operation::Push { header, payload } => {
                 outbox.push(pool, &header, &payload)?;
-                model.push(None, [header, payload].concat());
+                model.push(Handle::None, [header, payload].concat());
             }
             Operation::PushMapped { header, payload } => {
                 outbox.push_mapped(pool, &header, &payload, |piece| {
                     piece.iter_mut().for_each(|byte| *byte = !*byte);
                 })?;
                 let mapped = payload.iter().map(|byte| !byte).collect();
-                model.push(None, [header, mapped].concat());
+                model.push(Handle::None, [header, mapped].concat());
             }
             Operation::PushShort { header, payload } => {
                 if outbox.push_short(pool, header, &payload) {
-                    model.push(None, [&header, &*payload].concat());
+                    model.push(Handle::None, [&header, &*payload].concat());
                 }
             }
             Operation::PushShortMapped { header, payload } => {
@@ -519,26 +575,36 @@ mod tests {
                 };
                 if outbox.push_short_mapped(pool, header, &payload, copy) {
                     let mapped: Vec<u8> = payload.iter().map(invert).collect();
-                    model.push(None, [&header, &*mapped].concat());
+                    model.push(Handle::None, [&header, &*mapped].concat());
                 }
             }
             Operation::PushShared { header, payload } => {
                 let shared = Bytes::from(payload.clone());
                 outbox.push_shared_with_header(pool, &header, shared)?;
-                model.push(None, [header, payload].concat());
+                model.push(Handle::None, [header, payload].concat());
             }
             Operation::PushReplaceable(bytes) => {
                 let key = outbox.push_replaceable(pool, Bytes::from(bytes.clone()))?;
                 assert!(!model.keys.contains(&key));
                 model.keys.push(key);
-                model.push(Some(key), bytes);
+                model.push(Handle::Key(key), bytes);
             }
             Operation::Replace { which, bytes } if !model.keys.is_empty() => {
                 let key = *which.get(&model.keys);
-                let expected = model.replace(key, &bytes);
+                let expected = model.replace(Handle::Key(key), &bytes);
                 assert_eq!(outbox.replace(pool, key, Bytes::from(bytes)), expected);
             }
             Operation::Replace { .. } => {}
+            Operation::PushFrames { bytes, kind } => push_frames(outbox, pool, model, bytes, kind)?,
+            Operation::ReplaceFrame { bytes, subject, order } => {
+                replace_frame(outbox, pool, model, bytes, (subject, order));
+            }
+            Operation::TakeBack(subject) => {
+                let expected = model.take_back(subject);
+                assert_eq!(outbox.recall_oldest(pool, model.owner, subject), expected);
+            }
+            Operation::LeaveLog => outbox.leave_log(pool),
+            Operation::EndTurn => pool.frames.end_turn(),
             Operation::Consume(index) => {
                 let count = index.index(model.content().len() + 1);
                 outbox.consume(pool, count);
@@ -552,6 +618,50 @@ mod tests {
         Ok(())
     }
 
+    fn replace_frame(
+        outbox: &mut Outbox,
+        pool: &mut OutboxPool,
+        model: &mut Model,
+        bytes: Vec<u8>,
+        (subject, order): (u64, u64),
+    ) {
+        let expected = model.replace(Handle::Recall(subject, order), &bytes);
+        let own = pool.frames.insert(Bytes::from(bytes));
+        let recall = Recall::new(model.owner, subject, order);
+        assert_eq!(outbox.replace_recallable(pool, own, recall), expected);
+        pool.frames.release(own);
+    }
+
+    fn push_frames(
+        outbox: &mut Outbox,
+        pool: &mut OutboxPool,
+        model: &mut Model,
+        bytes: Vec<u8>,
+        kind: FrameKind,
+    ) -> Result<(), PoolExhausted> {
+        if let FrameKind::Log = kind {
+            let range = pool.frames.append(&bytes);
+            outbox.push_frames(pool, range)?;
+            model.push(Handle::None, bytes);
+            return Ok(());
+        }
+        let own = pool.frames.insert(Bytes::from(bytes.clone()));
+        let (pushed, handle) = match kind {
+            FrameKind::Recallable { subject, order }
+                if !model.holds(Handle::Recall(subject, order)) =>
+            {
+                let recall = Recall::new(model.owner, subject, order);
+                (outbox.push_recallable(pool, own, recall), Handle::Recall(subject, order))
+            }
+            _ => (outbox.push_frames(pool, own), Handle::None),
+        };
+        pool.frames.release(own);
+        if pushed.is_ok() {
+            model.push(handle, bytes);
+        }
+        pushed
+    }
+
     proptest! {
         #[test]
         fn outboxes_of_one_pool_equal_lists_of_pieces(
@@ -559,7 +669,7 @@ mod tests {
         ) {
             let mut pool = OutboxPool::new(RING_BYTES, RINGS_MAX, SEGMENTS_MAX);
             let mut outboxes = [Outbox::new(), Outbox::new(), Outbox::new()];
-            let mut models = [Model::default(), Model::default(), Model::default()];
+            let mut models = [0, 1, 2].map(|owner| Model { owner, ..Model::default() });
             for (which, operation) in operations {
                 let before = (pool.rings_in_use(), pool.segments(), pool.shared_bytes());
                 let (outbox, model) = (&mut outboxes[which], &mut models[which]);
@@ -583,6 +693,8 @@ mod tests {
                 outbox.clear(&mut pool);
             }
             prop_assert_eq!((pool.rings_in_use(), pool.segments(), pool.shared_bytes()), (0, 0, 0));
+            pool.frames.end_turn();
+            prop_assert_eq!((pool.frames.blocks(), pool.recalls.len()), (0, 0));
         }
 
         #[test]

@@ -22,4 +22,4 @@ mod tests;
 
 pub use names::NameError;
 pub use settings::{SlowPolicy, TopicSettings};
-pub use topics::{SubscribeError, Subscribed, TopicChange, TopicEvent, TopicId, Topics};
+pub use topics::{SubscribeError, Subscribed, TopicChange, TopicId, Topics};

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use crate::limits::TopicLimits;
 
+use super::topics::TopicEvent;
 use super::{
-    NameError, SlowPolicy, SubscribeError, Subscribed, TopicChange, TopicEvent, TopicId,
-    TopicSettings, Topics,
+    NameError, SlowPolicy, SubscribeError, Subscribed, TopicChange, TopicId, TopicSettings, Topics,
 };
 
 #[path = "../../tests/support/topics_bed.rs"]

@@ -201,6 +201,7 @@ impl Topics {
     }
 
     /// How many topics there are.
+    #[cfg(test)]
     pub fn topic_count(&self) -> usize {
         self.topics.len()
     }
@@ -287,6 +288,7 @@ impl Topics {
     }
 
     /// The settings of a topic, if it is there and has some.
+    #[cfg(test)]
     pub fn settings(&self, topic: TopicId) -> Option<TopicSettings> {
         self.topics.get(topic.0)?.settings
     }

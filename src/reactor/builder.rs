@@ -9,7 +9,8 @@ use super::handler::Handler;
 use super::id::Target;
 use super::listener::{Listener, ListenerSettings};
 use super::net::{ListenOptions, Net};
-use super::turn::{Reactor, ReactorConfig};
+use super::settings::ReactorConfig;
+use super::turn::Reactor;
 
 /// A loop before it has a handler: it listens already, and commands can be posted to it.
 ///

@@ -8,8 +8,9 @@ use super::context::{Peer, Writer};
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::net::Net;
+use super::settings::PanicPolicy;
 use super::shared::{Shared, after};
-use super::turn::{PanicPolicy, Reactor, Timer};
+use super::turn::{Reactor, Timer};
 use crate::collections::{Key, Table, TimerKey};
 
 /// The loop as a callback sees it. A [`Context`](super::Context) is one, about a connection.

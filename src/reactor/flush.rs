@@ -6,9 +6,10 @@ use super::context::{Context, SlotSink};
 use super::dial::NO_SOCKET;
 use super::handler::Handler;
 use super::net::Net;
+use super::settings::PanicPolicy;
 use super::shared::after;
 use super::slot::{DrainOwed, Inbound, Phase, WriteSide};
-use super::turn::{PanicPolicy, Reactor, Timer};
+use super::turn::{Reactor, Timer};
 use crate::collections::{Key, Outbox};
 use crate::protocol::{CloseCause, CloseSummary, Failure, Sink};
 use crate::wire::{CONTROL_PAYLOAD_BYTES_MAX, CloseCode, Role};
@@ -303,6 +304,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Timer::Connection(index) => self.handle_deadline(index),
                 Timer::Accept(index) => self.resume_accepting(index as usize),
                 Timer::Task(index) => self.handle_task(index),
+                Timer::Published => self.shared.subjects.handle_retry(),
                 Timer::Drain => self.cut_off(),
             }
         }

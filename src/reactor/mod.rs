@@ -28,6 +28,7 @@ mod proxied;
 mod publish;
 mod read;
 mod remote;
+mod settings;
 mod shared;
 mod slot;
 mod socket;
@@ -59,8 +60,9 @@ pub use net::{
 };
 pub use publish::{Dropped, Notice, PublishError, Published};
 pub use remote::RemoteAddress;
+pub use settings::{PanicPolicy, ReactorConfig};
 pub use tls::Tls;
 #[cfg(feature = "tls")]
 pub use tls::{TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};
-pub use turn::{PanicPolicy, Reactor, ReactorConfig};
+pub use turn::Reactor;
 pub use usage::Usage;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::command::{Command, Handle, PostError};
 use super::context::{Peer, SlotSink, Writer};
@@ -14,7 +15,7 @@ use super::handler::Handler;
 use super::net::Net;
 use super::shared::Shared;
 use super::slot::Phase;
-use super::turn::Reactor;
+use super::turn::{Reactor, Timer};
 use crate::collections::Key;
 use crate::limits::TopicLimits;
 use crate::metrics::Counters;
@@ -82,6 +83,15 @@ pub(super) struct Subjects {
     siblings: Vec<Sibling>,
     /// What was published in this turn.
     batch: Vec<Notice>,
+    retry: Retry,
+}
+
+/// Whether mailboxes that were full are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    None,
+    Armed,
+    Due,
 }
 
 /// Another loop of the server.
@@ -122,11 +132,16 @@ impl Subjects {
             dropped: BTreeMap::new(),
             siblings: Vec::new(),
             batch: Vec::new(),
+            retry: Retry::None,
         }
     }
 
     pub(super) fn pinned_bytes(&self) -> usize {
         self.topics.pinned_bytes()
+    }
+
+    pub(super) fn subscriptions(&self) -> usize {
+        self.topics.subscription_count()
     }
 
     /// A connection has ended.
@@ -139,8 +154,13 @@ impl Subjects {
         !self.dropped.is_empty() || self.topics.events() > 0
     }
 
-    pub(super) fn has_batch(&self) -> bool {
-        !self.batch.is_empty()
+    /// Whether something is to be handed to the other loops.
+    pub(super) fn has_published(&self) -> bool {
+        !self.batch.is_empty() || self.retry == Retry::Due
+    }
+
+    pub(super) fn handle_retry(&mut self) {
+        self.retry = Retry::Due;
     }
 
     fn is_congested(&self) -> bool {
@@ -156,6 +176,9 @@ impl Subjects {
         hasher.finish()
     }
 }
+
+/// When a mailbox that was full is tried again: a tick of the wheel.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// Messages that wait for the mailbox of another loop; beyond it publishing is refused.
 const WAITING_MAX: usize = 1 << 16;
@@ -286,6 +309,11 @@ impl<D> Loop<'_, D> {
     ) -> Result<(), SubscribeError> {
         self.shared.subjects.topics.configure(topic, settings).map(|_| ())
     }
+
+    /// Takes the settings of a topic away; says whether it had some.
+    pub fn unconfigure_topic(&mut self, topic: &str) -> bool {
+        self.shared.subjects.topics.unconfigure(topic)
+    }
 }
 
 impl<D> Peer<'_, D> {
@@ -363,13 +391,25 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Hands to the other loops what was published in this turn.
     pub(super) fn post_published(&mut self) {
-        let Subjects { siblings, batch, .. } = &mut self.shared.subjects;
+        let Subjects { siblings, batch, retry, .. } = &mut self.shared.subjects;
         let batch: Arc<[Notice]> = mem::take(batch).into();
+        let mut is_waiting = false;
         for sibling in siblings {
-            sibling.waiting_messages += batch.len();
-            sibling.waiting.push_back(batch.clone());
+            if !batch.is_empty() {
+                sibling.waiting_messages += batch.len();
+                sibling.waiting.push_back(batch.clone());
+            }
             sibling.post();
+            is_waiting |= !sibling.waiting.is_empty();
         }
+        *retry = match (is_waiting, *retry) {
+            (false, Retry::None | Retry::Due) => Retry::None,
+            (_, Retry::Armed) => Retry::Armed,
+            (true, Retry::None | Retry::Due) => {
+                self.shared.wheel.insert(self.shared.now + RETRY_AFTER, Timer::Published);
+                Retry::Armed
+            }
+        };
     }
 
     /// Tells who lost what, and which topics have their first subscriber or none any more.

@@ -15,10 +15,11 @@ use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
-use super::id::{CONNECTIONS_MAX, ConnectionId, ShardIndex, Target};
+use super::id::{CONNECTIONS_MAX, ConnectionId, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
 use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::publish::Subjects;
+use super::settings::{PanicPolicy, ReactorConfig};
 use super::shared::{Shared, after};
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use super::transport::{Flushed, Transport};
@@ -26,52 +27,6 @@ use crate::collections::{Key, Table, TimerKey, Wheel};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 use crate::protocol::{Pools, ReceivePools};
-
-/// What a loop is made with.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ReactorConfig {
-    /// Which of several loops this is. Default 0.
-    pub shard: ShardIndex,
-    /// The loop's bounds.
-    pub limits: LoopLimits,
-    /// What a panic in a callback does. Default: it goes through.
-    pub panics: PanicPolicy,
-    /// Seeds the masking keys; must be unpredictable in production (RFC 6455 §5.3).
-    pub seed: [u8; 32],
-}
-
-/// What a panic in a callback does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PanicPolicy {
-    /// It unwinds through the turn and ends the loop.
-    #[default]
-    Propagate,
-    /// It is caught; that connection fails with 1011, the others live.
-    CloseConnection,
-}
-
-impl ReactorConfig {
-    /// The defaults, with a seed from the system.
-    ///
-    /// # Errors
-    /// The system has no random numbers.
-    pub fn random() -> io::Result<Self> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)?;
-        Ok(Self::new(seed))
-    }
-
-    /// The defaults, with a seed.
-    pub fn new(seed: [u8; 32]) -> Self {
-        Self {
-            shard: ShardIndex::default(),
-            limits: LoopLimits::default(),
-            panics: PanicPolicy::default(),
-            seed,
-        }
-    }
-}
 
 /// One single-threaded event loop with its connections and its handler.
 ///
@@ -113,6 +68,8 @@ pub(super) enum Timer {
     Accept(u32),
     /// A timer of the application.
     Task(u32),
+    /// Another try to hand over what was published.
+    Published,
     /// The end of the drain.
     Drain,
 }
@@ -272,7 +229,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         self.flush_dirty();
         self.shared.pools.outbox.frames.end_turn();
-        if self.shared.subjects.has_batch() {
+        if self.shared.subjects.has_published() {
             self.post_published();
         }
         if !self.ended.is_empty() || self.shared.drain != Drain::Running {

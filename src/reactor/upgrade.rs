@@ -6,9 +6,10 @@ use super::deferral::Deferral;
 use super::handler::{Arrival, Handler, Verdict};
 use super::id::ConnectionId;
 use super::net::Net;
+use super::settings::PanicPolicy;
 use super::shared::{Shared, after};
 use super::slot::{Expects, HttpState, Inbound, Phase, Slot};
-use super::turn::{Drain, PanicPolicy, Reactor};
+use super::turn::{Drain, Reactor};
 use crate::collections::{Key, Outbox};
 use crate::handshake::{
     Accept, BodyAllowed, HandshakeError, Inspected, Negotiated, Persistence, Request, Response,

@@ -38,6 +38,8 @@ pub struct Usage {
     pub tls_sessions: usize,
     /// What they hold: sessions, torn records, and records that the kernel has refused.
     pub tls_bytes: usize,
+    /// Subscriptions to topics.
+    pub subscriptions: usize,
     /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept;
     /// what is queued by reference counts once for each connection.
     pub pinned_bytes: usize,
@@ -63,6 +65,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             takeovers: self.shared.pools.takeovers(),
             tls_sessions: self.net.links(),
             tls_bytes: self.net.pinned_bytes(),
+            subscriptions: self.shared.subjects.subscriptions(),
             pinned_bytes: self.pinned_bytes(),
             retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }
@@ -76,6 +79,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
             + self.shared.slots.pinned_bytes()
             + self.shared.wheel.pinned_bytes()
+            + self.shared.subjects.pinned_bytes()
             + self.net.pinned_bytes()
             + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
     }

@@ -134,11 +134,12 @@ impl Bed {
 
     fn publish(&mut self, name: &str) {
         let mut delivered = Vec::new();
-        let outcome = self.topics.matching(name, |subscriber, id| delivered.push((subscriber, id)));
+        let outcome =
+            self.topics.matching(name, |subscriber, id, _| delivered.push((subscriber, id)));
         let is_name = is_filter(name, &self.limits) && !name.contains(['+', '#']);
         assert_eq!(outcome.is_ok(), is_name, "{name:?}");
         let mut again = Vec::new();
-        let _ = self.topics.matching(name, |subscriber, id| again.push((subscriber, id)));
+        let _ = self.topics.matching(name, |subscriber, id, _| again.push((subscriber, id)));
         assert_eq!(delivered, again, "the order is fixed between changes");
         let mut found = Vec::new();
         for (subscriber, id) in delivered {
