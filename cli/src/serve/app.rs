@@ -129,7 +129,7 @@ impl Handler for App {
 
     fn on_dropped(&mut self, ctx: &mut Context<'_, Role>, topic: &str, dropped: &Dropped) {
         debug!("{} is too slow for {topic:?}: {dropped:?}", ctx.id());
-        topics::note_dropped(ctx.data(), dropped);
+        topics::note_dropped(ctx, dropped);
     }
 
     fn on_drain(&mut self, ctx: &mut Context<'_, Role>) {

@@ -167,9 +167,12 @@ fn publish(
 }
 
 /// Messages were not sent to the connection because it is too slow.
-pub fn note_dropped(role: &mut Role, dropped: &Dropped) {
-    if let Role::Speaker { dropped: count } = role {
-        *count += dropped.skipped + dropped.displaced;
+pub fn note_dropped(ctx: &mut Context<'_, Role>, dropped: &Dropped) {
+    let Role::Speaker { dropped: count } = ctx.data() else { return };
+    *count += dropped.skipped + dropped.displaced;
+    // Only of what the kernel has refused is it sure to be told that there is room again.
+    if ctx.here().flush() == 0 {
+        tell_dropped(ctx);
     }
 }
 
