@@ -182,17 +182,17 @@ pub use protocol::{
 pub use pubsub::{NameError, SlowPolicy, SubscribeError, TopicChange, TopicSettings};
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, DialError,
-    DialPhase, DialSettings, DialTimeouts, Dropped, Endpoint, Handle, Handler, InheritedSocket,
-    IpStack, ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey,
-    Notice, PanicPolicy, Peer, PeerAddress, PostError, PublishError, Published, Reactor,
-    ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route, ShardIndex,
-    SocketOptions, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
+    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, CountersError, Decision,
+    DialError, DialPhase, DialSettings, DialTimeouts, Dropped, Endpoint, Handle, Handler,
+    InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet,
+    Net, NetKey, Notice, PanicPolicy, Peer, PeerAddress, PostError, PublishError, Published,
+    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route,
+    ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};
 #[cfg(feature = "net")]
-pub use server::{Server, ServerBuilder, ServerError, ServerHandle};
+pub use server::{Server, ServerBuilder, ServerError, ServerHandle, Spread};
 pub use wire::{CloseCode, CloseFrame, InvalidClose, Opcode, ProtocolError, Role};
 
 /// The opening handshake (RFC 6455 §4) in its parts, for those who bring their own I/O.

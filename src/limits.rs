@@ -356,9 +356,9 @@ pub struct TopicLimits {
     /// Bytes of a name or filter. Default 256, as AWS IoT Core has; MQTT's own bound is 65,535. At
     /// the bound it is refused.
     pub name_bytes_max: u16,
-    /// Levels of a name or filter. Default 8, as AWS IoT Core has. Each further level doubles the
-    /// time that peers can make a message to a new name take, by filters of which half match: with
-    /// n of them it visits up to 2ⁿ⁺¹ places. At the bound it is refused.
+    /// Levels of a name or filter. Default 8, as AWS IoT Core has. Each further level doubles what
+    /// peers can make a message to a new name cost with filters that have `+` in all combinations:
+    /// with eight levels 10 µs (measured on an AMD EPYC). At the bound it is refused.
     pub levels_max: u8,
 }
 

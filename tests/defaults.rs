@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corewire::{
     Config, ConnectionLimits, Delivery, HandshakeLimits, Heartbeat, LoopLimits, Origins,
-    OverflowPolicy, Role,
+    OverflowPolicy, Role, TopicLimits,
 };
 
 const KIB: usize = 1 << 10;
@@ -42,6 +42,14 @@ fn connections_have_their_documented_defaults() {
 fn loops_have_their_documented_tls_defaults() {
     let limits = LoopLimits::default();
     assert_eq!((limits.tls_handshakes_per_turn, limits.tls_bytes_max), (16, 1024 * MIB));
+}
+
+#[test]
+fn topics_have_their_documented_defaults() {
+    let limits = TopicLimits::default();
+    assert_eq!((limits.topics_max, limits.subscriptions_max), (1_000_000, 4 << 20));
+    assert_eq!(limits.subscriptions_per_connection_max, 1024);
+    assert_eq!((limits.name_bytes_max, limits.levels_max), (256, 8));
 }
 
 #[test]

@@ -54,6 +54,37 @@ const NOT_SANS_IO: [&str; 13] = [
     "log",
 ];
 
+/// The floors that no message passes through.
+const OFF_THE_MESSAGE_PATH: [&str; 2] = ["server", "client"];
+/// What threads share. A loop shares nothing with others on a message's way, so none of these stands
+/// there; an `Arc` may, where it is only looked through, but it is not counted for a message.
+const SHARED: [&str; 8] = [
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "OnceLock",
+    "LazyLock",
+    "RefCell",
+    "thread_local!",
+    "Arc::clone",
+];
+/// Where they stand nevertheless, and why that costs no message anything.
+const SHARING: [(&str, &[&str], &str); 5] = [
+    (
+        "src/reactor/mailbox.rs",
+        &["Mutex", "Condvar", "AtomicBool"],
+        "what crosses: a turn reads the flag, and takes the lock if something waits",
+    ),
+    ("src/reactor/load.rs", &["AtomicU32"], "written when a connection comes or goes"),
+    ("src/reactor/tls/certificates.rs", &["RwLock"], "read once in a TLS handshake"),
+    ("src/reactor/tls/roots.rs", &["Mutex"], "the system's roots are read once"),
+    (
+        "src/protocol/compression/deflating.rs",
+        &["OnceLock"],
+        "a prepared message is compressed once for whoever sends it, of whichever loop",
+    ),
+];
+
 /// One file, and for Rust also what is left of it without comments and literals.
 struct File {
     path: String,
@@ -161,6 +192,45 @@ fn only_the_reactor_names_io_crates(files: &[File]) -> Vec<String> {
                 complaints.push(file.complaint(path.line, &what));
             }
         }
+    }
+    complaints
+}
+
+fn the_message_path_shares_nothing(files: &[File]) -> Vec<String> {
+    let is_on_it = |file: &&File| {
+        file.module().is_some_and(|module| !OFF_THE_MESSAGE_PATH.contains(&module))
+            && !file.path.contains("/tests")
+    };
+    let mut complaints = Vec::new();
+    for file in files.iter().filter(is_on_it) {
+        let exception = SHARING.iter().find(|(path, ..)| *path == file.path);
+        let excused = exception.map_or(&[][..], |(_, words, _)| *words);
+        let mut found = BTreeSet::new();
+        for path in paths(&file.code).iter().filter(|path| path.line < file.own_lines) {
+            let last = path.segments.last().expect("a path has a name");
+            let name = match &path.segments[..] {
+                [.., owner, last] if SHARED.contains(&&*format!("{owner}::{last}")) => {
+                    format!("{owner}::{last}")
+                }
+                // The owner of a function, or the name itself.
+                segments => {
+                    let is_shared = |name: &&String| {
+                        SHARED.contains(&name.as_str())
+                            || (name.starts_with("Atomic") && name.len() > "Atomic".len())
+                    };
+                    segments.iter().rev().find(is_shared).unwrap_or(last).clone()
+                }
+            };
+            let is_shared = SHARED.contains(&name.as_str()) || name.starts_with("Atomic");
+            if is_shared && !excused.contains(&name.as_str()) {
+                let what = format!("`{name}` on the message path");
+                complaints.push(file.complaint(path.line, &what));
+            }
+            found.insert(name);
+        }
+        let idle = excused.iter().filter(|word| !found.contains(**word));
+        complaints
+            .extend(idle.map(|word| file.complaint(0, &format!("{word} is excused in vain"))));
     }
     complaints
 }
@@ -406,6 +476,36 @@ mod tests {
         judge("src/server/builder.rs", 3);
         judge("src/reactor/net.rs", 0);
         judge("benches/peers/src/bin/raw_mio.rs", 0);
+    }
+
+    #[test]
+    fn the_message_path_of_the_tree_shares_nothing() {
+        hold_the_tree_to(the_message_path_shares_nothing);
+        let tree = tree();
+        for (path, _, reason) in SHARING {
+            assert!(tree.iter().any(|file| file.path == path) && !reason.is_empty(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_threads_share_is_found_on_the_message_path() {
+        let judge = |path, text, count| {
+            assert_complaints(the_message_path_shares_nothing, path, text, count);
+        };
+        let read = "src/reactor/read.rs";
+        judge(read, "use std::sync::Arc; fn f(a: &Arc<u8>, run: impl FnOnce()) {} // Mutex", 0);
+        judge(read, "use std::sync::{Mutex, RwLock}; struct A(std::sync::Condvar);", 3);
+        judge(read, "static A: AtomicU64 = AtomicU64::new(0);", 2);
+        judge(read, "use std::sync::atomic::{AtomicBool, Ordering};", 1);
+        judge(read, "fn f(a: &Arc<u8>) { drop(Arc::clone(a)); std::sync::Arc::clone(a); }", 2);
+        judge(read, "struct A(OnceLock<u8>, LazyLock<u8>, RefCell<u8>); thread_local! {}", 4);
+        judge(read, "#[cfg(test)]\nmod tests {\n use std::sync::Mutex;\n}", 0);
+        judge("src/pubsub/topics.rs", "use std::cell::RefCell;", 1);
+        judge("src/reactor/tls/tests/ends.rs", "use std::cell::RefCell;", 0);
+        judge("src/client/pool.rs", "use std::sync::Mutex;", 0);
+        judge("src/reactor/load.rs", "use std::sync::atomic::AtomicU32;", 0);
+        judge("src/reactor/load.rs", "use std::sync::{Mutex, atomic::AtomicU32};", 1);
+        judge("src/reactor/load.rs", "", 1);
     }
 
     #[test]

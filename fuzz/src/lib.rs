@@ -42,13 +42,18 @@ mod tls_peer;
 #[allow(dead_code)]
 #[path = "../../tests/support/tls_records.rs"]
 mod tls_records;
+#[path = "../../tests/support/topics_bed.rs"]
+pub mod topics_bed;
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use corewire::fuzzing::pubsub::{
+    SlowPolicy, SubscribeError, Subscribed, TopicChange, TopicEvent, TopicId, TopicSettings, Topics,
+};
 use corewire::opening::Agreement;
-use corewire::{Config, Connection, Event, LoopLimits, Pools, PoolsInUse};
+use corewire::{Config, Connection, Event, LoopLimits, Pools, PoolsInUse, TopicLimits};
 use ppp::{HeaderResult, v1, v2};
 
 /// What a connection makes of `input` in pieces of so many bytes: all events one behind the other,

@@ -111,8 +111,9 @@ impl Frames {
         }
     }
 
-    /// The bytes of a range.
-    #[inline]
+    /// The bytes of a range. Out of line, as is all of this, to be out of the way of what is sent to
+    /// one.
+    #[inline(never)]
     pub fn get(&self, range: FrameRange) -> &[u8] {
         let bytes: &[u8] = match &self.blocks[range.block as usize].storage {
             Storage::Log(log) => log,
@@ -121,10 +122,14 @@ impl Frames {
         &bytes[range.start as usize..range.end as usize]
     }
 
-    /// Whether the range is a small part of a block that it would keep from being freed.
+    /// Whether the range is a small part of a block that few others keep.
     pub(super) fn is_wasteful(&self, range: FrameRange) -> bool {
-        match &self.blocks[range.block as usize].storage {
-            Storage::Log(log) => range.len() * WASTE_MAX < log.len(),
+        let Block { storage, references } = &self.blocks[range.block as usize];
+        match storage {
+            Storage::Log(log) => {
+                let kept_bytes = range.len() as u64 * u64::from(*references);
+                kept_bytes * WASTE_MAX < log.len() as u64
+            }
             Storage::Own(_) => false,
         }
     }
@@ -192,5 +197,5 @@ pub const LOG_FRAME_BYTES_MAX: usize = 16 << 10;
 /// The log of one turn; what is published beyond it in one turn begins another.
 const LOG_BYTES: usize = 64 << 10;
 
-/// A range that waits for a slow reader keeps at most so many times its own bytes.
-const WASTE_MAX: usize = 8;
+/// What waits for slow readers keeps at most so many times its own bytes.
+const WASTE_MAX: u64 = 8;

@@ -375,20 +375,14 @@ impl Outbox {
     fn pop_front(&mut self, pool: &mut OutboxPool) {
         let segment = pool.segments.remove(self.head as usize);
         self.head = segment.next;
-        match pool.segments.get_mut(self.head as usize) {
-            Some(next) => next.previous = NONE,
-            None => self.tail = NONE,
+        if self.head == NONE {
+            self.tail = NONE;
+        } else if let Some(next) = pool.segments.get_mut(self.head as usize) {
+            next.previous = NONE;
         }
         match segment.data {
             Data::Ring(ring) => pool.rings.put_back(ring),
-            Data::Shared(bytes) => pool.shared_bytes -= bytes.len() as u64,
-            Data::Frames { range, recall } => {
-                pool.frames.release(range);
-                if recall.is_possible() {
-                    pool.recalls.remove(&recall);
-                }
-            }
-            Data::Header { .. } => {}
+            other => pool.release(other),
         }
     }
 }

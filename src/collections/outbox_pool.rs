@@ -90,6 +90,22 @@ impl OutboxPool {
         self.segments.len()
     }
 
+    /// An outbox does not hold this any more. Out of the way of rings, which are nearly all there is.
+    #[inline(never)]
+    pub(super) fn release(&mut self, data: Data) {
+        match data {
+            Data::Ring(ring) => self.rings.put_back(ring),
+            Data::Shared(bytes) => self.shared_bytes -= bytes.len() as u64,
+            Data::Frames { range, recall } => {
+                self.frames.release(range);
+                if recall.is_possible() {
+                    self.recalls.remove(&recall);
+                }
+            }
+            Data::Header { .. } => {}
+        }
+    }
+
     /// Whether so many more rings and segments may be taken.
     #[inline]
     pub(super) fn reserve(&self, rings: usize, segments: usize) -> Result<(), PoolExhausted> {

@@ -148,12 +148,12 @@ impl<T> Table<T> {
     /// with the highest generation that one of them had reached. Once half of the generations are
     /// used up nothing is freed any more, so that each slot keeps the other half for itself.
     pub fn free_if_empty(&mut self) {
-        let generations = self.slots.iter().map(|slot| match slot {
-            Slot::Occupied { generation, .. } | Slot::Vacant { generation, .. } => *generation,
-        });
         if !self.is_empty() {
             return;
         }
+        let generations = self.slots.iter().map(|slot| match slot {
+            Slot::Occupied { generation, .. } | Slot::Vacant { generation, .. } => *generation,
+        });
         let highest = generations.fold(self.generation_first, u32::max);
         if highest <= u32::MAX / 2 {
             self.slots = Vec::new();
@@ -208,6 +208,7 @@ mod tests {
         Insert(u64),
         Remove(Index),
         Write(Index, u64),
+        FreeIfEmpty,
     }
 
     fn operation() -> impl Strategy<Value = Operation> {
@@ -215,6 +216,7 @@ mod tests {
             any::<u64>().prop_map(Operation::Insert),
             any::<Index>().prop_map(Operation::Remove),
             (any::<Index>(), any::<u64>()).prop_map(|(key, value)| Operation::Write(key, value)),
+            Just(Operation::FreeIfEmpty),
         ]
     }
 
@@ -252,6 +254,10 @@ mod tests {
                             *held = value;
                         }
                         table.get_mut(key).into_iter().for_each(|held| *held = value);
+                    }
+                    Operation::FreeIfEmpty => {
+                        table.free_if_empty();
+                        prop_assert!(!model.is_empty() || table.pinned_bytes() == 0);
                     }
                     Operation::Remove(_) | Operation::Write(..) => {}
                 }
@@ -306,6 +312,20 @@ mod tests {
         assert_eq!(table.insert('d'), Ok(Key { index: 1, generation: 2 }));
         assert!(!table.contains(last));
         assert!(!table.contains(Key { index: 0, generation: u32::MAX }));
+    }
+
+    #[test]
+    fn what_has_used_up_half_of_its_generations_is_not_freed() {
+        let mut table = Table::new(2, 0);
+        table.insert('a').unwrap();
+        for (generation, is_freed) in [(u32::MAX / 2 - 1, true), (u32::MAX / 2, false)] {
+            table.slots = vec![Slot::Occupied { generation, value: 'z' }];
+            table.remove(Key { index: 0, generation }).unwrap();
+            table.free_if_empty();
+            assert_eq!(table.pinned_bytes() == 0, is_freed);
+            let key = table.insert('b').unwrap();
+            assert_eq!(key, Key { index: 0, generation: generation + 1 });
+        }
     }
 
     #[test]

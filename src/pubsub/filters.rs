@@ -94,8 +94,7 @@ impl Filters {
             at = self.prune(at);
         }
         if self.nodes[ROOT as usize].is_idle() {
-            let changes = self.changes;
-            *self = Self { changes, ..Self::new(self.hashing.clone()) };
+            *self = Self::new(self.hashing.clone());
         }
     }
 
@@ -217,6 +216,7 @@ impl Node {
 /// The slab's first key.
 const ROOT: u32 = 0;
 
-/// Names for which what was found is kept. Guess: what is published to within a turn or two; a walk
-/// costs little more than what it is spared.
+/// Names for which what was found is kept. Guess: those that are published to within a turn or two.
+/// With 5,000 filters of which one level differs it spares 100 ns, with filters of all combinations
+/// 10 µs (measured: `cargo bench --bench time -- topics`).
 const FOUND_COUNT: usize = 256;

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::handler::Handler;
 use super::id::{ConnectionId, Target};
+use super::load::{Load, OnTheWay};
 use super::net::Net;
 use super::turn::{Drain, Reactor};
 
@@ -44,13 +46,15 @@ pub struct Adoption {
     stream: OwnedFd,
     listener: usize,
     bytes: Vec<u8>,
+    /// Once a loop is chosen; it counts there from then on.
+    on_the_way: Option<OnTheWay>,
 }
 
 impl Adoption {
     /// A stream of which nothing was read, for the listener with this index, counted in the order
     /// they were added.
     pub fn new(stream: impl Into<OwnedFd>, listener: usize) -> Self {
-        Self { stream: stream.into(), listener, bytes: Vec::new() }
+        Self { stream: stream.into(), listener, bytes: Vec::new(), on_the_way: None }
     }
 
     /// With what was read of the stream already; the loop handles it first. At most as much as a
@@ -58,6 +62,13 @@ impl Adoption {
     pub fn with_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.bytes = bytes.into();
         self
+    }
+
+    /// From now on it counts as one of that loop; `None` takes that back.
+    pub(super) fn announce(&mut self, to: Option<&Arc<Load>>) {
+        // What was announced before is taken back first.
+        self.on_the_way = None;
+        self.on_the_way = to.map(OnTheWay::to);
     }
 }
 
@@ -87,7 +98,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     pub(super) fn take_over(&mut self, adoption: Adoption) -> io::Result<ConnectionId> {
-        let Adoption { stream, listener: index, bytes } = adoption;
+        let Adoption { stream, listener: index, bytes, on_the_way } = adoption;
         let listener = self.shared.listeners.get(index);
         let listener = listener.ok_or_else(|| invalid("there is no such listener"))?;
         if bytes.len() > listener.head.head_bytes_max as usize {
@@ -99,6 +110,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let key = self.shared.slots.vacant_key().ok_or(io::ErrorKind::QuotaExceeded)?;
         let token = Target::Connection(key).token(self.shared.shard);
         let accepted = self.net.net().adopt(stream, &listener.sockets, token)?;
+        match on_the_way {
+            Some(announced) => announced.arrive(),
+            None => self.shared.occupancy.arrive(),
+        }
         let done_bytes = self.open_socket(index, accepted, &bytes)?;
         if done_bytes < bytes.len() {
             self.stash(key, &bytes[done_bytes..]);

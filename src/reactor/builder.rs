@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::command::{Handle, Inbox};
+use super::command::{Command, Handle};
 use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
 use super::listener::{Listener, ListenerSettings};
+use super::load::{Occupancy, slots_max};
+use super::mailbox::Inbox;
 use super::net::{ListenOptions, Net};
 use super::settings::ReactorConfig;
 use super::turn::Reactor;
@@ -20,7 +22,9 @@ pub struct ReactorBuilder<N> {
     net: N,
     config: ReactorConfig,
     listeners: Vec<Listener>,
-    mailbox: Inbox,
+    mailbox: Inbox<Command>,
+    occupancy: Occupancy,
+    handle: Handle,
 }
 
 impl<N: Net> ReactorBuilder<N> {
@@ -28,7 +32,9 @@ impl<N: Net> ReactorBuilder<N> {
     pub fn new(net: N, config: ReactorConfig) -> Self {
         let commands_max = config.limits.mailbox_commands_max;
         let mailbox = Inbox::new(net.waker(), commands_max);
-        Self { net, config, listeners: Vec::new(), mailbox }
+        let occupancy = Occupancy::new(slots_max(&config.limits));
+        let handle = Handle::new(&mailbox, &occupancy, config.shard);
+        Self { net, config, listeners: Vec::new(), mailbox, occupancy, handle }
     }
 
     /// Listens at `endpoint`; returns what it really is, with its port. Connections wait in the
@@ -59,13 +65,13 @@ impl<N: Net> ReactorBuilder<N> {
 
     /// A handle for other threads. What is posted waits until the loop turns.
     pub fn handle(&self) -> Handle {
-        self.mailbox.handle(self.config.shard)
+        self.handle.clone()
     }
 
     /// The loop, on the thread that will turn it.
     pub fn build<H: Handler>(self, handler: H) -> Reactor<N, H> {
-        let Self { net, config, listeners, mailbox } = self;
-        let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox);
+        let Self { net, config, listeners, mailbox, occupancy, handle } = self;
+        let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox, occupancy, handle);
         listeners.into_iter().for_each(|listener| reactor.add_listener(listener));
         reactor
     }

@@ -2,32 +2,38 @@
 
 use std::any::Any;
 use std::fmt;
-use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::slice;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::adopt::Adoption;
+use super::counting::{CountersError, counters_of};
 use super::deferral::{Decision, Ticket};
 use super::dial::DialError;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
-use super::net::{Net, Wake};
+use super::load::{Load, Occupancy, Room};
+use super::mailbox::{Inbox, Mailbox};
+use super::net::Net;
 use super::publish::Notice;
 use super::shared::after;
 use super::slot::Phase;
 use super::turn::{Drain, Reactor, Timer};
 use crate::collections::Key;
+use crate::metrics::Counters;
 use crate::protocol::{CloseCause, Initiator, PreparedMessage};
 use crate::wire::{CloseCode, InvalidClose, encode_close};
 
 /// Posts commands to one loop from any thread.
 ///
-/// The loop's mailbox is bounded; when it is full the sender gets its command back. The loop is
-/// woken once per batch. What is posted to a loop that is gone is dropped.
+/// The loop's mailbox is bounded; when it is full the sender gets its command back, or waits for room
+/// ([`Handle::post_timeout`]). The loop is woken once per batch. What is posted to a loop that is
+/// gone is dropped.
 #[derive(Clone)]
 pub struct Handle {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Command>>,
+    load: Arc<Load>,
     shard: ShardIndex,
 }
 
@@ -51,6 +57,8 @@ pub enum Command {
     Adopt(Adoption),
     /// Hand this to [`Handler::on_notice`].
     Notify(Box<dyn Any + Send>),
+    /// Send what was counted so far. Who asks and does not wait for the answer loses it.
+    Count(Sender<Counters>),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -80,97 +88,6 @@ impl fmt::Display for PostError {
 
 impl std::error::Error for PostError {}
 
-/// Commands on their way to a loop.
-pub(super) struct Mailbox {
-    /// `None` once the loop is gone: what is posted then is dropped.
-    commands: Mutex<Option<Vec<Command>>>,
-    /// Set while commands wait, so that only the first of a batch wakes the loop.
-    is_waiting: AtomicBool,
-    waker: Arc<dyn Wake>,
-    commands_max: usize,
-}
-
-/// The loop's end of its mailbox. It goes with the loop, and what is in it with it: handles may live
-/// on, and a connection that is handed over to nobody must not stay open.
-pub(super) struct Inbox(Arc<Mailbox>);
-
-impl Mailbox {
-    fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
-        let (commands, is_waiting) = (Mutex::new(Some(Vec::new())), AtomicBool::new(false));
-        Self { commands, is_waiting, waker, commands_max }
-    }
-
-    fn post(&self, command: Command) -> Result<(), PostError> {
-        {
-            let mut commands = self.commands();
-            let Some(commands) = commands.as_mut() else { return Ok(()) };
-            if commands.len() >= self.commands_max {
-                return Err(PostError::Full(command));
-            }
-            commands.push(command);
-        }
-        if !self.is_waiting.swap(true, Ordering::AcqRel) {
-            self.waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Whether something waits; whoever posted it has woken the loop, or is about to.
-    #[inline]
-    pub(super) fn is_waiting(&self) -> bool {
-        self.is_waiting.load(Ordering::Acquire)
-    }
-
-    /// Everything that waits.
-    pub(super) fn take(&self) -> Vec<Command> {
-        // A swap and no store: the list must not be taken before the flag is down.
-        self.is_waiting.swap(false, Ordering::AcqRel);
-        self.commands().as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// The emptied list, so that a steady stream of commands does not allocate one each turn.
-    pub(super) fn give_back(&self, emptied: Vec<Command>) {
-        if emptied.capacity() == 0 {
-            return;
-        }
-        if let Some(commands) = self.commands().as_mut()
-            && commands.capacity() == 0
-        {
-            *commands = emptied;
-        }
-    }
-
-    fn commands(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inbox {
-    pub(super) fn new(waker: Arc<dyn Wake>, commands_max: usize) -> Self {
-        Self(Arc::new(Mailbox::new(waker, commands_max)))
-    }
-
-    pub(super) fn handle(&self, shard: ShardIndex) -> Handle {
-        Handle { mailbox: self.0.clone(), shard }
-    }
-}
-
-impl Deref for Inbox {
-    type Target = Mailbox;
-
-    fn deref(&self) -> &Mailbox {
-        &self.0
-    }
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        let left = self.0.commands().take();
-        // Outside the lock: connections that were to be adopted are closed here.
-        drop(left);
-    }
-}
-
 impl fmt::Debug for Handle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Handle").field("shard", &self.shard).finish_non_exhaustive()
@@ -178,6 +95,10 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
+    pub(super) fn new(inbox: &Inbox<Command>, occupancy: &Occupancy, shard: ShardIndex) -> Self {
+        Self { mailbox: inbox.mailbox(), load: occupancy.load(), shard }
+    }
+
     /// The loop that this handle posts to.
     pub const fn shard(&self) -> ShardIndex {
         self.shard
@@ -189,7 +110,52 @@ impl Handle {
     /// [`PostError::Full`] and [`PostError::WrongShard`] give the command back;
     /// [`PostError::InvalidClose`] says what is wrong with a close.
     pub fn post(&self, command: Command) -> Result<(), PostError> {
-        match &command {
+        self.mailbox.post(self.checked(command)?).map_err(full)
+    }
+
+    /// Posts a command; if the mailbox is full, waits so long for the loop to empty it. Who else
+    /// posts meanwhile may be served first. Not for callbacks: a loop that waits for itself waits in
+    /// vain, and every connection of it with it.
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn post_timeout(&self, command: Command, timeout: Duration) -> Result<(), PostError> {
+        self.mailbox.post_timeout(self.checked(command)?, timeout).map_err(full)
+    }
+
+    /// Posts a command to several loops, or to none if a mailbox is full. They come in the order of
+    /// their shards.
+    pub(crate) fn post_to_all(
+        handles: &[Self],
+        command: impl Fn() -> Command,
+    ) -> Result<(), PostError> {
+        let boxes: Vec<_> = handles.iter().map(|handle| &*handle.mailbox).collect();
+        Mailbox::post_to_all(&boxes, command).map_err(full)
+    }
+
+    /// How many connections the loop has, in whatever phase, with those on their way to it. It is a
+    /// number of just now, and costs nobody anything.
+    pub fn connections(&self) -> u32 {
+        self.load.count()
+    }
+
+    /// What the loop has counted so far. It is asked by a command and waited for so long: no counter
+    /// is shared, so a loop pays for this once when it is asked, and never else. Not for callbacks of
+    /// the same loop, which would wait for themselves.
+    ///
+    /// # Errors
+    /// [`CountersError`]: the loop does not answer in time, or has ended.
+    pub fn counters(&self, timeout: Duration) -> Result<Counters, CountersError> {
+        counters_of(slice::from_ref(self), timeout)
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        self.load.room()
+    }
+
+    /// A command for this loop, ready to be posted.
+    fn checked(&self, mut command: Command) -> Result<Command, PostError> {
+        match &mut command {
             Command::Send(id, _) | Command::Abort(id) | Command::Close(id, ..)
                 if id.shard() != self.shard =>
             {
@@ -201,16 +167,17 @@ impl Handle {
             Command::Close(_, code, reason) => {
                 encode_close(*code, reason).map_err(PostError::InvalidClose)?;
             }
+            Command::Adopt(adoption) => adoption.announce(Some(&self.load)),
             Command::Send(..)
             | Command::Abort(_)
             | Command::Decide(..)
-            | Command::Adopt(_)
             | Command::Notify(_)
+            | Command::Count(_)
             | Command::Broadcast(_)
             | Command::Publish(_)
             | Command::Shutdown(_) => {}
         }
-        self.mailbox.post(command)
+        Ok(command)
     }
 
     /// Sends a message to a connection of this loop.
@@ -272,8 +239,24 @@ impl Handle {
     }
 }
 
+/// A command that finds no room. If it is a connection, it is on its way no longer.
+fn full(mut command: Command) -> PostError {
+    if let Command::Adopt(adoption) = &mut command {
+        adoption.announce(None);
+    }
+    PostError::Full(command)
+}
+
 impl<N: Net, H: Handler> Reactor<N, H> {
-    pub(super) fn handle_command(&mut self, command: Command) {
+    pub(super) fn handle_commands(&mut self) {
+        let mut commands = self.mailbox.take();
+        for command in commands.drain(..) {
+            self.handle_command(command);
+        }
+        self.mailbox.give_back(commands);
+    }
+
+    fn handle_command(&mut self, command: Command) {
         match command {
             Command::Send(id, message) => {
                 let key = id.key();
@@ -305,6 +288,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 }
             }
             Command::Notify(notice) => self.handle_notice(notice),
+            Command::Count(asker) => {
+                // Who has asked may not wait any more.
+                let _ = asker.send(self.counters());
+            }
             Command::Shutdown(deadline) => self.begin_drain(deadline),
         }
     }

@@ -227,7 +227,7 @@ impl Admission {
 }
 
 /// What an error of `accept` asks for.
-enum AcceptError {
+pub(crate) enum AcceptError {
     /// Nobody waits.
     Drained,
     /// Something has run out; trying on would only spin.
@@ -237,7 +237,7 @@ enum AcceptError {
 }
 
 impl AcceptError {
-    fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         // EMFILE and ENFILE have no kind of their own; their numbers, and those of ENOMEM and
         // ENOSPC, are the same on all Unixes, ENOBUFS is 105 on Linux and 55 on the BSDs.
         const SHORTAGES: [i32; 6] = [12, 23, 24, 28, 55, 105];
@@ -274,6 +274,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Ok(accepted) => {
                     failures = 0;
                     self.shared.listeners[index].next_pause = self.limits.accept_pause;
+                    self.shared.occupancy.arrive();
                     // Whoever cannot be served was closed and counted.
                     let _ = self.open_socket(index, accepted, &[]);
                 }
@@ -311,8 +312,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Closes all listeners.
+    /// Closes all listeners; whoever hands connections over is told to go elsewhere.
     pub(super) fn stop_listening(&mut self) {
+        self.shared.occupancy.close();
         for listener in &mut self.shared.listeners {
             match std::mem::replace(&mut listener.accepting, Accepting::Stopped) {
                 Accepting::Stopped => continue,

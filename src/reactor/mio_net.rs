@@ -211,6 +211,11 @@ impl Net for MioNet {
         self.enter(stream, peer, token)
     }
 
+    fn accept_detached(&mut self, listener: NetKey) -> io::Result<OwnedFd> {
+        let listener = self.listener(listener)?;
+        uninterrupted(|| listener.accept()).map(|(stream, _)| stream.into())
+    }
+
     fn connect(
         &mut self,
         remote: &RemoteAddress,

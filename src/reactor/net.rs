@@ -50,6 +50,16 @@ pub trait Net {
     /// What `accept` and the registration say; the connection is closed if the latter fails.
     fn accept(&mut self, listener: NetKey, token: u64) -> io::Result<Accepted>;
 
+    /// Takes one connection that waits at `listener` and gives it to the caller, for another network
+    /// to [adopt](Net::adopt).
+    ///
+    /// # Errors
+    /// What `accept` says; `Unsupported` from a network that gives none away, which is the default.
+    fn accept_detached(&mut self, listener: NetKey) -> io::Result<OwnedFd> {
+        let _ = listener;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes a connected stream from the caller, sets it up and registers it under `token`. It is
     /// closed if that fails.
     ///

@@ -84,6 +84,8 @@ pub(super) struct Subjects {
     /// What was published in this turn.
     batch: Vec<Notice>,
     retry: Retry,
+    /// Something of this has changed in this turn.
+    is_stirred: bool,
 }
 
 /// Whether mailboxes that were full are tried again.
@@ -111,6 +113,13 @@ pub struct Notice {
     message: PreparedMessage,
 }
 
+impl Notice {
+    /// One that goes to a loop, or to several.
+    pub(crate) fn to(topic: &str, message: &PreparedMessage) -> Arc<[Self]> {
+        Arc::from([Self { topic: topic.into(), key: None, message: message.clone() }])
+    }
+}
+
 /// A message to be published.
 #[derive(Clone, Copy, Debug)]
 struct News<'a> {
@@ -133,6 +142,7 @@ impl Subjects {
             siblings: Vec::new(),
             batch: Vec::new(),
             retry: Retry::None,
+            is_stirred: false,
         }
     }
 
@@ -146,21 +156,26 @@ impl Subjects {
 
     /// A connection has ended.
     pub(super) fn leave(&mut self, index: u32) {
-        self.topics.unsubscribe_all(index);
+        if self.topics.count(index) > 0 {
+            self.topics.unsubscribe_all(index);
+            self.is_stirred = true;
+        }
+    }
+
+    /// Whether the turn has something to do about topics: all that it costs a turn that has not.
+    #[inline]
+    pub(super) const fn is_stirred(&self) -> bool {
+        self.is_stirred
     }
 
     /// Whether something is to be told.
-    pub(super) fn has_news(&self) -> bool {
+    fn has_news(&self) -> bool {
         !self.dropped.is_empty() || self.topics.events() > 0
-    }
-
-    /// Whether something is to be handed to the other loops.
-    pub(super) fn has_published(&self) -> bool {
-        !self.batch.is_empty() || self.retry == Retry::Due
     }
 
     pub(super) fn handle_retry(&mut self) {
         self.retry = Retry::Due;
+        self.is_stirred = true;
     }
 
     fn is_congested(&self) -> bool {
@@ -189,7 +204,8 @@ impl<D> Shared<D> {
         let mut publication = Publication::new(news.message, key);
         let mut published = Published::default();
         let Self { subjects, slots, pools, configs, counters, dirty, moment, .. } = self;
-        let Subjects { topics, dropped, .. } = subjects;
+        let Subjects { topics, dropped, is_stirred, .. } = subjects;
+        *is_stirred = true;
         let result = topics.matching(news.topic, |subscriber, topic, settings| {
             if news.except == Some(subscriber) {
                 return;
@@ -327,11 +343,13 @@ impl<D> Peer<'_, D> {
             return Ok(false);
         }
         let subscribed = self.shared.subjects.topics.subscribe(self.key.index, topic)?;
+        self.shared.subjects.is_stirred = true;
         Ok(subscribed == Subscribed::New)
     }
 
     /// Takes a subscription back; says whether there was one.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.shared.subjects.is_stirred = true;
         self.is_there() && self.shared.subjects.topics.unsubscribe(self.key.index, topic)
     }
 
@@ -366,9 +384,8 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::post`].
-    pub fn publish(&self, topic: &str, message: PreparedMessage) -> Result<(), PostError> {
-        let notice = Notice { topic: topic.into(), key: None, message };
-        self.post(Command::Publish(Arc::from([notice])))
+    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
+        self.post(Command::Publish(Notice::to(topic, message)))
     }
 }
 
@@ -389,8 +406,15 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Hands to the other loops what was published in this turn.
-    pub(super) fn post_published(&mut self) {
+    /// What was published in this turn has left: it is handed to the other loops.
+    #[cold]
+    pub(super) fn end_publishing(&mut self) {
+        self.shared.pools.outbox.frames.end_turn();
+        self.shared.subjects.is_stirred = self.shared.subjects.has_news();
+        self.post_published();
+    }
+
+    fn post_published(&mut self) {
         let Subjects { siblings, batch, retry, .. } = &mut self.shared.subjects;
         let batch: Arc<[Notice]> = mem::take(batch).into();
         let mut is_waiting = false;
@@ -413,6 +437,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// Tells who lost what, and which topics have their first subscriber or none any more.
+    #[cold]
     pub(super) fn tell_news(&mut self) {
         for ((key, topic), dropped) in mem::take(&mut self.shared.subjects.dropped) {
             let name: Option<Box<str>> = self.shared.subjects.topics.name(topic).map(Into::into);

@@ -12,6 +12,7 @@ use super::event_loop::Tasks;
 use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
+use super::load::Occupancy;
 use super::publish::Subjects;
 use super::slot::{Phase, Slot};
 use super::turn::{Drain, Timer};
@@ -29,6 +30,8 @@ pub(super) struct Shared<D> {
     pub(super) shard: ShardIndex,
     pub(super) handle: Handle,
     pub(super) slots: Table<Slot<D>>,
+    /// How many slots are taken, for other threads.
+    pub(super) occupancy: Occupancy,
     pub(super) pools: SendPools,
     pub(super) listeners: Vec<Listener>,
     /// Of each listener, followed by those of its routes.

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::builder::ReactorBuilder;
-use super::command::{Handle, Inbox};
+use super::command::{Command, Handle};
 use super::configs::Configs;
 use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
-use super::id::{CONNECTIONS_MAX, ConnectionId, Target};
+use super::id::{ConnectionId, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
+use super::load::{Occupancy, slots_max};
+use super::mailbox::Inbox;
 use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::publish::Subjects;
 use super::settings::{PanicPolicy, ReactorConfig};
@@ -55,7 +57,7 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
     pub(super) scratch: Vec<u8>,
-    mailbox: Inbox,
+    pub(super) mailbox: Inbox<Command>,
     events: Vec<Readiness>,
 }
 
@@ -94,21 +96,25 @@ pub(super) enum Life {
 /// what is not touched is not resident and growing moves pages instead of copying them.
 const SLOTS_RESERVED: usize = 8192;
 
-/// Slots above `connections_max`, so that those who are refused can be told so.
-const REFUSAL_SLOTS: u32 = 256;
-
 impl<N: Net, H: Handler> Reactor<N, H> {
     /// A loop without listeners.
     pub fn new(net: N, handler: H, config: ReactorConfig) -> Self {
         ReactorBuilder::new(net, config).build(handler)
     }
 
-    /// A loop that takes its commands from `mailbox`.
-    pub(super) fn with_mailbox(net: N, handler: H, config: ReactorConfig, mailbox: Inbox) -> Self {
+    /// A loop that takes its commands from `mailbox`, to which `handle` posts.
+    pub(super) fn with_mailbox(
+        net: N,
+        handler: H,
+        config: ReactorConfig,
+        mailbox: Inbox<Command>,
+        occupancy: Occupancy,
+        handle: Handle,
+    ) -> Self {
         let now = net.now();
         let limits = config.limits.workable();
         let Pools { receive, send } = Pools::new(&limits, now, config.seed);
-        let slots_max = limits.connections_max.saturating_add(REFUSAL_SLOTS).min(CONNECTIONS_MAX);
+        let slots_max = slots_max(&limits);
         let moment = send.timeline.moment(now);
         Self {
             net: Transport::new(net, &limits),
@@ -119,7 +125,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             backlogs: Slab::new(),
             shared: Shared {
                 shard: config.shard,
-                handle: mailbox.handle(config.shard),
+                handle,
+                occupancy,
                 slots: Table::new(slots_max, SLOTS_RESERVED),
                 pools: send,
                 listeners: Vec::new(),
@@ -192,7 +199,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        self.mailbox.handle(self.shared.shard)
+        self.shared.handle.clone()
     }
 
     /// Waits at most `timeout` for something to happen (`None`: without end) and works it off.
@@ -224,13 +231,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !self.shared.dials.is_empty() {
             self.begin_dials();
         }
-        if self.shared.subjects.has_news() {
+        if self.shared.subjects.is_stirred() {
             self.tell_news();
         }
         self.flush_dirty();
-        self.shared.pools.outbox.frames.end_turn();
-        if self.shared.subjects.has_published() {
-            self.post_published();
+        if self.shared.subjects.is_stirred() {
+            self.end_publishing();
         }
         if !self.ended.is_empty() || self.shared.drain != Drain::Running {
             self.reap();
@@ -292,7 +298,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let is_ready = |listener: &Listener| matches!(listener.accepting, Accepting::Ready);
         self.life == Life::Fresh
             || !self.shared.ready.is_empty()
-            || self.shared.subjects.has_news()
+            || self.shared.subjects.is_stirred()
             || !self.shared.dials.is_empty()
             || !self.handshakes.is_empty()
             || !self.ended.is_empty()
@@ -374,14 +380,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    fn handle_commands(&mut self) {
-        let mut commands = self.mailbox.take();
-        for command in commands.drain(..) {
-            self.handle_command(command);
-        }
-        self.mailbox.give_back(commands);
-    }
-
     /// Those whose handshakes have waited come first, as many as the turn has time for.
     fn readmit_handshakes(&mut self) {
         for _ in 0..self.limits.tls_handshakes_per_turn {
@@ -429,6 +427,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         for key in ended.drain(..) {
             self.shared.negotiated.remove(&key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
+                self.shared.occupancy.depart();
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");
                 self.shared.configs.end(slot.config);
             }

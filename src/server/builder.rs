@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use super::acceptor::{Acceptor, Spread};
 use super::error::ServerError;
 use super::handle::ServerHandle;
-use super::shards::{Server, Shard, ThreadHook};
+use super::shards::{Acceptance, Server, Shard, ThreadHook};
 use crate::handshake::Origins;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
@@ -46,6 +47,7 @@ pub struct ServerBuilder<N = MioNet> {
     places: Vec<Place>,
     /// `None`: as many as there are cores.
     threads: Option<usize>,
+    spread: Spread,
     config: Config,
     handshake: HandshakeLimits,
     origins: Origins,
@@ -76,6 +78,15 @@ struct Described {
     settings: ListenerSettings,
 }
 
+/// Loops that are ready, and what stands in front of them.
+struct Bound<N> {
+    loops: Vec<ReactorBuilder<N>>,
+    /// As they really are.
+    endpoints: Vec<Endpoint>,
+    /// `None` if each loop accepts for itself.
+    acceptor: Option<Acceptor<N>>,
+}
+
 type NetworkFactory<N> = Box<dyn Fn(&LoopLimits) -> io::Result<N>>;
 
 /// So many shards a connection's name can tell apart.
@@ -86,6 +97,7 @@ impl ServerBuilder {
         Self {
             places: Vec::new(),
             threads: None,
+            spread: Spread::default(),
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
@@ -144,8 +156,16 @@ impl<N: Net> ServerBuilder<N> {
     ///
     /// With more than one the kernel spreads new connections of TCP over them (SO_REUSEPORT); a
     /// Unix or an inherited socket is shared by all, and whoever comes first takes a connection.
+    /// [`ServerBuilder::spread`] has them spread by their loads.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// How new connections are spread over the loops. Default: the kernel does it. A server that is
+    /// [turned by its owner](ServerBuilder::build_reactor) accepts for itself, whatever is said here.
+    pub fn spread(mut self, spread: Spread) -> Self {
+        self.spread = spread;
         self
     }
 
@@ -227,6 +247,7 @@ impl<N: Net> ServerBuilder<N> {
         ServerBuilder {
             places: self.places,
             threads: self.threads,
+            spread: self.spread,
             config: self.config,
             handshake: self.handshake,
             origins: self.origins,
@@ -258,13 +279,15 @@ impl<N: Net> ServerBuilder<N> {
             return Err(ServerError::ThreadCount { threads });
         }
         let on_thread_start = self.on_thread_start.clone();
-        let (loops, endpoints) = self.bind(threads)?;
+        let Bound { loops, endpoints, acceptor } = self.bind(threads)?;
         let handles: Vec<_> = loops.iter().map(ReactorBuilder::handle).collect();
+        let handle = ServerHandle::new(handles, acceptor.as_ref().map(Acceptor::switch));
         let factory = Arc::new(factory);
         let shards = loops.into_iter().map(|reactor| {
             let index = reactor.handle().shard();
             let (factory, on_thread_start) = (factory.clone(), on_thread_start.clone());
-            let others: Vec<_> = handles.iter().filter(|it| it.shard() != index).cloned().collect();
+            let others = handle.loops().iter().filter(|it| it.shard() != index);
+            let others: Vec<_> = others.cloned().collect();
             Shard::new(index, move || {
                 on_thread_start(index);
                 let mut reactor = reactor.build(factory(index));
@@ -272,7 +295,11 @@ impl<N: Net> ServerBuilder<N> {
                 reactor.run().map(|()| reactor.counters())
             })
         });
-        Ok(Server::new(shards.collect(), endpoints, ServerHandle::new(handles)))
+        let acceptance = acceptor.map(|acceptor| -> Acceptance {
+            let handle = handle.clone();
+            Box::new(move || acceptor.run(&handle))
+        });
+        Ok(Server::new(shards.collect(), endpoints, handle, acceptance))
     }
 
     /// Listens, and makes one loop to be turned by the caller, perhaps inside a loop of its own.
@@ -280,20 +307,27 @@ impl<N: Net> ServerBuilder<N> {
     ///
     /// # Errors
     /// As [`ServerBuilder::build`].
-    pub fn build_reactor<H: Handler>(self, handler: H) -> Result<Reactor<N, H>, ServerError> {
-        let (mut loops, _) = self.bind(1)?;
-        let reactor = loops.pop().expect("as many loops as were asked for");
+    pub fn build_reactor<H: Handler>(mut self, handler: H) -> Result<Reactor<N, H>, ServerError> {
+        self.spread = Spread::ByKernel;
+        let reactor = self.bind(1)?.loops.pop().expect("as many loops as were asked for");
         Ok(reactor.build(handler))
     }
 
-    /// As many loops, each listening everywhere, and the endpoints as they really are.
-    fn bind(
-        mut self,
-        threads: usize,
-    ) -> Result<(Vec<ReactorBuilder<N>>, Vec<Endpoint>), ServerError> {
+    /// As many loops, each listening everywhere, or one acceptor that does so for all.
+    fn bind(mut self, threads: usize) -> Result<Bound<N>, ServerError> {
         let mut places = self.describe()?;
+        let (mut acceptor, mut endpoints) = (None, Vec::with_capacity(places.len()));
+        if self.spread == Spread::LeastLoaded {
+            let net = (self.network)(&self.limits).map_err(ServerError::Network)?;
+            let one = acceptor.insert(Acceptor::new(net, &self.limits));
+            for (index, place) in places.iter_mut().enumerate() {
+                // What holds there the loops still have to know.
+                let endpoint = std::mem::replace(&mut place.endpoint, Endpoint::Detached);
+                let listened = one.listen(index, &endpoint, &place.options);
+                endpoints.push(listened.map_err(|error| ServerError::Listen { endpoint, error })?);
+            }
+        }
         let mut loops = Vec::with_capacity(threads);
-        let mut endpoints = Vec::with_capacity(places.len());
         for index in 0..threads {
             let mut config = ReactorConfig::new(seed()?);
             config.shard = ShardIndex(index as u8);
@@ -309,13 +343,13 @@ impl<N: Net> ServerBuilder<N> {
                     place.listen(&mut reactor)
                 };
                 let listened = listened.map_err(|error| ServerError::Listen { endpoint, error })?;
-                if index == 0 {
+                if index == 0 && acceptor.is_none() {
                     endpoints.push(listened);
                 }
             }
             loops.push(reactor);
         }
-        Ok((loops, endpoints))
+        Ok(Bound { loops, endpoints, acceptor })
     }
 
     /// What holds at each place.

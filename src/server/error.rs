@@ -41,6 +41,8 @@ pub enum ServerError {
     Entropy(io::Error),
     /// A thread cannot be started.
     Thread(io::Error),
+    /// The poll of the thread that accepts failed; the server has shut down.
+    Acceptor(io::Error),
     /// A loop's poll failed; the server has shut down.
     Loop {
         /// Which loop.
@@ -63,6 +65,7 @@ impl fmt::Display for ServerError {
             Self::Network(error) => write!(f, "cannot make a loop's network: {error}"),
             Self::Entropy(error) => write!(f, "cannot get random bytes: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Acceptor(error) => write!(f, "accepting has failed: {error}"),
             Self::Loop { shard, error } => write!(f, "loop {} has failed: {error}", shard.0),
         }
     }
@@ -78,6 +81,7 @@ impl std::error::Error for ServerError {
             | Self::Network(error)
             | Self::Entropy(error)
             | Self::Thread(error)
+            | Self::Acceptor(error)
             | Self::Loop { error, .. } => Some(error),
         }
     }

@@ -4,26 +4,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::acceptor::Switch;
+use crate::metrics::Counters;
 use crate::protocol::PreparedMessage;
 use crate::reactor::{
-    Adoption, Command, ConnectionId, Decision, Handle, PostError, ShardIndex, Ticket,
+    Adoption, Command, ConnectionId, CountersError, Decision, Handle, Notice, PostError, Room,
+    ShardIndex, Ticket, counters_of,
 };
 use crate::wire::CloseCode;
 
 /// Posts commands to the loops of a [`Server`](super::Server) from any thread. Cloning is cheap.
 ///
-/// Nothing here waits: a command is noted in its loop's bounded mailbox, or comes back at once.
+/// Nothing here waits but [`ServerHandle::counters`]: a command is noted in its loop's bounded
+/// mailbox, or comes back at once. Who wants to wait for room does so at the [`Handle`] of the loop.
 #[derive(Clone)]
 pub struct ServerHandle {
     /// One for each loop, in the order of their shards.
     loops: Arc<[Handle]>,
-    /// Connections handed over so far, so that each loop gets its share.
+    /// Connections handed over so far, so that loops with equally many take turns.
     adoptions: Arc<AtomicUsize>,
+    /// What ends the thread that accepts for all loops, if there is one.
+    acceptor: Option<Arc<Switch>>,
 }
 
 impl ServerHandle {
-    pub(super) fn new(loops: impl Into<Arc<[Handle]>>) -> Self {
-        Self { loops: loops.into(), adoptions: Arc::default() }
+    pub(super) fn new(loops: impl Into<Arc<[Handle]>>, acceptor: Option<Arc<Switch>>) -> Self {
+        Self { loops: loops.into(), adoptions: Arc::default(), acceptor }
     }
 
     /// Sends a message to a connection; if it is gone by then, the message is dropped and counted.
@@ -37,9 +43,19 @@ impl ServerHandle {
     /// Sends a message to all open connections.
     ///
     /// # Errors
-    /// [`PostError::Full`] if a mailbox was full; the other loops send the message.
+    /// [`PostError::Full`] if a mailbox was full; nobody is sent it.
     pub fn broadcast(&self, message: &PreparedMessage) -> Result<(), PostError> {
-        self.post_to_all(|| Command::Broadcast(message.clone()))
+        Handle::post_to_all(&self.loops, || Command::Broadcast(message.clone()))
+    }
+
+    /// Publishes a message to all subscribers of a topic, whichever loop they are of. Two messages of
+    /// one thread keep their order for each of them.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] if a mailbox was full; nobody is sent it.
+    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
+        let notices = Notice::to(topic, message);
+        Handle::post_to_all(&self.loops, || Command::Publish(notices.clone()))
     }
 
     /// Begins the closing handshake of a connection.
@@ -66,14 +82,67 @@ impl ServerHandle {
         self.post(Command::Decide(ticket, Box::new(decision)))
     }
 
-    /// Hands a connection over to one of the loops, each in its turn. If it cannot be taken there
-    /// it is closed and counted in [`Counters::adoptions_failed`](crate::metrics::Counters).
+    /// Hands a connection over to the loop that has the fewest; those that have equally many take
+    /// turns, and where a mailbox is full the next one is tried. If it cannot be taken there it is
+    /// closed and counted in [`Counters::adoptions_failed`].
     ///
     /// # Errors
-    /// [`PostError::Full`] gives it back.
-    pub fn adopt(&self, adoption: Adoption) -> Result<(), PostError> {
-        let turn = self.adoptions.fetch_add(1, Ordering::Relaxed);
-        self.loops[turn % self.loops.len()].adopt(adoption)
+    /// [`PostError::Full`] gives it back: no loop has a place for it, or room in its mailbox.
+    pub fn adopt(&self, mut adoption: Adoption) -> Result<(), PostError> {
+        let turn = self.adoptions.fetch_add(1, Ordering::Relaxed) % self.loops.len();
+        if self.is_closed() {
+            // It ends as the loops do.
+            return self.loops[turn].adopt(adoption);
+        }
+        let (earlier, first) = self.loops.split_at(turn);
+        let in_turn = first.iter().chain(earlier);
+        let mut open: Vec<_> = in_turn
+            .filter_map(|handle| match handle.room() {
+                Room::Open(count) => Some((count, handle)),
+                Room::Full | Room::Closed => None,
+            })
+            .collect();
+        // A stable sort: who has as many keeps his turn.
+        open.sort_by_key(|(count, _)| *count);
+        for (_, handle) in open {
+            match handle.adopt(adoption) {
+                Err(PostError::Full(Command::Adopt(refused))) => adoption = refused,
+                outcome => return outcome,
+            }
+        }
+        Err(PostError::Full(Command::Adopt(adoption)))
+    }
+
+    /// What all loops have counted so far, and the thread that accepts for them. They are asked by a
+    /// command each and waited for so long, see [`Handle::counters`].
+    ///
+    /// # Errors
+    /// [`CountersError`]: a loop does not answer in time, or has ended.
+    pub fn counters(&self, timeout: Duration) -> Result<Counters, CountersError> {
+        let mut sum = counters_of(&self.loops, timeout)?;
+        sum.merge(&self.acceptor_counters());
+        Ok(sum)
+    }
+
+    pub(super) fn acceptor_counters(&self) -> Counters {
+        let accept_pauses = self.acceptor.as_ref().map_or(0, |switch| switch.pauses());
+        Counters { accept_pauses, ..Counters::default() }
+    }
+
+    /// Whether a loop takes one more connection.
+    pub(super) fn has_room(&self) -> bool {
+        self.loops.iter().any(|handle| matches!(handle.room(), Room::Open(_)))
+    }
+
+    /// Whether no loop will ever take one more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.loops.iter().all(|handle| handle.room() == Room::Closed)
+    }
+
+    pub(super) fn stop_accepting(&self) {
+        if let Some(switch) = &self.acceptor {
+            switch.turn_off();
+        }
     }
 
     /// Stops listening, closes all connections with 1001 and ends the loops when they are gone, at
@@ -82,6 +151,7 @@ impl ServerHandle {
     /// # Errors
     /// [`PostError::Full`] if a mailbox was full; the other loops shut down. Call again later.
     pub fn shutdown(&self, deadline: Duration) -> Result<(), PostError> {
+        self.stop_accepting();
         self.post_to_all(|| Command::Shutdown(deadline))
     }
 
@@ -100,22 +170,14 @@ impl ServerHandle {
             Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Broadcast(message) => self.broadcast(&message),
-            Command::Publish(notices) => self.post_to_all(|| Command::Publish(notices.clone())),
+            Command::Publish(notices) => {
+                Handle::post_to_all(&self.loops, || Command::Publish(notices.clone()))
+            }
             Command::Shutdown(deadline) => self.shutdown(deadline),
+            Command::Count(asker) => self.post_to_all(|| Command::Count(asker.clone())),
             // It says nothing of a loop.
             Command::Notify(_) => Err(PostError::WrongShard(command)),
         }
-    }
-
-    /// Publishes a message to all subscribers of a topic.
-    ///
-    /// # Errors
-    /// [`PostError::Full`] if a mailbox was full; the subscribers of the other loops get it.
-    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
-        self.loops
-            .iter()
-            .map(|handle| handle.publish(topic, message.clone()))
-            .fold(Ok(()), Result::and)
     }
 
     /// The handles of the loops, in the order of their shards.

@@ -6,11 +6,13 @@
 //!                                      └─ handle ─► ServerHandle ┘ send, broadcast, close, shutdown
 //! ```
 
+mod acceptor;
 mod builder;
 mod error;
 mod handle;
 mod shards;
 
+pub use acceptor::Spread;
 pub use builder::ServerBuilder;
 pub use error::ServerError;
 pub use handle::ServerHandle;

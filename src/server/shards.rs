@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::builder::ServerBuilder;
@@ -45,7 +45,11 @@ pub struct Server {
     /// Of these, those of TCP.
     addresses: Vec<SocketAddr>,
     handle: ServerHandle,
+    acceptor: Option<Acceptance>,
 }
+
+/// The thread that accepts for all loops, not yet begun.
+pub(super) type Acceptance = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// One loop, not yet on its thread. What network and handler it has is its own affair.
 pub(super) struct Shard {
@@ -71,9 +75,14 @@ impl Server {
         ServerBuilder::new()
     }
 
-    pub(super) fn new(shards: Vec<Shard>, endpoints: Vec<Endpoint>, handle: ServerHandle) -> Self {
+    pub(super) fn new(
+        shards: Vec<Shard>,
+        endpoints: Vec<Endpoint>,
+        handle: ServerHandle,
+        acceptor: Option<Acceptance>,
+    ) -> Self {
         let addresses = endpoints.iter().filter_map(Endpoint::socket_addr).collect();
-        Self { shards, endpoints, addresses, handle }
+        Self { shards, endpoints, addresses, handle, acceptor }
     }
 
     /// Where the server listens, in the order the listeners were given, with their ports.
@@ -104,23 +113,20 @@ impl Server {
     /// If a handler panicked, and [panics](ServerBuilder::panics) propagate, with its panic, after
     /// the other loops have shut down.
     pub fn run(self) -> Result<Counters, ServerError> {
-        let Self { mut shards, handle, .. } = self;
+        let Self { mut shards, handle, acceptor, .. } = self;
         let others = shards.split_off(1.min(shards.len()));
         let mut result = Ok(Counters::default());
         let mut threads = Vec::with_capacity(others.len());
         for Shard { index, run } in others {
-            let guard = ShutDownOnDrop(Some(handle.clone()));
-            let thread = thread::Builder::new().name(format!("corewire-{}", index.0));
-            match thread.spawn(move || guard.unless_ok(run())) {
+            match spawn(format!("corewire-{}", index.0), &handle, run) {
                 Ok(thread) => threads.push((index, thread)),
                 Err(error) => {
-                    // Those that run already are told so, and the first ends before it begins.
-                    let _ = handle.shutdown(FAILURE_DEADLINE);
                     result = Err(ServerError::Thread(error));
                     break;
                 }
             }
         }
+        let accepting = acceptor.map(|accept| spawn("corewire-accept".into(), &handle, accept));
         let mut ended = Vec::with_capacity(shards.len() + threads.len());
         for Shard { index, run } in shards {
             let guard = ShutDownOnDrop(Some(handle.clone()));
@@ -137,11 +143,33 @@ impl Server {
                 (Err(payload), _) => panic = panic.or(Some(payload)),
             }
         }
-        match panic {
-            Some(payload) => std::panic::resume_unwind(payload),
-            None => result,
+        // Loops may have been ended one by one, which it does not see while it waits.
+        handle.stop_accepting();
+        match accepting.map(|thread| thread.map(JoinHandle::join)) {
+            None | Some(Ok(Ok(Ok(())))) => {}
+            Some(Ok(Ok(Err(error)))) => result = result.and(Err(ServerError::Acceptor(error))),
+            Some(Ok(Err(payload))) => panic = panic.or(Some(payload)),
+            Some(Err(error)) => result = result.and(Err(ServerError::Thread(error))),
         }
+        if let Some(payload) = panic {
+            std::panic::resume_unwind(payload);
+        }
+        result.map(|mut sum| {
+            sum.merge(&handle.acceptor_counters());
+            sum
+        })
     }
+}
+
+/// A thread that takes the whole server with it unless it ends well. So does one that cannot be
+/// started: those that run already are told so, and the first loop ends before it begins.
+fn spawn<T: Send + 'static>(
+    name: String,
+    handle: &ServerHandle,
+    run: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<T>>> {
+    let guard = ShutDownOnDrop(Some(handle.clone()));
+    thread::Builder::new().name(name).spawn(move || guard.unless_ok(run()))
 }
 
 /// Shuts the whole server down unless told that all is well: a server with a loop less would

@@ -94,7 +94,7 @@ fn callbacks_and_other_threads_publish() {
     bed.turn();
     one.peer.write_all(&message(TEXT, b"from a callback"));
     bed.turn();
-    bed.reactor.handle().publish("all", PreparedMessage::text("from a thread")).unwrap();
+    bed.reactor.handle().publish("all", &PreparedMessage::text("from a thread")).unwrap();
     bed.turn();
     for member in [&one, &two] {
         assert_eq!(texts(&member.peer), ["from a callback", "from a thread"]);

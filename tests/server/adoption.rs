@@ -272,7 +272,7 @@ fn adopted_connection_closes_its_socket_when_it_ends() {
 }
 
 #[cfg(feature = "tls")]
-mod tls {
+pub mod tls {
     use std::sync::Arc;
 
     use corewire::Tls;
@@ -281,7 +281,7 @@ mod tls {
     use super::*;
 
     /// A connection over `socket` whose server is told to be `localhost`, and that server's TLS.
-    fn parties() -> (ClientConnection, Tls) {
+    pub fn parties() -> (ClientConnection, Tls) {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = certified.signing_key.serialize_pem();
         let tls = Tls::builder().certificate_pem(certified.cert.pem(), key).build().unwrap();

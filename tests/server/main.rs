@@ -11,8 +11,12 @@ mod examples;
 #[cfg(test)]
 mod listeners;
 #[cfg(test)]
+mod publishing;
+#[cfg(test)]
 mod running;
 #[cfg(test)]
 mod shards;
+#[cfg(test)]
+mod spreading;
 #[cfg(test)]
 mod unix;

@@ -34,7 +34,7 @@ impl Handler for Teller {
 pub struct Running {
     pub endpoints: Vec<Endpoint>,
     pub handle: ServerHandle,
-    thread: JoinHandle<Result<Counters, ServerError>>,
+    pub thread: JoinHandle<Result<Counters, ServerError>>,
 }
 
 impl Running {

@@ -51,7 +51,7 @@ impl Bed {
                     self.leave(at);
                 }
             }
-            9 => self.configure(&text, usize::from(subscriber as u8)),
+            9 => self.configure(&text, subscriber as usize),
             10 => {
                 let at = self.configured.iter().position(|(there, _)| *there == text);
                 at.map(|at| self.configured.remove(at));
@@ -106,7 +106,9 @@ impl Bed {
 
     fn unsubscribe(&mut self, subscriber: u32, text: &str) {
         let at = self.pairs.iter().position(|pair| pair.0 == subscriber && pair.1 == text);
-        at.map(|at| self.leave(at));
+        if let Some(at) = at {
+            self.leave(at);
+        }
         assert_eq!(self.topics.unsubscribe(subscriber, text), at.is_some());
     }
 

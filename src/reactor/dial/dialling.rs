@@ -161,6 +161,7 @@ impl<D> Shared<D> {
             notes: Notes::default(),
         });
         debug_assert!(inserted.is_ok(), "a vacant key was there");
+        self.occupancy.arrive();
         self.dials.push_back(key);
         self.dialling += 1;
         self.counters.dialled += 1;

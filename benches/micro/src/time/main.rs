@@ -17,6 +17,7 @@ mod messages;
 mod parts;
 mod peers;
 mod queues;
+mod topics;
 mod utf8;
 
 use std::time::Duration;
