@@ -25,7 +25,7 @@ impl Handler for Hall {
 
     fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
         let Message::Text(text) = message else { return };
-        drop(ctx.publish("hall", &PreparedMessage::text(text)).unwrap());
+        ctx.publish("hall", &PreparedMessage::text(text)).unwrap();
     }
 }
 
