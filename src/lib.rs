@@ -176,18 +176,18 @@ pub use handshake::{
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits, TopicLimits};
 pub use protocol::{
     BatchOutcome, Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery,
-    DropReason, Event, Events, Failure, Heartbeat, Initiator, NoSink, OverflowPolicy, Part, Pools,
-    PoolsInUse, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
+    DropReason, Event, Events, Failure, Heartbeat, Initiator, Lifetime, NoSink, OverflowPolicy,
+    Part, Pools, PoolsInUse, PreparedMessage, Proof, SendOutcome, Sink, Transmit,
 };
 pub use pubsub::{NameError, SlowPolicy, SubscribeError, TopicChange, TopicSettings};
 #[cfg(feature = "net")]
 pub use reactor::{
     Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, CountersError, Decision,
-    DialError, DialPhase, DialSettings, DialTimeouts, Dropped, Endpoint, Handle, Handler,
-    InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet,
-    Net, NetKey, Notice, PanicPolicy, Peer, PeerAddress, PostError, PublishError, Published,
-    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route,
-    ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
+    DialError, DialPhase, DialSettings, DialTimeouts, Drain, DrainReport, Dropped, Endpoint,
+    Handle, Handler, InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Loop,
+    Message, MioNet, Net, NetKey, Notice, PanicPolicy, Peer, PeerAddress, PostError, PublishError,
+    Published, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress,
+    Route, ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};

@@ -16,6 +16,8 @@ mod client;
 #[cfg(feature = "tls")]
 #[path = "allocations/tls.rs"]
 mod tls;
+#[path = "allocations/topics.rs"]
+mod topics;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -3,22 +3,19 @@
 # two such pairs run, one on each core, both loops of one server.
 #
 #   benches/load/pairs.sh [-c CONNECTIONS] [-k IN_FLIGHT] [-b BYTES] [-r ROUNDS] [-d SECONDS] [-p PORT]
-#   benches/load/pairs.sh --instructions [-b BYTES] [-d SECONDS] [-p PORT]
 #
 # Printed is user CPU for each message, of the pair and of its loop alone. Wanted: that of each pair
 # is within 8 % of its own while it was alone in the same round; the order of the three alternates.
 # Time is what the kernel's ticks say, so a round shorter than 5 s says little.
-# With --instructions the server runs under callgrind, where a message on one connection of each loop
-# takes the same instructions alone and beside the other one: wanted is within 1 %.
+# Instructions, which are the same on any machine, are compared by benches/micro/check.sh.
 # What is wanted is printed and no more than that: a busy machine breaks it too. PORT and the one
 # behind it are taken. Exit status: 0 measured, 2 not possible.
 set -euo pipefail
 
 die() { echo "pairs: $*" >&2; exit 2; }
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
-connections=50 in_flight=16 bytes=20 rounds=7 seconds=5 port=9401 instructions=''
-if [ "${1:-}" = --instructions ]; then instructions=1; shift; fi
+connections=50 in_flight=16 bytes=20 rounds=7 seconds=5 port=9401
 while getopts c:k:b:r:d:p: option; do
   case $option in
     c) connections=$OPTARG ;; k) in_flight=$OPTARG ;; b) bytes=$OPTARG ;; r) rounds=$OPTARG ;;
@@ -37,25 +34,23 @@ root=$(cd "$here/../.." && pwd)
 bin=${CARGO_TARGET_DIR:-$here/target}/release
 [ "$(nproc)" -ge 2 ] || die "two cores are needed"
 command -v taskset > /dev/null || die "taskset (util-linux) is missing"
-[ -z "$instructions" ] || command -v valgrind > /dev/null || die "valgrind is missing: apt-get install valgrind"
 
 cargo build -q --release --manifest-path "$here/Cargo.toml" || die "the load generator did not build"
 peers=$root/benches/peers
-# Not for this processor alone, whose instructions valgrind may not know.
-CARGO_ENCODED_RUSTFLAGS=-Ctarget-cpu=x86-64-v3 \
-  cargo build -q --release --manifest-path "$peers/Cargo.toml" --bin corewire-pairs \
-  --features corewire || die "the server did not build"
+# Started there, cargo reads that crate's flags.
+(cd "$peers" && cargo build -q --release --bin corewire-pairs --features corewire) ||
+  die "the server did not build"
 pairs=${CARGO_TARGET_DIR:-$peers/target}/release/corewire-pairs
 
 work=$(mktemp -d)
 server=''
 trap 'stop_server; rm -rf "$work"' EXIT
 
-start_server() { # [WRAPPER...]: leaves its process id in $server and those of its loops in ${loops[@]}
+start_server() { # Leaves its process id in $server and those of its loops in ${loops[@]}
   local core task deadline=$((SECONDS + 60))
   ! listening "$port" || die "port $port is taken"
   ! listening $((port + 1)) || die "port $((port + 1)) is taken"
-  "$@" "$pairs" --listen "127.0.0.1:$port" --listen "127.0.0.1:$((port + 1))" > "$work/log" 2>&1 &
+  "$pairs" --listen "127.0.0.1:$port" --listen "127.0.0.1:$((port + 1))" > "$work/log" 2>&1 &
   server=$!
   for core in 0 1; do
     await_listening $((port + core)) "$server" ||
@@ -107,51 +102,6 @@ measure() { # NAME CORE...: leaves user nanoseconds a message in $work/NAME.CORE
       > "$work/$name.$core"
   done
 }
-
-count() { # CORE...: leaves "messages instructions" of each loop in $work/count.CORE
-  local core log
-  start_server valgrind --tool=callgrind --separate-threads=yes --fair-sched=yes \
-    --callgrind-out-file="$work/callgrind"
-  run_pairs "$@"
-  kill "$server" && wait "$server" 2> /dev/null || true
-  server=''
-  for core in "$@"; do
-    # One file for each thread in the order they began, the accepting ones in front of the second loop.
-    log=$(grep -l "^thread: $(thread_of "$core")\$" "$work"/callgrind-*)
-    echo "$(field messages < "$work/$core.json") $(sed -n 's/^\(summary\|totals\): //p' "$log" | head -1)" \
-      > "$work/count.$core"
-  done
-  rm -f "$work"/callgrind*
-}
-thread_of() { if [ "$1" = 0 ]; then echo 1; else echo 4; fi; }
-
-if [ -n "$instructions" ]; then
-  connections=1 in_flight=1
-  per_message() { # NAME CORE...: by the difference of a short and a long run, which start alike
-    local name=$1 core whole=$seconds
-    shift
-    seconds=1
-    count "$@"
-    for core in "$@"; do mv "$work/count.$core" "$work/short.$core"; done
-    seconds=$((whole + 1))
-    count "$@"
-    seconds=$whole
-    for core in "$@"; do
-      paste "$work/short.$core" "$work/count.$core" |
-        awk '{ printf "%.1f\n", ($4 - $2) / ($3 - $1) }' > "$work/$name.$core"
-    done
-  }
-  per_message alone0 0
-  per_message alone1 1
-  per_message both 0 1
-  for core in 0 1; do
-    paste "$work/alone$core.$core" "$work/both.$core" | awk -v core="$core" '{
-      ratio = $2 / $1
-      printf "loop %d: %s instructions a message alone, %s beside the other: %.4f, wanted within 1 %%: %s\n",
-        core, $1, $2, ratio, (ratio < 1.01 && ratio > 0.99) ? "yes" : "no" }'
-  done
-  exit 0
-fi
 
 echo "shape: $connections connections for each loop, $in_flight in flight, $bytes bytes"
 echo "machine: $(uname -sr), $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)"

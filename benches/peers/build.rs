@@ -1,4 +1,4 @@
-//! Compiles uWebSockets and zlib, if asked for, into one object that its binary is linked with.
+//! Compiles uWebSockets and zlib, if asked for, into one object for each binary.
 //!
 //! The sources come with crates that `Cargo.toml` names and never builds; cargo tells where it has
 //! unpacked them. The flags are those of uWebSockets' own build, without TLS.
@@ -16,7 +16,11 @@ mod uwebsockets {
 
     use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
-    const BRIDGE: &str = "src/bin/uwebsockets.cpp";
+    /// Binaries, and the file of each that calls the library.
+    const BRIDGES: [(&str, &str); 2] = [
+        ("uwebsockets", "src/bin/uwebsockets.cpp"),
+        ("fan-out-uwebsockets", "src/bin/fan_out_uwebsockets.cpp"),
+    ];
     const SOCKETS: [&str; 5] =
         ["bsd.c", "context.c", "loop.c", "socket.c", "eventing/epoll_kqueue.c"];
     /// Without its one-shot functions and those for files, which nobody calls.
@@ -32,7 +36,6 @@ mod uwebsockets {
     ];
 
     pub(crate) fn compile() {
-        println!("cargo::rerun-if-changed={BRIDGE}");
         let packages = packages();
         let root = directory(&packages, "libuwebsockets-sys").join("uWebSockets");
         let (sockets, zlib) =
@@ -50,20 +53,27 @@ mod uwebsockets {
             .files(ZLIB.iter().map(|file| zlib.join(file)))
             .compile_intermediates();
         objects.extend(library);
-        let mut bridge = options();
-        bridge.cpp(true).std("c++20").define("LIBUS_NO_SSL", None).file(BRIDGE);
-        bridge.include(root.join("src")).include(&sockets).include(&zlib);
-        objects.extend(bridge.compile_intermediates());
+        for (binary, file) in BRIDGES {
+            println!("cargo::rerun-if-changed={file}");
+            let mut bridge = options();
+            bridge.cpp(true).std("c++20").define("LIBUS_NO_SSL", None).file(file);
+            bridge.include(root.join("src")).include(&sockets).include(&zlib);
+            // The bridge comes last: in front GCC 12 fails with an error of its own.
+            let own = bridge.compile_intermediates();
+            link(&bridge, binary, objects.iter().chain(&own));
+        }
+    }
 
-        // GCC's plugin optimises across the objects here; rustc's linker could not.
+    /// GCC's plugin optimises across the objects here; rustc's linker could not.
+    fn link<'a>(build: &cc::Build, binary: &str, objects: impl Iterator<Item = &'a PathBuf>) {
         let directory = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-        let whole = directory.join("uwebsockets-whole.o");
-        let mut link = bridge.get_compiler().to_command();
-        link.args(["-r", "-flinker-output=nolto-rel", "-o"]).arg(&whole).args(&objects);
+        let whole = directory.join(format!("{binary}-whole.o"));
+        let mut link = build.get_compiler().to_command();
+        link.args(["-r", "-flinker-output=nolto-rel", "-o"]).arg(&whole).args(objects);
         let status = link.status().expect("g++ can be started");
         assert!(status.success(), "{link:?}: {status}");
-        println!("cargo::rustc-link-arg-bin=uwebsockets={}", whole.display());
-        println!("cargo::rustc-link-arg-bin=uwebsockets=-lstdc++");
+        println!("cargo::rustc-link-arg-bin={binary}={}", whole.display());
+        println!("cargo::rustc-link-arg-bin={binary}=-lstdc++");
     }
 
     fn options() -> cc::Build {

@@ -85,9 +85,9 @@ With --topics, /sub/TOPIC gets what is published to a topic (a/+/c and a/%23 mat
 who was too slow. The codes are not-text, bad-json, bad-request, unknown-type, bad-topic, bad-data, \
 too-many-subscriptions, full and congested; docs/topics.md tells all of it.
 
-SIGINT (Ctrl-C) or SIGTERM closes all connections with 1001, waits for them at most \
---shutdown-timeout and exits with 0. A second one ends at once. SIGHUP has the files of certificates \
-read again.
+SIGTERM closes all connections in the course of --drain-window, gives each --drain-grace to answer, \
+and exits with 0; meanwhile upgrades are answered 503. SIGINT (Ctrl-C) closes all at once with 1001. A \
+second one of either cuts off who is left. SIGHUP has the files of certificates read again.
 
 Each flag is also a key of a file (--config): with a table [[listener]] or [[route]] settings may \
 differ from place to place. --print-config prints such a file.";

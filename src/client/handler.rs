@@ -16,7 +16,8 @@ use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::pubsub::TopicChange;
 use crate::reactor::{
-    Arrival, ConnectionId, Context, DialError, Dropped, Loop, Message, TimerId, Verdict,
+    Arrival, ConnectionId, Context, DialError, Drain, DrainReport, Dropped, Loop, Message, TimerId,
+    Verdict,
 };
 
 /// An application on a loop that has clients and pools. The callbacks of [`Handler`](crate::Handler)
@@ -180,9 +181,16 @@ pub trait ClientHandler {
     /// The loop turns for the first time. Clients that were added before are on their way.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
 
-    /// The loop is told to end. Behind it all clients are stopped and all pools shut down, which is
+    /// As [`Handler::on_draining`](crate::Handler::on_draining). Clients and pools go on, for
+    /// those who are still to be told to go.
+    fn on_draining(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: &Drain) {}
+
+    /// The loop ends. Behind it all clients are stopped and all pools shut down, which is
     /// told as always.
     fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
+
+    /// As [`Handler::on_drained`](crate::Handler::on_drained).
+    fn on_drained(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: &DrainReport) {}
 
     /// As [`Handler::on_timer`](crate::Handler::on_timer).
     fn on_timer(

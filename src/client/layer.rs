@@ -18,8 +18,8 @@ use crate::http::ResponseHead;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::pubsub::TopicChange;
 use crate::reactor::{
-    Arrival, ConnectionId, Context, DialError, Dropped, Handler, Loop, Message, MioNet, Reactor,
-    ReactorConfig, TimerId, Verdict,
+    Arrival, ConnectionId, Context, DialError, Drain, DrainReport, Dropped, Handler, Loop, Message,
+    MioNet, Reactor, ReactorConfig, TimerId, Verdict,
 };
 
 /// Makes a [`Handler`] of a [`ClientHandler`]: the loop's events pass through it, on the way its
@@ -316,6 +316,11 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
         self.visit(at);
     }
 
+    fn on_draining(&mut self, at: &mut Loop<'_, H::Data>, drain: &Drain) {
+        self.handler.on_draining(at, &mut self.clients, drain);
+        self.visit(at);
+    }
+
     fn on_shutdown(&mut self, at: &mut Loop<'_, H::Data>) {
         self.life = Life::Ending;
         self.handler.on_shutdown(at, &mut self.clients);
@@ -330,6 +335,10 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
     fn on_topic(&mut self, at: &mut Loop<'_, H::Data>, topic: &str, change: TopicChange) {
         self.handler.on_topic(at, &mut self.clients, topic, change);
         self.visit(at);
+    }
+
+    fn on_drained(&mut self, at: &mut Loop<'_, H::Data>, report: &DrainReport) {
+        self.handler.on_drained(at, &mut self.clients, report);
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {

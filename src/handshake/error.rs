@@ -53,9 +53,14 @@ pub enum HandshakeError {
     UpgradeRequired,
     /// The head was not complete by its deadline.
     TimedOut,
-    /// There is no room, or the server is about to stop.
+    /// There is no room.
     Overloaded {
         /// When it is worth another try.
+        retry_after_seconds: u32,
+    },
+    /// The server is about to stop.
+    Draining {
+        /// When it is worth another try, here or elsewhere.
         retry_after_seconds: u32,
     },
     /// The application was to decide later, and has not in time.
@@ -92,7 +97,7 @@ impl HandshakeError {
             Self::ExpectationFailed => 417,
             Self::UnsupportedVersion | Self::UpgradeRequired => 426,
             Self::InvalidAnswer => 500,
-            Self::Overloaded { .. } | Self::Undecided { .. } => 503,
+            Self::Overloaded { .. } | Self::Draining { .. } | Self::Undecided { .. } => 503,
         }
     }
 
@@ -118,7 +123,9 @@ impl HandshakeError {
                 .with_header("Upgrade", "websocket")
                 .with_header("Sec-WebSocket-Version", "13"),
             Self::UpgradeRequired => response.with_header("Upgrade", "websocket"),
-            Self::Overloaded { retry_after_seconds } | Self::Undecided { retry_after_seconds } => {
+            Self::Overloaded { retry_after_seconds }
+            | Self::Draining { retry_after_seconds }
+            | Self::Undecided { retry_after_seconds } => {
                 response.with_header("Retry-After", &retry_after_seconds.to_string())
             }
             _ => response,
@@ -152,6 +159,7 @@ impl fmt::Display for HandshakeError {
             Self::TimedOut => "the request was not complete in time",
             Self::Undecided { .. } => "the request was not decided in time",
             Self::Overloaded { .. } => "the server is at its capacity",
+            Self::Draining { .. } => "the server is about to stop",
             Self::InvalidAnswer => "the server's application broke a rule",
         })
     }
@@ -176,7 +184,7 @@ mod tests {
     use super::*;
     use crate::http::{FieldStorage, HeadLimits, HeadScanner, Malformation, parse_response};
 
-    const EVERY: [HandshakeError; 26] = [
+    const EVERY: [HandshakeError; 27] = [
         HandshakeError::Head(HeadError::HeadTooLarge { limit_bytes: 1 }),
         HandshakeError::Head(HeadError::TargetTooLong { limit_bytes: 1 }),
         HandshakeError::Head(HeadError::TooManyFields { limit: 1 }),
@@ -202,6 +210,7 @@ mod tests {
         HandshakeError::UpgradeRequired,
         HandshakeError::TimedOut,
         HandshakeError::Overloaded { retry_after_seconds: 7 },
+        HandshakeError::Draining { retry_after_seconds: 7 },
         HandshakeError::InvalidAnswer,
     ];
 
@@ -246,8 +255,12 @@ mod tests {
             assert!(written(error).contains("\r\nUpgrade: websocket\r\n"));
             assert!(written(error).contains("\r\nConnection: close, upgrade\r\n"));
         }
-        let overloaded = HandshakeError::Overloaded { retry_after_seconds: 7 };
-        assert!(written(overloaded).contains("\r\nRetry-After: 7\r\n"));
+        for unavailable in [
+            HandshakeError::Overloaded { retry_after_seconds: 7 },
+            HandshakeError::Draining { retry_after_seconds: 7 },
+        ] {
+            assert!(written(unavailable).contains("\r\nRetry-After: 7\r\n"));
+        }
     }
 
     #[test]
@@ -261,6 +274,7 @@ mod tests {
             (HandshakeError::UpgradeRequired, 426),
             (HandshakeError::InvalidAnswer, 500),
             (HandshakeError::Overloaded { retry_after_seconds: 1 }, 503),
+            (HandshakeError::Draining { retry_after_seconds: 1 }, 503),
         ] {
             assert_eq!(error.status(), status, "{error:?}");
         }

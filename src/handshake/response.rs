@@ -64,6 +64,16 @@ pub enum Persistence {
     Close,
 }
 
+impl Persistence {
+    /// Whether both ends are ready for another request.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        match self {
+            Self::KeepAlive => other,
+            Self::Close => Self::Close,
+        }
+    }
+}
+
 /// Whether the answer's body is sent; its length is told in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyAllowed {

@@ -34,6 +34,8 @@ counters! {
     accepted,
     /// Accepted connections closed at once, because the loop is full.
     refused_over_capacity,
+    /// Upgrades refused because the loop drains.
+    refused_draining,
     /// How often accepting paused, for want of descriptors or memory.
     accept_pauses,
     /// Panics that were caught in callbacks about no connection.
@@ -97,6 +99,22 @@ counters! {
     close_timeouts,
     /// Opening handshakes that were not finished in time.
     handshake_timeouts,
+    /// Connections told to go because their lifetime was over.
+    lifetimes_ended,
+    /// Connections told to go so that they come back elsewhere.
+    rebalanced,
+    /// Of those that were there when the loop began to drain: they were told to go and have answered.
+    drain_closed,
+    /// They have gone by themselves.
+    drain_left,
+    /// They were given up for another reason.
+    drain_failed,
+    /// They had not answered when their time was over.
+    drain_cut_off,
+    /// Messages to them that were not, or not whole, handed to the kernel.
+    drain_unsent_messages,
+    /// Bytes to them that were not handed to the kernel.
+    drain_unsent_bytes,
     /// Connections that have ended, for whatever reason.
     closed,
     /// Reads that failed with an error of the system.

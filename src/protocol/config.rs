@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::compression::Compression;
 use crate::limits::ConnectionLimits;
 use crate::pubsub::TopicSettings;
-use crate::wire::Role;
+use crate::wire::{CloseCode, Role};
 
 /// The settings of a connection, shared by all of one kind.
 ///
@@ -34,6 +34,8 @@ pub struct Config {
     pub heartbeat: Option<Heartbeat>,
     /// The whole closing handshake, from our Close to the end of the connection. Default 5 s.
     pub close_timeout: Duration,
+    /// How long a connection of a server may live. Default `None`: for as long as it likes.
+    pub max_lifetime: Option<Lifetime>,
     /// What happens to a connection whose queue is full. Default: it fails with 1013.
     pub on_overflow: OverflowPolicy,
     /// What happens to a message of a topic that meets a full queue, where the topic has no
@@ -90,6 +92,36 @@ impl Heartbeat {
 /// one tick of the loop's timers.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
+/// How long a connection may live. Then it is closed, and its client may come back.
+///
+/// So what is decided when a connection opens is decided again in due time: which server takes it,
+/// whether its credentials still hold. A server that has joined others gets its share within a
+/// lifetime, without anybody's doing.
+///
+/// The closing handshake begins between two messages: one that is under way in either direction may
+/// end first, for as long as [`Config::close_timeout`] at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lifetime {
+    /// The longest that it lives, up to 24 days, to a quarter of a second.
+    pub after: Duration,
+    /// By how much of that its life may be shorter, drawn for each: 0 to 1. Default 0.1: those who
+    /// came together do not go together.
+    pub jitter: f64,
+    /// What is said. Default 1001.
+    pub code: CloseCode,
+}
+
+impl Lifetime {
+    /// So long, with the default of the rest.
+    pub const fn new(after: Duration) -> Self {
+        Self { after, jitter: 0.1, code: CloseCode::GOING_AWAY }
+    }
+
+    fn is_workable(&self) -> bool {
+        !self.after.is_zero() && (0.0..=1.0).contains(&self.jitter) && self.code.is_sendable()
+    }
+}
+
 /// What happens when a message meets a full queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OverflowPolicy {
@@ -114,6 +146,9 @@ pub enum ConfigError {
         /// The high one.
         high_bytes: usize,
     },
+    /// A [`Lifetime`] of nothing, with a jitter that is not from 0 to 1, or with a code that may not
+    /// be sent; or one of dialled connections, whose client or pool has its own.
+    Lifetime,
     /// It is for the end of a client, and the connections are a listener's.
     ClientRole,
     /// It is for the end of a server, and the connections are dialled.
@@ -129,6 +164,10 @@ impl fmt::Display for ConfigError {
             Self::WaterMarks { low_bytes, high_bytes } => write!(
                 out,
                 "the low-water mark of {low_bytes} bytes is above the high one of {high_bytes}"
+            ),
+            Self::Lifetime => out.write_str(
+                "a lifetime is longer than zero, its jitter from 0 to 1, its code one that may be \
+                 sent, and its connections a listener's",
             ),
             Self::ClientRole => out.write_str("a listener's connections have the role of a server"),
             Self::ServerRole => out.write_str("dialled connections have the role of a client"),
@@ -152,6 +191,10 @@ impl Config {
         if self.heartbeat.as_ref().is_some_and(is_zero) {
             return Err(ConfigError::ZeroHeartbeat);
         }
+        let is_workable = |life: &Lifetime| role == Role::Server && life.is_workable();
+        if !self.max_lifetime.as_ref().is_none_or(is_workable) {
+            return Err(ConfigError::Lifetime);
+        }
         if low_bytes > high_bytes {
             return Err(ConfigError::WaterMarks { low_bytes, high_bytes });
         }
@@ -166,6 +209,7 @@ impl Config {
             delivery: Delivery::default(),
             heartbeat: Some(Heartbeat::default()),
             close_timeout: Duration::from_secs(5),
+            max_lifetime: None,
             on_overflow: OverflowPolicy::default(),
             published: TopicSettings::default(),
             compression: Compression::default(),

@@ -41,7 +41,7 @@ pub use batch::BatchOutcome;
 pub(crate) use compression::{
     Agreement, AnswerError as CompressionError, keys as compression_keys,
 };
-pub use config::{Config, ConfigError, Delivery, Heartbeat, OverflowPolicy};
+pub use config::{Config, ConfigError, Delivery, Heartbeat, Lifetime, OverflowPolicy};
 pub use connection::{Connection, Events};
 pub use event::{Chunk, Event, Failure};
 pub use input::Input;

@@ -64,16 +64,18 @@ impl Receiver {
         self.next_of_any_kind(input, pools, transmit)
     }
 
+    /// Whether nothing of a message or frame has come that has not ended.
+    #[inline(always)]
+    pub(crate) fn is_between_messages(&self) -> bool {
+        matches!(self.stage, Stage::Header { len: 0, .. }) && self.message.is_none()
+    }
+
     /// What [`Input::next_short`] needs to know, if a message may begin here.
     #[inline(always)]
     pub(crate) fn short_rules(&self, config: &Config) -> Option<ShortRules> {
-        let is_between_messages =
-            matches!(self.stage, Stage::Header { len: 0, .. }) && self.message.is_none();
-        let payload_bytes_max = usize::try_from(config.limits.message_bytes_max);
-        (is_between_messages && config.delivery == Delivery::Whole).then_some(ShortRules {
-            role: config.role,
-            payload_bytes_max: payload_bytes_max.unwrap_or(usize::MAX),
-        })
+        let payload_bytes_max = config.limits.message_bytes_max.try_into().unwrap_or(usize::MAX);
+        (self.is_between_messages() && config.delivery == Delivery::Whole)
+            .then_some(ShortRules { role: config.role, payload_bytes_max })
     }
 
     fn next_of_any_kind<'a>(

@@ -183,6 +183,17 @@ impl<'a> Transmit<'a> {
         Ok(())
     }
 
+    /// The same with so much time for the whole closing handshake, where
+    /// [`Config::close_timeout`](super::Config) leaves more; also if that is under way already.
+    pub(crate) fn close_within(&mut self, code: CloseCode, time: Duration) {
+        let closed = self.close(code, "");
+        debug_assert!(closed.is_ok(), "checked before anybody is told");
+        let until = self.now.plus(time);
+        if let StateMut::Closing(closing) = self.sender.state.get_mut() {
+            closing.linger_until = closing.linger_until.min(until);
+        }
+    }
+
     /// Fails the connection (RFC 6455 §7.1.7): a Close that says why is queued, the peer's is not
     /// awaited.
     pub(crate) fn fail(&mut self, failure: Failure) {

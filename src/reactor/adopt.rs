@@ -9,7 +9,7 @@ use super::handler::Handler;
 use super::id::{ConnectionId, Target};
 use super::load::{Load, OnTheWay};
 use super::net::Net;
-use super::turn::{Drain, Reactor};
+use super::turn::Reactor;
 
 /// A connected stream that a loop is to take over from whoever has accepted it.
 ///
@@ -88,7 +88,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     ///
     /// # Errors
     /// The stream is closed then. `InvalidInput` for what is no stream, has more bytes than a head
-    /// may have, or names no listener; `ConnectionRefused` after a shutdown has begun;
+    /// may have, or names no listener; `ConnectionRefused` once the loop drains;
     /// `QuotaExceeded` if the loop has no place left, `OutOfMemory` if its pool has none; and what
     /// the network says.
     pub fn adopt(&mut self, adoption: Adoption) -> io::Result<ConnectionId> {
@@ -104,7 +104,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if bytes.len() > listener.head.head_bytes_max as usize {
             return Err(invalid("no head has so many bytes"));
         }
-        if self.shared.drain != Drain::Running {
+        if !self.shared.departure.is_running() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let key = self.shared.slots.vacant_key().ok_or(io::ErrorKind::QuotaExceeded)?;

@@ -10,19 +10,16 @@ use std::time::Duration;
 use super::adopt::Adoption;
 use super::counting::{CountersError, counters_of};
 use super::deferral::{Decision, Ticket};
-use super::dial::DialError;
+use super::drain::Drain;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::load::{Load, Occupancy, Room};
 use super::mailbox::{Inbox, Mailbox};
 use super::net::Net;
 use super::publish::Notice;
-use super::shared::after;
-use super::slot::Phase;
-use super::turn::{Drain, Reactor, Timer};
-use crate::collections::Key;
+use super::turn::Reactor;
 use crate::metrics::Counters;
-use crate::protocol::{CloseCause, Initiator, PreparedMessage};
+use crate::protocol::PreparedMessage;
 use crate::wire::{CloseCode, InvalidClose, encode_close};
 
 /// Posts commands to one loop from any thread.
@@ -59,6 +56,10 @@ pub enum Command {
     Notify(Box<dyn Any + Send>),
     /// Send what was counted so far. Who asks and does not wait for the answer loses it.
     Count(Sender<Counters>),
+    /// Close all connections in the course of a window, then end the loop.
+    Drain(Box<Drain>),
+    /// Close this fraction of the accepted connections in the course of a window.
+    Rebalance(f64, Box<Drain>),
     /// Stop listening, close all connections with 1001, cut off who is left after so long, end
     /// the loop.
     Shutdown(Duration),
@@ -168,6 +169,9 @@ impl Handle {
                 encode_close(*code, reason).map_err(PostError::InvalidClose)?;
             }
             Command::Adopt(adoption) => adoption.announce(Some(&self.load)),
+            Command::Drain(drain) | Command::Rebalance(_, drain) => {
+                encode_close(drain.code, "").map_err(PostError::InvalidClose)?;
+            }
             Command::Send(..)
             | Command::Abort(_)
             | Command::Decide(..)
@@ -229,8 +233,34 @@ impl Handle {
         self.post(Command::Notify(Box::new(notice)))
     }
 
+    /// Closes all connections in the course of a window and ends the loop when they are gone. Who
+    /// comes meanwhile is answered 503, and so is a [readiness](super::ListenerSettings::readiness)
+    /// check; in the end nobody listens any more. [`Handler::on_drained`] tells how it went.
+    ///
+    /// While the loop drains, only a window of nothing changes anything more: everybody is told at
+    /// once then, and the last deadline is brought forward.
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn drain(&self, drain: &Drain) -> Result<(), PostError> {
+        self.post(Command::Drain(Box::new(*drain)))
+    }
+
+    /// Closes `fraction` of the connections that the loop has accepted, from 0 to 1, in the course of
+    /// a window: after others have joined it behind a load balancer, for what is open does not move
+    /// by itself. Who has to go is drawn by the loop's seed. New connections are taken as ever.
+    ///
+    /// A second one takes the place of the first, of which who is not told yet stays. A loop that
+    /// drains does nothing of the kind.
+    ///
+    /// # Errors
+    /// As [`Handle::post`].
+    pub fn rebalance(&self, fraction: f64, drain: &Drain) -> Result<(), PostError> {
+        self.post(Command::Rebalance(fraction, Box::new(*drain)))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loop when they are gone, at
-    /// the latest after `deadline`.
+    /// the latest after `deadline`. It is a [drain](Self::drain) [at once](Drain::at_once).
     ///
     /// # Errors
     /// As [`Handle::post`].
@@ -292,54 +322,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 // Who has asked may not wait any more.
                 let _ = asker.send(self.counters());
             }
-            Command::Shutdown(deadline) => self.begin_drain(deadline),
-        }
-    }
-
-    /// Stops accepting and tells everyone to go.
-    fn begin_drain(&mut self, deadline: Duration) {
-        if self.shared.drain != Drain::Running {
-            return;
-        }
-        self.stop_listening();
-        self.call_loop(|handler, at| handler.on_shutdown(at));
-        let timer = self.shared.wheel.insert(after(self.shared.now, deadline), Timer::Drain);
-        self.shared.drain = Drain::Draining(timer);
-        self.call_loop(|handler, at| handler.on_shutdown(at));
-        for key in self.shared.slots.keys().collect::<Vec<_>>() {
-            let closed = self
-                .shared
-                .with_transmit(key, &mut self.net, |to| to.close(CloseCode::GOING_AWAY, ""));
-            if closed.is_some() {
-                self.shared.mark_dirty(key);
-            } else {
-                self.fail_dial(key, DialError::NoRoom);
-                self.end_idle_http(key);
-            }
-        }
-    }
-
-    /// A plain HTTP connection without a request under way has nothing to wait for.
-    fn end_idle_http(&mut self, key: Key) {
-        let is_http = matches!(self.shared.slots.get(key), Some(slot)
-            if matches!(&slot.phase, Phase::Http(outbox) if outbox.is_empty()));
-        if is_http && !self.has_backlog(key) {
-            self.end(key);
-        }
-    }
-
-    /// The drain's deadline: who is left is cut off.
-    pub(super) fn cut_off(&mut self) {
-        self.shared.drain = Drain::Finished;
-        for key in self.shared.slots.keys().collect::<Vec<_>>() {
-            let ended = self.shared.with_transmit(key, &mut self.net, |to| {
-                to.sender.end(Initiator::Local, CloseCause::LoopEnded);
-            });
-            if ended.is_some() {
-                self.settle(key);
-            }
-            self.fail_dial(key, DialError::NoRoom);
-            self.end(key);
+            Command::Drain(drain) => self.begin_drain(&drain),
+            Command::Rebalance(fraction, drain) => self.rebalance(fraction, &drain),
+            Command::Shutdown(deadline) => self.begin_drain(&Drain::at_once(deadline)),
         }
     }
 }

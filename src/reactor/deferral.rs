@@ -7,13 +7,13 @@
 use std::any::Any;
 use std::time::Duration;
 
+use super::admission::{RETRY_AFTER, seconds};
 use super::command::{Command, Handle, PostError};
 use super::handler::{Handler, Verdict};
 use super::id::ConnectionId;
 use super::net::Net;
 use super::slot::{HttpState, Inbound};
 use super::turn::Reactor;
-use super::upgrade::RETRY_AFTER_SECONDS;
 use crate::collections::Key;
 use crate::handshake::{Accept, HandshakeError, Inspected, Response};
 use crate::limits::DEFERRAL_MAX;
@@ -156,7 +156,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// The time for a decision is over.
     pub(super) fn handle_deferral_timeout(&mut self, key: Key) {
         self.shared.counters.deferrals_timed_out += 1;
-        let retry_after_seconds = RETRY_AFTER_SECONDS;
+        let retry_after_seconds = seconds(RETRY_AFTER);
         let response = HandshakeError::Undecided { retry_after_seconds }.response();
         self.decide(key, Decision::Reject(response));
         self.serve(key);

@@ -56,6 +56,16 @@ pub struct InheritedSocket {
     /// In front of the socket, so that the file goes first.
     pub(super) file: Option<Arc<SocketFile>>,
     pub(super) socket: Arc<OwnedFd>,
+    pub(super) maker: Maker,
+}
+
+/// Who has made an inherited socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maker {
+    /// This process, for several loops.
+    Ourselves,
+    /// Somebody who keeps it, and gives it to whoever comes after this process.
+    Others,
 }
 
 /// The other end of a connection: of its socket, or as a proxy has named it by the
@@ -88,7 +98,8 @@ impl Endpoint {
         match self {
             Self::Unix(name) => {
                 let (socket, file) = bind_unix(name, options)?;
-                Ok(Self::Inherited(InheritedSocket { file, socket: Arc::new(socket.into()) }))
+                let (socket, maker) = (Arc::new(socket.into()), Maker::Ourselves);
+                Ok(Self::Inherited(InheritedSocket { file, socket, maker }))
             }
             Self::Tcp(_) | Self::Inherited(_) | Self::Detached => Ok(self.clone()),
         }
@@ -135,7 +146,8 @@ impl From<UnixEndpoint> for Endpoint {
 
 impl From<OwnedFd> for Endpoint {
     fn from(socket: OwnedFd) -> Self {
-        Self::Inherited(InheritedSocket { file: None, socket: Arc::new(socket) })
+        let (socket, maker) = (Arc::new(socket), Maker::Others);
+        Self::Inherited(InheritedSocket { file: None, socket, maker })
     }
 }
 

@@ -62,6 +62,11 @@ impl<D> Loop<'_, D> {
         self.shared.open_keys().map(move |key| ConnectionId::new(shard, key))
     }
 
+    /// Whether the loop is on its way to its end: new connections are not welcome any more.
+    pub fn is_draining(&self) -> bool {
+        !self.shared.departure.is_running()
+    }
+
     /// The end of so much time from now on; more than a year counts as one.
     pub fn deadline(&self, time: Duration) -> Instant {
         after(self.shared.now, time)
@@ -93,9 +98,7 @@ impl<D> Loop<'_, D> {
 
     /// A random number from the loop's seed: as unpredictable as its masking keys.
     pub fn random(&mut self) -> u64 {
-        let keys = &mut self.shared.pools.masking_keys;
-        let [low, high] = [keys.next_key(), keys.next_key()].map(|key| key.to_bytes());
-        u64::from(u32::from_ne_bytes(low)) | u64::from(u32::from_ne_bytes(high)) << 32
+        self.shared.random()
     }
 }
 

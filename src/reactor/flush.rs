@@ -210,6 +210,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.open -= 1;
         if !is_dialled {
             self.admission.depart(address);
+            self.shared.departure.note_closed(&summary);
         }
         self.call(key, |handler, ctx| handler.on_close(ctx, &summary));
         self.shared.subjects.leave(key.index);
@@ -301,27 +302,31 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.wheel.advance(self.shared.now);
         while let Some((_, timer)) = self.shared.wheel.pop_due() {
             match timer {
-                Timer::Connection(index) => self.handle_deadline(index),
+                Timer::Connection(index, _) | Timer::Outlived(index, _) => {
+                    self.handle_deadline(index, timer);
+                }
                 Timer::Accept(index) => self.resume_accepting(index as usize),
                 Timer::Task(index) => self.handle_task(index),
                 Timer::Published => self.shared.subjects.handle_retry(),
                 Timer::Drain => self.cut_off(),
+                Timer::Pace => self.handle_pace(),
             }
         }
     }
 
-    fn handle_deadline(&mut self, index: u32) {
+    fn handle_deadline(&mut self, index: u32, timer: Timer) {
         let Some(key) = self.shared.slots.key_at(index) else { return };
         let Some(slot) = self.shared.slots.get_mut(key) else { return };
         // The entry has left the wheel; the slot always has one.
-        slot.timer = self.shared.wheel.insert(self.shared.now, Timer::Connection(index));
+        slot.timer = self.shared.wheel.insert(self.shared.now, timer);
         if self.is_overdue(key) && self.is_last_chance(key) {
             self.hear_out(key);
         }
         if self.is_overdue(key) {
             self.handle_timeout(key);
         }
-        self.rearm(key);
+        let timer = self.end_life(key, timer);
+        self.rearm(key, timer);
     }
 
     fn is_overdue(&self, key: Key) -> bool {
@@ -374,7 +379,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    fn rearm(&mut self, key: Key) {
+    pub(super) fn rearm(&mut self, key: Key, timer: Timer) {
         let Some(slot) = self.shared.slots.get(key) else { return };
         if matches!(slot.phase, Phase::Ended) {
             return;
@@ -382,6 +387,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         // Without a deadline of its own a connection is asked again once an hour.
         let idle = self.shared.now + std::time::Duration::from_secs(3600);
         let deadline = self.deadline(key).unwrap_or(idle);
+        let deadline = self.life_deadline(key, timer).unwrap_or(deadline).min(deadline);
         self.shared.wheel.rearm(slot.timer, deadline);
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::deferral::Ticket;
 use super::dial::DialError;
+use super::drain::{Drain, DrainReport};
 use super::endpoint::PeerAddress;
 use super::event_loop::{Loop, TimerId};
 use super::id::ConnectionId;
@@ -106,10 +107,18 @@ pub trait Handler {
     /// The loop turns for the first time.
     fn on_start(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
-    /// The loop is told to end, by [`Handle::shutdown`](super::Handle::shutdown): what is still to be
-    /// said can be said now. Behind it every connection is closed with 1001, and none is dialled any
-    /// more.
+    /// The loop begins to drain, by [`Handle::drain`](super::Handle::drain) or
+    /// [`Handle::shutdown`](super::Handle::shutdown): what is still to be said to everybody can be
+    /// said now. New connections are not taken any more.
+    fn on_draining(&mut self, _: &mut Loop<'_, Self::Data>, _: &Drain) {}
+
+    /// The loop ends: every connection that it has accepted was told to go, or is told behind this
+    /// callback, and so are those that were dialled. None is dialled any more.
     fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
+    /// Nothing is left of any connection; the loop is finished behind this callback. What became of
+    /// them is also in the loop's [`Counters`](crate::metrics::Counters).
+    fn on_drained(&mut self, _: &mut Loop<'_, Self::Data>, _: &DrainReport) {}
 
     /// A timer has come that was set by [`Loop::set_timer`].
     fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}
@@ -217,6 +226,9 @@ pub struct Arrival<'a> {
     pub listener: usize,
     /// The pattern of the route that the path has matched; `None` on a listener without routes.
     pub route: Option<&'a str>,
+    /// Whether the loop is on its way to its end: an upgrade is refused whatever the verdict, and
+    /// who asks after the server's health is better sent elsewhere.
+    pub is_draining: bool,
     /// What is known of the connection's TLS; `None` if it has none.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsFacts<'a>>,

@@ -1,16 +1,15 @@
 //! Listeners, what their connections are held to, and accepting that survives shortages.
 
-use std::collections::HashMap;
 use std::io;
 use std::iter;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::configs::CONFIGS_MAX;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Maker};
 use super::handler::Handler;
 use super::id::Target;
+use super::lifetime::LifeEnd;
 use super::net::{Accepted, ListenOptions, Net, NetKey, SocketOptions};
 use super::shared::after;
 use super::slot::{Expects, HttpState, Inbound, Notes, Phase, Slot};
@@ -40,6 +39,10 @@ pub struct ListenerSettings {
     /// header, and counts as that of the client it names. Default `None`: nobody. Name your proxies
     /// and nobody else: whom you name can claim to be anybody.
     pub proxy_protocol: Option<TrustedProxies>,
+    /// The path at which a load balancer asks whether to send connections here. Default `None`:
+    /// nowhere. It is answered for the application, which is not asked, and before any route: 200
+    /// while an upgrade would be taken; 503 with `Retry-After` once the loop drains or is full.
+    pub readiness: Option<Box<str>>,
     /// What connections are secured with. Default `None`: they are not.
     #[cfg(feature = "tls")]
     pub tls: Option<Tls>,
@@ -78,6 +81,7 @@ impl ListenerSettings {
             origins: Origins::SameOrigin,
             routes: Routes::new(),
             proxy_protocol: None,
+            readiness: None,
             tls: None,
         }
     }
@@ -125,6 +129,8 @@ pub(super) struct Listener {
     /// The part of the settings that each head is held to.
     pub(super) head: HeadLimits,
     pub(super) accepting: Accepting,
+    /// Whether somebody else keeps the socket, who will give it to others.
+    pub(super) is_lent: bool,
     /// The next rest, should the shortage last.
     pub(super) next_pause: Duration,
 }
@@ -156,6 +162,8 @@ impl Listener {
     ) -> io::Result<Self> {
         let configs_start = settings.configs_start(configs_count)?;
         settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let is_lent = matches!(endpoint, Endpoint::Inherited(inherited)
+            if inherited.maker == Maker::Others);
         let (socket, endpoint) = match endpoint {
             Endpoint::Detached => (None, Endpoint::Detached),
             endpoint => {
@@ -172,6 +180,7 @@ impl Listener {
             configs_start,
             head,
             accepting: Accepting::Idle,
+            is_lent,
             next_pause: limits.accept_pause,
         })
     }
@@ -189,40 +198,6 @@ impl Listener {
 
     pub(super) fn origins(&self, route: Option<usize>) -> &Origins {
         route.map_or(&self.settings.origins, |route| &self.settings.routes.at(route).origins)
-    }
-}
-
-/// Counts accepted connections by address. Those from Unix sockets have none.
-#[derive(Debug, Default)]
-pub(super) struct Admission {
-    by_address: HashMap<IpAddr, u32>,
-}
-
-impl Admission {
-    /// Whether one more from there may open.
-    pub(super) fn permits(&self, address: Option<IpAddr>, limits: &LoopLimits) -> bool {
-        let from_there = address.and_then(|address| self.by_address.get(&address)).copied();
-        let from_there = from_there.unwrap_or(0);
-        limits.connections_per_address_max.is_none_or(|bound| from_there < bound)
-    }
-
-    pub(super) fn arrive(&mut self, address: Option<IpAddr>, limits: &LoopLimits) {
-        if limits.connections_per_address_max.is_some()
-            && let Some(address) = address
-        {
-            *self.by_address.entry(address).or_default() += 1;
-        }
-    }
-
-    pub(super) fn depart(&mut self, address: Option<IpAddr>) {
-        if let Some(address) = address
-            && let Some(count) = self.by_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
-        }
     }
 }
 
@@ -312,10 +287,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// Closes all listeners; whoever hands connections over is told to go elsewhere.
-    pub(super) fn stop_listening(&mut self) {
-        self.shared.occupancy.close();
-        for listener in &mut self.shared.listeners {
+    /// Closes some of the listeners.
+    pub(super) fn stop_listening(&mut self, which: impl Fn(&Listener) -> bool) {
+        for listener in self.shared.listeners.iter_mut().filter(|listener| which(listener)) {
             match std::mem::replace(&mut listener.accepting, Accepting::Stopped) {
                 Accepting::Stopped => continue,
                 Accepting::Paused(timer) => {
@@ -344,7 +318,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let timeout = self.shared.listeners[listener].settings.handshake.timeout;
         let deadline = after(self.shared.now, timeout);
         let key = self.shared.slots.vacant_key().expect("asked for before accepting");
-        let timer = self.shared.wheel.insert(deadline, Timer::Connection(key.index));
+        let timer =
+            self.shared.wheel.insert(deadline, Timer::Connection(key.index, LifeEnd::NEVER));
         let inserted = self.shared.slots.insert(Slot {
             phase: Phase::Http(Outbox::new()),
             peer: accepted.peer.into(),

@@ -7,6 +7,7 @@
 //!                (output goes on)                         │ read, handle, call back, flush
 //! ```
 
+mod admission;
 mod adopt;
 mod alarm;
 mod builder;
@@ -16,17 +17,20 @@ mod context;
 mod counting;
 mod deferral;
 mod dial;
+mod drain;
 mod endpoint;
 mod event_loop;
 mod flush;
 mod handler;
 mod handshake_queue;
 mod id;
+mod lifetime;
 mod listener;
 mod load;
 mod mailbox;
 mod mio_net;
 mod net;
+mod pace;
 mod proxied;
 mod publish;
 mod read;
@@ -53,6 +57,7 @@ pub use counting::CountersError;
 pub(crate) use counting::counters_of;
 pub use deferral::{Decision, Ticket};
 pub use dial::{DialError, DialPhase, DialSettings, DialTimeouts, Refusal};
+pub use drain::{Drain, DrainReport};
 pub use endpoint::{Endpoint, InheritedSocket, PeerAddress, UnixEndpoint};
 pub use event_loop::{Loop, TimerId};
 pub use handler::{Arrival, Handler, Message, Verdict};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::command::Handle;
 use super::configs::Configs;
 use super::context::{GONE, SlotSink, Writer};
+use super::drain::Departure;
 use super::event_loop::Tasks;
 use super::handler::Message;
 use super::id::ShardIndex;
@@ -15,7 +16,7 @@ use super::listener::Listener;
 use super::load::Occupancy;
 use super::publish::Subjects;
 use super::slot::{Phase, Slot};
-use super::turn::{Drain, Timer};
+use super::turn::Timer;
 use crate::collections::{Key, Table, Wheel};
 use crate::handshake::Negotiated;
 use crate::metrics::Counters;
@@ -51,13 +52,15 @@ pub(super) struct Shared<D> {
     pub(super) open: u32,
     /// Those that were dialled and are on their way.
     pub(super) dialling: u32,
-    pub(super) drain: Drain,
+    pub(super) departure: Departure,
     /// As in the loop's limits.
     pub(super) connections_max: u32,
     pub(super) wheel: Wheel<Timer>,
     pub(super) subjects: Subjects,
     pub(super) tasks: Tasks,
     pub(super) counters: Counters,
+    /// When the loop was made.
+    pub(super) origin: Instant,
     /// The time of this turn, twice: for the application and for the connections.
     pub(super) now: Instant,
     pub(super) moment: Moment,
@@ -215,6 +218,13 @@ impl<D> Shared<D> {
             slot.notes.paused = false;
             self.mark_ready(key);
         }
+    }
+
+    /// A random number from the loop's seed: as unpredictable as its masking keys.
+    pub(super) fn random(&mut self) -> u64 {
+        let keys = &mut self.pools.masking_keys;
+        let [low, high] = [keys.next_key(), keys.next_key()].map(|key| key.to_bytes());
+        u64::from(u32::from_ne_bytes(low)) | u64::from(u32::from_ne_bytes(high)) << 32
     }
 
     pub(super) fn open_keys(&self) -> impl Iterator<Item = Key> + '_ {

@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::admission::Admission;
 use super::builder::ReactorBuilder;
 use super::command::{Command, Handle};
 use super::configs::Configs;
+use super::drain::{Departure, Pacing};
 use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
 use super::id::{ConnectionId, Target};
-use super::listener::{Accepting, Admission, Listener, ListenerSettings};
+use super::lifetime::LifeEnd;
+use super::listener::{Accepting, Listener, ListenerSettings};
 use super::load::{Occupancy, slots_max};
 use super::mailbox::Inbox;
 use super::net::{ListenOptions, Net, Readiness, Wait};
@@ -25,7 +28,7 @@ use super::settings::{PanicPolicy, ReactorConfig};
 use super::shared::{Shared, after};
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use super::transport::{Flushed, Transport};
-use crate::collections::{Key, Table, TimerKey, Wheel};
+use crate::collections::{Key, Table, Wheel};
 use crate::limits::LoopLimits;
 use crate::metrics::Counters;
 use crate::protocol::{Pools, ReceivePools};
@@ -53,6 +56,8 @@ pub struct Reactor<N: Net, H: Handler> {
     /// Those whose TLS handshakes wait for a turn that has time for them.
     pub(super) handshakes: HandshakeQueue,
     pub(super) life: Life,
+    /// Closes that are spread over time.
+    pub(super) pacing: Option<Box<Pacing>>,
     /// Slots that go at the end of the turn.
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
@@ -64,8 +69,10 @@ pub struct Reactor<N: Net, H: Handler> {
 /// What the wheel wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// The earliest deadline of the connection at this index.
-    Connection(u32),
+    /// The earliest deadline of the connection at this index, and the end of its life.
+    Connection(u32, LifeEnd),
+    /// The same of one whose life is over, and which waits for the end of a message, until then.
+    Outlived(u32, LifeEnd),
     /// The end of a listener's rest.
     Accept(u32),
     /// A timer of the application.
@@ -74,15 +81,8 @@ pub(super) enum Timer {
     Published,
     /// The end of the drain.
     Drain,
-}
-
-/// Whether the loop is on its way to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drain {
-    Running,
-    /// All were told to close; who is left at the deadline is cut off.
-    Draining(TimerKey),
-    Finished,
+    /// Somebody's turn to be told to go.
+    Pace,
 }
 
 /// Whether the loop has turned.
@@ -141,14 +141,16 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 dials: VecDeque::new(),
                 open: 0,
                 dialling: 0,
-                drain: Drain::Running,
+                departure: Departure::Running,
                 connections_max: limits.connections_max,
                 counters: Counters::default(),
+                origin: now,
                 now,
                 moment,
             },
             admission: Admission::default(),
             life: Life::Fresh,
+            pacing: None,
             handshakes: HandshakeQueue::default(),
             ended: Vec::new(),
             scratch: Vec::new(),
@@ -238,8 +240,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if self.shared.subjects.is_stirred() {
             self.end_publishing();
         }
-        if !self.ended.is_empty() || self.shared.drain != Drain::Running {
+        if !self.ended.is_empty() {
             self.reap();
+        }
+        if !self.shared.departure.is_running() {
+            self.advance_drain();
         }
         Ok(())
     }
@@ -255,7 +260,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.moment = self.shared.pools.timeline.moment(self.shared.now);
     }
 
-    /// Turns until the loop is finished, which it is after [`Handle::shutdown`].
+    /// Turns until the loop is finished, which it is after [`Handle::drain`] or
+    /// [`Handle::shutdown`].
     ///
     /// # Errors
     /// What polling says.
@@ -266,9 +272,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         Ok(())
     }
 
-    /// Whether the loop has drained after a shutdown.
+    /// Whether the loop has drained.
     pub fn is_finished(&self) -> bool {
-        self.shared.drain == Drain::Finished
+        self.shared.departure.is_finished()
     }
 
     /// When [`Reactor::turn`] has to be called at the latest, though nothing happens.
@@ -435,12 +441,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.call_loop(|handler, at| handler.on_gone(at, id));
         }
         self.ended = ended;
-        if let Drain::Draining(deadline) = self.shared.drain
-            && self.shared.slots.is_empty()
-        {
-            self.shared.wheel.cancel(deadline);
-            self.shared.drain = Drain::Finished;
-        }
     }
 }
 

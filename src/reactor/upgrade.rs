@@ -9,7 +9,7 @@ use super::net::Net;
 use super::settings::PanicPolicy;
 use super::shared::{Shared, after};
 use super::slot::{Expects, HttpState, Inbound, Phase, Slot};
-use super::turn::{Drain, Reactor};
+use super::turn::Reactor;
 use crate::collections::{Key, Outbox};
 use crate::handshake::{
     Accept, BodyAllowed, HandshakeError, Inspected, Negotiated, Persistence, Request, Response,
@@ -17,10 +17,6 @@ use crate::handshake::{
 };
 use crate::http::{FieldStorage, HeadScanner, parse_request};
 use crate::protocol::{Agreement, Receiver, Sender, compression_keys};
-
-/// What an overloaded or parting server tells clients to wait. Guess: long enough to spread a
-/// stampede, short enough to be there when room returns.
-pub(super) const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// What a request has led to; its answer stands in the scratch buffer.
 enum Outcome<D> {
@@ -88,7 +84,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 let bound =
                     self.shared.listeners[listener].settings.handshake.keep_alive_requests_max;
                 let is_last =
-                    http.requests >= bound || is_crowded || self.shared.drain != Drain::Running;
+                    http.requests >= bound || is_crowded || !self.shared.departure.is_running();
                 let offer = if is_last { Persistence::Close } else { Persistence::KeepAlive };
                 (head_bytes, self.answer(place, &bytes[..head_bytes], offer, decided))
             }
@@ -169,6 +165,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Err(error) => return self.refuse_with(error, body_allowed),
         };
         let request = inspected.request();
+        if let Some(response) = self.answer_readiness(place.listener, &inspected) {
+            return self.respond(&response, request, offer.and(request.persistence()));
+        }
         let routes = &self.shared.listeners[place.listener].settings.routes;
         if !routes.is_empty() {
             place.route = routes.find(request.path());
@@ -201,11 +200,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 self.respond(&response, request, Persistence::Close)
             }
             (Some(Verdict::Respond(response)), Inspected::Plain(_)) => {
-                let persistence = match offer {
-                    Persistence::KeepAlive => request.persistence(),
-                    Persistence::Close => Persistence::Close,
-                };
-                self.respond(&response, request, persistence)
+                self.respond(&response, request, offer.and(request.persistence()))
             }
             (Some(Verdict::Defer { timeout, data }), _) => {
                 Outcome::Deferred { deferral: Deferral::new(data, &inspected), timeout }
@@ -222,16 +217,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return Err(HandshakeError::OriginNotAllowed);
         }
         self.check_room(place.key)
-    }
-
-    fn check_room(&mut self, key: Key) -> Result<(), HandshakeError> {
-        let peer = self.shared.slots.get(key).map(|slot| slot.peer.unpack());
-        let is_permitted = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
-        if is_permitted && self.shared.has_room() && self.shared.drain == Drain::Running {
-            return Ok(());
-        }
-        self.shared.counters.refused_over_capacity += 1;
-        Err(HandshakeError::Overloaded { retry_after_seconds: RETRY_AFTER_SECONDS })
     }
 
     fn accept(
@@ -276,6 +261,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             peer: slot.peer.unpack(),
             listener,
             tls: self.net.tls_facts(slot.socket),
+            is_draining: !self.shared.departure.is_running(),
             route: matched.map(|matched| matched.pattern()),
             matched,
             request: number,
@@ -372,7 +358,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.open += 1;
         self.admission.arrive(address, &self.limits);
         // The heartbeat may be due before the handshake's deadline would have been.
-        self.hasten(key);
+        self.begin_life(key);
         self.call(key, |handler, ctx| handler.on_open(ctx));
     }
 }

@@ -51,6 +51,7 @@ pub struct ServerBuilder<N = MioNet> {
     config: Config,
     handshake: HandshakeLimits,
     origins: Origins,
+    readiness: Option<Box<str>>,
     routes: Vec<(String, RouteChange)>,
     tls: Option<Tls>,
     listen: ListenOptions,
@@ -101,6 +102,7 @@ impl ServerBuilder {
             config: Config::new(Role::Server),
             handshake: HandshakeLimits::default(),
             origins: Origins::default(),
+            readiness: None,
             routes: Vec::new(),
             tls: None,
             listen: ListenOptions::default(),
@@ -212,6 +214,34 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// The path at which a load balancer asks whether to send connections here: 200 while an
+    /// upgrade would be taken, 503 with `Retry-After` once the loop that is asked
+    /// [drains](ServerHandle::drain) or is full. Default: nowhere.
+    ///
+    /// ```
+    /// # use corewire::{Context, Handler, Message, ServerError};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type Data = ();
+    /// #     fn on_message(&mut self, _: &mut Context<'_, ()>, _: Message<'_>) {}
+    /// # }
+    /// use corewire::{Lifetime, Server};
+    /// use std::time::Duration;
+    ///
+    /// let server = Server::builder()
+    ///     .listen(([127, 0, 0, 1], 0))
+    ///     .readiness("/ready")
+    ///     .config(|config| {
+    ///         config.max_lifetime = Some(Lifetime::new(Duration::from_secs(3600)));
+    ///     })
+    ///     .build(|_shard| Echo)?;
+    /// # Ok::<(), ServerError>(())
+    /// ```
+    pub fn readiness(mut self, path: impl Into<Box<str>>) -> Self {
+        self.readiness = Some(path.into());
+        self
+    }
+
     /// Secures connections by TLS (`wss://`). Default: they are not.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Self {
@@ -251,6 +281,7 @@ impl<N: Net> ServerBuilder<N> {
             config: self.config,
             handshake: self.handshake,
             origins: self.origins,
+            readiness: self.readiness,
             routes: self.routes,
             tls: self.tls,
             listen: self.listen,
@@ -360,6 +391,7 @@ impl<N: Net> ServerBuilder<N> {
         let mut settings = ListenerSettings::new(self.config.clone());
         settings.handshake = self.handshake.clone();
         settings.origins = self.origins.clone();
+        settings.readiness = self.readiness.clone();
         settings.tls = self.tls.clone();
         let describe = |Place { endpoint, change }| {
             let (mut options, mut settings) = (self.listen.clone(), settings.clone());

@@ -8,8 +8,8 @@ use super::acceptor::Switch;
 use crate::metrics::Counters;
 use crate::protocol::PreparedMessage;
 use crate::reactor::{
-    Adoption, Command, ConnectionId, CountersError, Decision, Handle, Notice, PostError, Room,
-    ShardIndex, Ticket, counters_of,
+    Adoption, Command, ConnectionId, CountersError, Decision, Drain, Handle, Notice, PostError,
+    Room, ShardIndex, Ticket, counters_of,
 };
 use crate::wire::CloseCode;
 
@@ -145,8 +145,27 @@ impl ServerHandle {
         }
     }
 
+    /// Closes all connections in the course of a window and ends the loops when they are gone. See
+    /// [`Handle::drain`].
+    ///
+    /// # Errors
+    /// [`PostError::InvalidClose`] for a code that may not stand on the wire. [`PostError::Full`] if
+    /// a mailbox was full; the other loops drain. Call again later.
+    pub fn drain(&self, drain: &Drain) -> Result<(), PostError> {
+        self.post_to_all(|| Command::Drain(Box::new(*drain)))
+    }
+
+    /// Closes `fraction` of each loop's accepted connections in the course of a window. See
+    /// [`Handle::rebalance`].
+    ///
+    /// # Errors
+    /// As [`ServerHandle::drain`].
+    pub fn rebalance(&self, fraction: f64, drain: &Drain) -> Result<(), PostError> {
+        self.post_to_all(|| Command::Rebalance(fraction, Box::new(*drain)))
+    }
+
     /// Stops listening, closes all connections with 1001 and ends the loops when they are gone, at
-    /// the latest after `deadline`. A second call changes nothing.
+    /// the latest after `deadline`. A later call can only bring the end forward.
     ///
     /// # Errors
     /// [`PostError::Full`] if a mailbox was full; the other loops shut down. Call again later.
@@ -173,6 +192,8 @@ impl ServerHandle {
             Command::Publish(notices) => {
                 Handle::post_to_all(&self.loops, || Command::Publish(notices.clone()))
             }
+            Command::Drain(drain) => self.drain(&drain),
+            Command::Rebalance(fraction, drain) => self.rebalance(fraction, &drain),
             Command::Shutdown(deadline) => self.shutdown(deadline),
             Command::Count(asker) => self.post_to_all(|| Command::Count(asker.clone())),
             // It says nothing of a loop.

@@ -143,12 +143,12 @@ class Corewire(Process):
     def stop(self):
         """Tells it to end; the count of WebSocket connections that it has had."""
         assert self.is_alive(), f"corewire ended by itself:\n{self.log.read_text()[-2000:]}"
-        self.popen.terminate()
+        self.popen.send_signal(signal.SIGINT)
         return self.await_end()
 
     def await_end(self):
         status = self.popen.wait(PATIENCE)
-        assert status == 0, f"corewire exited with {status} on SIGTERM"
+        assert status == 0, f"corewire exited with {status}"
         return int(re.search(r"ended after .*: (\d+) connections", self.log.read_text())[1])
 
 

@@ -87,8 +87,9 @@ def the_unit_allows_every_system_call_that_corewire_makes(out):
 def systemd_waits_longer_than_corewire_does(out):
     unit = settings(service())
     words = shlex.split(unit["ExecStart"])
-    patience = words[words.index("--shutdown-timeout") + 1]
-    assert float(unit["TimeoutStopSec"].removesuffix("s")) > float(patience.removesuffix("s"))
+    patience = [words[words.index(flag) + 1] for flag in ("--drain-window", "--drain-grace")]
+    patience = sum(float(time.removesuffix("s")) for time in patience)
+    assert float(unit["TimeoutStopSec"].removesuffix("s")) > patience
     with Bed(out) as bed:
         # The command of the unit itself, but for the port.
         command = [word.replace("127.0.0.1:9001", "127.0.0.1:0") for word in words]

@@ -7,6 +7,8 @@ mod adoption;
 mod client;
 #[cfg(test)]
 mod dialling;
+#[cfg(test)]
+mod draining;
 mod examples;
 #[cfg(test)]
 mod listeners;

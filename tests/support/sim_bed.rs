@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corewire::{
-    Accept, Arrival, Chunk, CloseSummary, Config, ConnectionId, Context, Handler, ListenOptions,
-    ListenerSettings, Message, Reactor, ReactorConfig, Request, Response, Role, TrustedProxies,
-    Usage, Verdict,
+    Accept, Arrival, Chunk, CloseSummary, Config, ConnectionId, Context, Drain, DrainReport,
+    Handler, ListenOptions, ListenerSettings, Loop, Message, Reactor, ReactorConfig, Request,
+    Response, Role, TrustedProxies, Usage, Verdict,
 };
 
 use crate::sim_net::{Sim, SimNet, SimPeer};
@@ -65,9 +65,18 @@ pub struct Entry {
     pub heard: Heard,
 }
 
+/// What is about the loop and no connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    Draining(Drain),
+    Shutdown,
+    Drained(DrainReport),
+}
+
 pub type Log = Rc<RefCell<Vec<Entry>>>;
 /// Sees each request that the application is asked about.
 pub type Watch = Box<dyn FnMut(&Arrival<'_>)>;
+pub type NewsLog = Rc<RefCell<Vec<(Duration, News)>>>;
 pub type Act = Box<dyn FnMut(&mut Context<'_, ()>, Occasion<'_>)>;
 
 /// Writes down and acts.
@@ -78,6 +87,7 @@ pub struct Probe {
     act: Act,
     watch: Watch,
     next_open: Option<NextOpen>,
+    news: NewsLog,
     is_inside: bool,
 }
 
@@ -87,6 +97,11 @@ impl Probe {
     /// What the next connection's opening does besides: how a test gets at a context of its own.
     pub fn on_next_open(&mut self, act: impl FnOnce(&mut Context<'_, ()>) + 'static) {
         self.next_open = Some(Box::new(act));
+    }
+
+    fn tell(&self, news: News) {
+        self.sim.0.borrow_mut().progress += 1;
+        self.news.borrow_mut().push((self.sim.elapsed(), news));
     }
 
     fn note(&self, id: ConnectionId, heard: Heard) {
@@ -170,6 +185,18 @@ impl Handler for Probe {
     fn on_close(&mut self, ctx: &mut Context<'_, ()>, summary: &CloseSummary) {
         self.hear(ctx, Occasion::Close(summary));
     }
+
+    fn on_draining(&mut self, _: &mut Loop<'_, ()>, drain: &Drain) {
+        self.tell(News::Draining(*drain));
+    }
+
+    fn on_shutdown(&mut self, _: &mut Loop<'_, ()>) {
+        self.tell(News::Shutdown);
+    }
+
+    fn on_drained(&mut self, _: &mut Loop<'_, ()>, report: &DrainReport) {
+        self.tell(News::Drained(*report));
+    }
 }
 
 /// What a bed is made with; change what the test is about.
@@ -178,6 +205,7 @@ pub struct Settings {
     pub config: Config,
     pub handshake: corewire::HandshakeLimits,
     pub proxies: Option<TrustedProxies>,
+    pub readiness: Option<&'static str>,
     pub receive_buffer_bytes: usize,
     pub watch: Watch,
     #[cfg(feature = "tls")]
@@ -190,6 +218,7 @@ pub struct Bed {
     pub sim: Sim,
     pub address: SocketAddr,
     pub log: Log,
+    pub news: NewsLog,
     turn: Rc<RefCell<u64>>,
 }
 
@@ -215,6 +244,7 @@ impl Bed {
             config: Config::new(Role::Server),
             handshake: corewire::HandshakeLimits::default(),
             proxies: None,
+            readiness: None,
             receive_buffer_bytes: 256 << 10,
             watch: Box::new(|_| {}),
             #[cfg(feature = "tls")]
@@ -222,7 +252,7 @@ impl Bed {
         };
         change(&mut settings);
         let (net, sim) = SimNet::new(1, settings.receive_buffer_bytes);
-        let (log, turn) = (Log::default(), Rc::default());
+        let (log, turn, news) = (Log::default(), Rc::default(), NewsLog::default());
         let probe = Probe {
             sim: sim.clone(),
             log: log.clone(),
@@ -230,12 +260,14 @@ impl Bed {
             act: Box::new(act),
             watch: settings.watch,
             next_open: None,
+            news: news.clone(),
             is_inside: false,
         };
         let mut reactor = Reactor::new(net, probe, settings.reactor);
         let mut listener = ListenerSettings::new(settings.config);
         listener.handshake = settings.handshake;
         listener.proxy_protocol = settings.proxies;
+        listener.readiness = settings.readiness.map(Into::into);
         #[cfg(feature = "tls")]
         {
             listener.tls = settings.tls;
@@ -244,7 +276,7 @@ impl Bed {
         let address = reactor.listen(any, &ListenOptions::default(), listener);
         let address = address.expect("nothing else listens").socket_addr();
         let address = address.expect("it listens on an address");
-        Self { reactor, sim, address, log, turn }
+        Self { reactor, sim, address, log, news, turn }
     }
 
     /// One turn that does not wait.

@@ -45,14 +45,8 @@ impl<S: Read + Write> Connection<S> {
     /// # Errors
     /// What the socket says, other than that it would block.
     pub fn echo(&mut self, buffer: &mut [u8], reading: Reading) -> io::Result<Progress> {
-        while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(sent) => drop(self.unsent.drain(..sent)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Progress::Blocked);
-                }
-                Err(error) => return Err(error),
-            }
+        if let Progress::Blocked = self.send_rest()? {
+            return Ok(Progress::Blocked);
         }
         loop {
             let received = match self.stream.read(buffer) {
@@ -74,6 +68,64 @@ impl<S: Read + Write> Connection<S> {
             }
             if received < buffer.len() && reading == Reading::UntilShort {
                 return Ok(Progress::Drained);
+            }
+        }
+    }
+
+    fn send_rest(&mut self) -> io::Result<Progress> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Progress::Blocked);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Progress::Drained)
+    }
+}
+
+/// One connection that is written to, and has nothing to say.
+pub struct Subscriber<S>(Connection<S>);
+
+impl<S: Read + Write> Subscriber<S> {
+    /// A connection with nothing on its way.
+    pub fn new(stream: S) -> Self {
+        Self(Connection::new(stream))
+    }
+
+    /// Writes at once what the kernel takes, and keeps the rest.
+    ///
+    /// # Errors
+    /// What the socket says, other than that it would block.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        if self.0.unsent.is_empty() {
+            match self.0.stream.write(bytes) {
+                Ok(taken) => sent = taken,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.0.unsent.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+
+    /// Goes on with what was kept, and reads what it should not have said.
+    ///
+    /// # Errors
+    /// What the socket says, also that it has ended.
+    pub fn handle_ready(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        if let Progress::Blocked = self.0.send_rest()? {
+            return Ok(());
+        }
+        loop {
+            match self.0.stream.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
     }

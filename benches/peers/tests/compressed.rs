@@ -124,12 +124,12 @@ fn all_agree_on_the_same_parameters() {
     ];
     each(|peer| {
         for (compression, offer, expected) in cases {
-            let server = Server::start(peer, &["--compression", compression]);
+            let server = Server::start(&peer.bin, &["--compression", compression]);
             let (_stream, agreed) = upgrade(&server, offer);
             assert_eq!(agreed, expected, "{}, {compression}: {offer}", peer.name);
         }
         let arguments = ["--compression", "dedicated:9:2", "--peer-window-bits", "12"];
-        let (_stream, agreed) = upgrade(&Server::start(peer, &arguments), ANY);
+        let (_stream, agreed) = upgrade(&Server::start(&peer.bin, &arguments), ANY);
         let expected =
             ["client_max_window_bits=12", "permessage-deflate", "server_max_window_bits=9"];
         assert_eq!(agreed, expected, "{}", peer.name);
@@ -140,7 +140,7 @@ fn all_agree_on_the_same_parameters() {
 fn what_is_echoed_is_compressed_whatever_was_sent() {
     each(|peer| {
         for (compression, offer) in [("shared", WITHOUT_TAKEOVER), ("dedicated", ANY)] {
-            let server = Server::start(peer, &["--compression", compression]);
+            let server = Server::start(&peer.bin, &["--compression", compression]);
             let (mut stream, _agreed) = upgrade(&server, offer);
             let mut state = InflateState::new(DataFormat::Raw);
             for seed in 0..80 {
@@ -160,7 +160,7 @@ fn what_is_echoed_is_compressed_whatever_was_sent() {
 fn a_larger_window_finds_more() {
     each(|peer| {
         let twice = |compression| {
-            let server = Server::start(peer, &["--compression", compression]);
+            let server = Server::start(&peer.bin, &["--compression", compression]);
             let (mut stream, _agreed) = upgrade(&server, ANY);
             let mut state = InflateState::new(DataFormat::Raw);
             [(); 2].map(|()| echo(&mut stream, &mut state, PLAIN, &text(1)))

@@ -29,7 +29,7 @@ fn each(protocol: Protocol, check: impl Fn(&mut Server) + Copy + Send + 'static)
     let checks: Vec<_> = peers
         .map(|peer| {
             let name = peer.name.clone();
-            (name, thread::spawn(move || check(&mut Server::start(&peer, &[]))))
+            (name, thread::spawn(move || check(&mut Server::start(&peer.bin, &[]))))
         })
         .collect();
     assert!(!checks.is_empty());
@@ -221,7 +221,8 @@ fn the_list_names_every_binary_and_how_to_build_it() {
     let programs = |peer: Peer| {
         let server = peer.serves.then_some(peer.bin);
         let client = peer.client.map(|client| client.bin);
-        server.into_iter().chain(client).map(move |bin| (bin, peer.features.clone()))
+        let fan_out = peer.fan_out.map(|fan_out| fan_out.bin);
+        server.into_iter().chain(client).chain(fan_out).map(move |bin| (bin, peer.features.clone()))
     };
     let listed: BTreeSet<_> = listed().into_iter().flat_map(programs).collect();
     assert_eq!(built, listed);
@@ -236,5 +237,6 @@ fn the_list_says_every_version() {
         assert!(peer.package.as_ref().is_none_or(is_locked), "{}", peer.name);
         assert_eq!(peer.serves, !peer.form.is_empty(), "{}", peer.name);
         assert!(peer.client.is_none_or(|client| !client.form.is_empty()), "{}", peer.name);
+        assert!(peer.fan_out.is_none_or(|fan_out| !fan_out.form.is_empty()), "{}", peer.name);
     }
 }

@@ -43,6 +43,19 @@ pub struct Peer {
     pub compresses: bool,
     /// Its client.
     pub client: Option<Client>,
+    /// Its server of topics.
+    pub fan_out: Option<FanOut>,
+}
+
+/// A binary that takes `--listen ADDRESS` and sends each message that comes to `/pub` to all who are
+/// connected to `/sub`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct FanOut {
+    /// Its name.
+    pub bin: String,
+    /// As [`Peer::form`].
+    #[serde(default)]
+    pub form: String,
 }
 
 /// A binary that takes `--connect ADDRESS --connections COUNT --in-flight COUNT --bytes COUNT`: it
@@ -65,6 +78,8 @@ pub enum End {
     Server,
     /// What connects.
     Client,
+    /// What listens, and passes on to many.
+    FanOut,
 }
 
 fn yes() -> bool {
@@ -118,6 +133,7 @@ impl Peer {
         match end {
             End::Server => self.serves.then_some(&*self.bin),
             End::Client => self.client.as_ref().map(|client| &*client.bin),
+            End::FanOut => self.fan_out.as_ref().map(|fan_out| &*fan_out.bin),
         }
     }
 
@@ -125,7 +141,7 @@ impl Peer {
     pub fn flushes(&self, end: End) -> Flushes {
         match (end, &self.client) {
             (End::Client, Some(client)) => client.flushes,
-            (End::Client, None) | (End::Server, _) => self.flushes,
+            (End::Client, None) | (End::Server | End::FanOut, _) => self.flushes,
         }
     }
 
@@ -212,6 +228,9 @@ mod tests {
         assert_eq!(both.flushes(End::Client), Flushes::PerMessage);
         assert_eq!(both.flushes(End::Server), Flushes::PerRead);
         assert_eq!(peer("serves = false\n").program(End::Server), None);
+        let publisher = peer("[peer.fan_out]\nbin = \"fan-out-yawc\"\n");
+        assert_eq!(publisher.program(End::FanOut), Some("fan-out-yawc"));
+        assert_eq!((alone.program(End::FanOut), publisher.program(End::Client)), (None, None));
     }
 
     #[test]

@@ -134,7 +134,8 @@ impl<'a> Race<'a> {
     }
 
     fn start(&self, row: &Row, peer: &Peer) -> io::Result<Server> {
-        let binary = &self.artifacts.programs[&peer.bin];
+        let program = peer.program(row.shape.end()).unwrap_or_default();
+        let binary = &self.artifacts.programs[program];
         let compression = row.shape.compression().map(|own| ["--compression", own.server]);
         let arguments = compression.as_ref().map_or(&[][..], |words| words);
         Server::start(binary, arguments, &self.out.join("server.log"), self.interrupt)
@@ -146,7 +147,7 @@ impl<'a> Race<'a> {
         peer: &Peer,
     ) -> io::Result<(Outcome, Vec<crate::disturbance::Disturber>)> {
         let server = match row.shape.end() {
-            End::Server => Some(self.start(row, peer)?),
+            End::Server | End::FanOut => Some(self.start(row, peer)?),
             End::Client => None,
         };
         let (before, began) = (Snapshot::take()?, Instant::now());
@@ -244,8 +245,8 @@ impl<'a> Race<'a> {
         let count = trace::count(&server, &self.out.join("calls.txt"), || {
             // strace counts from the first message on, and so must we: no warm-up.
             let figures = self.load(peer, &server, &row.shape.arguments(0.0, seconds), seconds)?;
-            let messages = figures.get("messages").copied();
-            Ok(messages.ok_or_else(|| io::Error::other("the generator counts no messages"))? as u64)
+            let messages = figures.get(row.shape.things()).copied();
+            Ok(messages.ok_or_else(|| io::Error::other("the generator counts nothing"))? as u64)
         })?;
         Ok(count)
     }

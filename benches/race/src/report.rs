@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::measurement::{Calls, Measurement};
-use crate::peers::Peer;
+use crate::peers::{End, Peer};
 use crate::rows::{Bar, TIE, TOGETHER};
 use crate::schedule::Plan;
 use crate::statistics::Quartiles;
@@ -168,14 +168,14 @@ fn judgement(judged: &Judged) -> String {
 fn figures(row: &RowSummary) -> String {
     let who = if row.is_of_clients() { "client" } else { "server" };
     let mut header = vec![who, "of uWebSockets", "of raw epoll", row.row.shape.cost_unit()];
-    let is_of_messages = row.is_echo() || row.is_of_clients();
-    header.push(if is_of_messages { "messages/s" } else { "handshakes/s" });
+    let rate = format!("{}/s", row.row.shape.things());
+    header.push(&rate);
     if row.is_compressed() {
         header.extend(["payload MB/s", "B/answer"]);
     }
     header.push("busy");
-    if row.is_echo() {
-        header.extend(["p50 µs", "p99 µs", "p99.9 µs", "calls/message"]);
+    if row.has_round_trips() {
+        header.extend(["p50 µs", "p99 µs", "p99.9 µs", row.row.shape.calls_unit()]);
     }
     let cells = |peer: &PeerSummary| {
         let mut cells = vec![peer.name.clone(), ratio(peer.of_uwebsockets), ratio(peer.of_raw)];
@@ -185,7 +185,7 @@ fn figures(row: &RowSummary) -> String {
         }
         let busy = peer.busy_percent.map(|percent| format!("{percent:.0} %"));
         cells.push(busy.unwrap_or_else(|| ABSENT.to_owned()));
-        if row.is_echo() {
+        if row.has_round_trips() {
             cells.extend(peer.round_trips.map(amount));
             let calls = peer.calls.map(|calls| format!("{calls:.3}"));
             cells.push(calls.unwrap_or_else(|| ABSENT.to_owned()));
@@ -203,10 +203,10 @@ fn remarks(row: &RowSummary) -> String {
     let mut text = String::new();
     if !row.absent.is_empty() {
         let names = row.absent.join(", ");
-        let lack = if row.is_of_clients() {
-            "have no client here"
-        } else {
-            "are built without compression"
+        let lack = match row.row.shape.end() {
+            End::Client => "have no client here",
+            End::FanOut => "have no topics here",
+            End::Server => "are built without compression",
         };
         let _ = writeln!(text, "\nNot in this row, for they {lack}: {names}.");
     }
@@ -294,15 +294,18 @@ pub mod tests {
     use crate::measurement::Outcome;
     use crate::summary::{self, tests};
 
-    /// A made-up race of five rows, and what is drawn from it.
+    /// A made-up race of six rows, and what is drawn from it.
     pub fn with_report(check: impl FnOnce(&Report<'_>)) {
-        let rows = ["20b-50", "20b-deep", "idle", "deflate-shared", "client-deep"].map(tests::row);
+        let rows =
+            ["20b-50", "20b-deep", "idle", "deflate-shared", "client-deep", "fan-out-64b-1000"]
+                .map(tests::row);
         let peers = tests::peers();
         let mut measurements = tests::race(rows[0], 3, [1000.0, 1020.0, 1000.0, 1100.0, 1050.0]);
         measurements.extend(tests::race(rows[1], 3, [330.0, 340.0, 350.0, 5000.0, 500.0]));
         measurements.extend(tests::race(rows[2], 3, [40.0, 190.0, 257.0, 7000.0, 9000.0]));
         measurements.extend(tests::race(rows[3], 3, [0.0, 9000.0, 10_000.0, 0.0, 0.0]));
         measurements.extend(tests::race(rows[4], 3, [250.0, 300.0, 0.0, 3600.0, 310.0]));
+        measurements.extend(tests::race(rows[5], 3, [4500.0, 4850.0, 5000.0, 0.0, 6500.0]));
         measurements[4].outcome = Outcome::Failure("it fell over".to_owned());
         let calls = [Calls {
             row: rows[0].id,
@@ -360,6 +363,11 @@ pub mod tests {
             line(
                 "Not in this row, for they are built without compression: raw epoll, slow, batched.",
             );
+            let publishing = line("| 64 B to 1,000 subscribers");
+            assert!(publishing.contains(" 0.970 [0.970, 0.970] ≤ 0.98: met"), "{publishing}");
+            assert!(publishing.contains(" 1.078 [1.078, 1.078] ≤ 1.10: met"), "{publishing}");
+            assert!(text.contains("CPU ns/delivery | deliveries/s |"), "{text}");
+            line("Not in this row, for they have no topics here: slow.");
             let client = line("| Client, 20 B, 200 connections, 16 in flight");
             assert!(client.contains(" 1.200 [1.200, 1.200] "), "{client}");
             assert!(client.contains("≤ 1.00 of batched: met"), "{client}");
@@ -373,7 +381,7 @@ pub mod tests {
     fn json_holds_every_round() {
         with_report(|report| {
             let json = serde_json::to_value(report).expect("it can be written");
-            assert_eq!(json["measurements"].as_array().map(Vec::len), Some(63));
+            assert_eq!(json["measurements"].as_array().map(Vec::len), Some(75));
             let first = &json["measurements"][0];
             assert_eq!(first["outcome"]["figures"]["server_cpu_ns_per_message"], 1000.0);
             assert_eq!(json["measurements"][4]["outcome"]["failure"], "it fell over");

@@ -46,6 +46,15 @@ pub enum Shape {
         /// Payload of a message.
         payload_bytes: u32,
     },
+    /// A closed loop of messages from one publisher to all subscribers.
+    FanOut {
+        /// How many.
+        subscribers: u32,
+        /// Messages that leave in one write.
+        at_once: u32,
+        /// Payload of a message.
+        payload_bytes: u32,
+    },
     /// Connections that are held and do nothing.
     Idle {
         /// How many.
@@ -200,6 +209,30 @@ pub const ROWS: &[Row] = &[
         shape: Shape::Handshakes { at_once: 50 },
         bars: &[Bar::OfUwebsockets(1.03)],
     },
+    fan_out("fan-out-64b-1000", "64 B to 1,000 subscribers", (1_000, 1), 64, FAN_OUT_SMALL),
+    fan_out(
+        "fan-out-64b-deep",
+        "64 B to 1,000 subscribers, 16 at once",
+        (1_000, 16),
+        64,
+        FAN_OUT_SMALL,
+    ),
+    fan_out("fan-out-64b-10000", "64 B to 10,000 subscribers", (10_000, 1), 64, FAN_OUT_SMALL),
+    fan_out("fan-out-1kib-1000", "1 KiB to 1,000 subscribers", (1_000, 1), 1 << 10, FAN_OUT_MEDIUM),
+    fan_out(
+        "fan-out-1kib-deep",
+        "1 KiB to 1,000 subscribers, 16 at once",
+        (1_000, 16),
+        1 << 10,
+        FAN_OUT_MEDIUM,
+    ),
+    fan_out(
+        "fan-out-1kib-10000",
+        "1 KiB to 10,000 subscribers",
+        (10_000, 1),
+        1 << 10,
+        FAN_OUT_MEDIUM,
+    ),
     client("client-1", "Client, 20 B, 1 connection", (1, 1), 20, &[]),
     client("client-50", "Client, 20 B, 50 connections", (50, 1), 20, &[]),
     client("client-200", "Client, 20 B, 200 connections", (200, 1), 20, &[]),
@@ -214,13 +247,16 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// What `--quick` measures: one row of each way through the generator that takes no time.
-pub const QUICK: &str = "20b-50,20b-deep,16kib-text,deflate-shared,handshakes,client-deep";
+pub const QUICK: &str =
+    "20b-50,20b-deep,16kib-text,deflate-shared,handshakes,fan-out-64b-1000,client-deep";
 
 const BINARY: &str = "binary";
 const TEXT: &str = "text";
 const SMALL: &[Bar] = &[Bar::OfUwebsockets(1.03), Bar::OfRaw(1.06)];
 const MEDIUM: &[Bar] = &[Bar::OfUwebsockets(1.02), Bar::OfRaw(1.06)];
 const COMPRESSED: &[Bar] = &[Bar::OfUwebsockets(1.05)];
+const FAN_OUT_SMALL: &[Bar] = &[Bar::OfUwebsockets(0.98), Bar::OfRaw(1.10)];
+const FAN_OUT_MEDIUM: &[Bar] = &[Bar::OfUwebsockets(1.02), Bar::OfRaw(1.10)];
 const MEMORY: &[Bar] = &[Bar::OfUwebsockets(0.70), Bar::Cost(180.0)];
 
 const fn echo(
@@ -244,6 +280,16 @@ const fn client(
     bars: &'static [Bar],
 ) -> Row {
     Row { id, title, shape: Shape::Client { connections, in_flight, payload_bytes }, bars }
+}
+
+const fn fan_out(
+    id: &'static str,
+    title: &'static str,
+    (subscribers, at_once): (u32, u32),
+    payload_bytes: u32,
+    bars: &'static [Bar],
+) -> Row {
+    Row { id, title, shape: Shape::FanOut { subscribers, at_once, payload_bytes }, bars }
 }
 
 const fn compressed(id: &'static str, title: &'static str, compression: Compression) -> Row {
@@ -295,6 +341,8 @@ impl Shape {
             Shape::Echo { connections, .. }
             | Shape::Client { connections, .. }
             | Shape::Idle { connections, .. } => connections,
+            // The publisher is one more.
+            Shape::FanOut { subscribers, .. } => subscribers + 1,
             Shape::Handshakes { at_once } => at_once,
         }
     }
@@ -303,6 +351,7 @@ impl Shape {
     pub fn end(self) -> End {
         match self {
             Shape::Client { .. } => End::Client,
+            Shape::FanOut { .. } => End::FanOut,
             Shape::Echo { .. } | Shape::Idle { .. } | Shape::Handshakes { .. } => End::Server,
         }
     }
@@ -311,7 +360,10 @@ impl Shape {
     pub fn compression(self) -> Option<Compression> {
         match self {
             Shape::Echo { compression, .. } => compression,
-            Shape::Client { .. } | Shape::Idle { .. } | Shape::Handshakes { .. } => None,
+            Shape::Client { .. }
+            | Shape::FanOut { .. }
+            | Shape::Idle { .. }
+            | Shape::Handshakes { .. } => None,
         }
     }
 
@@ -320,6 +372,7 @@ impl Shape {
         match self {
             Shape::Echo { .. } => "server_cpu_ns_per_message",
             Shape::Client { .. } => "client_cpu_ns_per_message",
+            Shape::FanOut { .. } => "server_cpu_ns_per_delivery",
             Shape::Idle { message_bytes: None, .. } => "rss_per_connection_bytes",
             Shape::Idle { message_bytes: Some(_), .. } => "rss_per_connection_after_message_bytes",
             Shape::Handshakes { .. } => "server_cpu_ns_per_handshake",
@@ -330,8 +383,26 @@ impl Shape {
     pub fn cost_unit(self) -> &'static str {
         match self {
             Shape::Echo { .. } | Shape::Client { .. } => "CPU ns/message",
+            Shape::FanOut { .. } => "CPU ns/delivery",
             Shape::Idle { .. } => "B/connection",
             Shape::Handshakes { .. } => "CPU ns/handshake",
+        }
+    }
+
+    /// What is counted: also the name of the generator's field.
+    pub fn things(self) -> &'static str {
+        match self {
+            Shape::Echo { .. } | Shape::Client { .. } => "messages",
+            Shape::FanOut { .. } => "deliveries",
+            Shape::Idle { .. } | Shape::Handshakes { .. } => "handshakes",
+        }
+    }
+
+    /// What system calls are counted for, where they are.
+    pub fn calls_unit(self) -> &'static str {
+        match self.end() {
+            End::FanOut => "calls/delivery",
+            End::Server | End::Client => "calls/message",
         }
     }
 
@@ -339,6 +410,7 @@ impl Shape {
     pub fn rate_field(self) -> &'static str {
         match self {
             Shape::Echo { .. } | Shape::Client { .. } => "messages_per_second",
+            Shape::FanOut { .. } => "deliveries_per_second",
             Shape::Idle { .. } | Shape::Handshakes { .. } => "handshakes_per_second",
         }
     }
@@ -346,7 +418,7 @@ impl Shape {
     /// Name of the generator's field that says how busy the core was.
     pub fn busy_field(self) -> &'static str {
         match self.end() {
-            End::Server => "server_cpu_percent",
+            End::Server | End::FanOut => "server_cpu_percent",
             End::Client => "client_cpu_percent",
         }
     }
@@ -370,6 +442,12 @@ impl Shape {
             Shape::Client { connections, in_flight, payload_bytes } => {
                 options.push(option("connections", &connections));
                 options.push(option("in-flight", &in_flight));
+                options.push(option("bytes", &payload_bytes));
+                options.extend(duration);
+            }
+            Shape::FanOut { subscribers, at_once, payload_bytes } => {
+                options.push(option("fan-out", &subscribers));
+                options.push(option("in-flight", &at_once));
                 options.push(option("bytes", &payload_bytes));
                 options.extend(duration);
             }
@@ -414,14 +492,15 @@ mod tests {
         assert_eq!(selected("20b-10"), Some(vec!["20b-1000", "20b-10000"]));
         assert_eq!(selected("idle, 1mib"), Some(vec!["1mib", "idle"]));
         assert_eq!(selected("b-deep,deep"), selected("deep"));
-        assert_eq!(selected("deep"), Some(vec!["20b-deep", "125b-text-deep", "client-deep"]));
+        let deep = ["20b-deep", "125b-text-deep", "fan-out-64b-deep", "fan-out-1kib-deep"];
+        assert_eq!(selected("deep"), Some([&deep[..], &["client-deep"]].concat()));
         assert_eq!(selected("").map(|rows| rows.len()), Some(ROWS.len()));
         assert_eq!(selected("20b-1,no-such-row"), None);
     }
 
     #[test]
     fn every_row_that_is_named_elsewhere_is_there() {
-        assert_eq!(selected(QUICK).map(|rows| rows.len()), Some(6));
+        assert_eq!(selected(QUICK).map(|rows| rows.len()), Some(7));
         for id in TOGETHER.rows {
             assert_eq!(selected(id), Some(vec![*id]));
         }
@@ -472,6 +551,10 @@ mod tests {
         assert_eq!(
             text("client-deep").as_deref(),
             Some("--connections 200 --in-flight 16 --bytes 20 --warm-up 0.5 --duration 2")
+        );
+        assert_eq!(
+            text("fan-out-1kib-deep").as_deref(),
+            Some("--fan-out 1000 --in-flight 16 --bytes 1024 --warm-up 0.5 --duration 2")
         );
         assert_eq!(
             text("handshakes").as_deref(),

@@ -37,7 +37,12 @@ pub fn order(count: usize, round: u32) -> Vec<usize> {
 
 /// Whether a row has its system calls counted.
 pub fn is_traced(shape: Shape) -> bool {
-    matches!(shape, Shape::Echo { connections, .. } if connections <= TRACED_CONNECTIONS_MAX)
+    match shape {
+        Shape::Echo { connections: count, .. } | Shape::FanOut { subscribers: count, .. } => {
+            count <= TRACED_CONNECTIONS_MAX
+        }
+        Shape::Client { .. } | Shape::Idle { .. } | Shape::Handshakes { .. } => false,
+    }
 }
 
 /// How long the rounds take, without those rows that will be measured again.
@@ -50,9 +55,10 @@ pub fn expected(rows: &[&Row], peers: &[Peer], plan: &Plan) -> Duration {
         let once = match row.shape {
             Shape::Idle { message_bytes: None, .. } => pause + opening,
             Shape::Idle { message_bytes: Some(_), .. } => 2.0 * (pause + opening),
-            Shape::Echo { .. } | Shape::Client { .. } | Shape::Handshakes { .. } => {
-                plan.warm_up + plan.seconds + opening
-            }
+            Shape::Echo { .. }
+            | Shape::Client { .. }
+            | Shape::FanOut { .. }
+            | Shape::Handshakes { .. } => plan.warm_up + plan.seconds + opening,
         };
         let traced = if is_traced(row.shape) {
             let opening = f64::from(row.shape.connections()) * traced_connection;

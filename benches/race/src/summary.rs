@@ -334,7 +334,7 @@ impl PeerSummary {
     /// Cost against whom a picture compares with: uWebSockets has no client.
     pub fn of_base(&self, shape: Shape) -> Option<Quartiles> {
         match shape.end() {
-            End::Server => self.of_uwebsockets,
+            End::Server | End::FanOut => self.of_uwebsockets,
             End::Client => self.of_raw,
         }
     }
@@ -355,9 +355,9 @@ impl RowSummary {
         self.row.shape.compression().is_some()
     }
 
-    /// Whether round trips and system calls are those of messages.
-    pub fn is_echo(&self) -> bool {
-        matches!(self.row.shape, Shape::Echo { .. })
+    /// Whether there are round trips and system calls.
+    pub fn has_round_trips(&self) -> bool {
+        matches!(self.row.shape, Shape::Echo { .. } | Shape::FanOut { .. })
     }
 
     /// Whether clients are measured, and not servers.

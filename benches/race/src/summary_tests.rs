@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disturbance::Disturber;
-use crate::peers::{Client, Protocol};
+use crate::peers::{Client, FanOut, Protocol};
 use crate::rows::ROWS;
 
 /// A server of a made-up race.
@@ -23,6 +23,8 @@ pub fn peer(name: &str, bin: &str, protocol: Protocol, flushes: Flushes) -> Peer
             form: "https://example.org/client".to_owned(),
             flushes,
         }),
+        fan_out: (bin != "slow")
+            .then(|| FanOut { bin: format!("fan-out-{bin}"), form: String::new() }),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use corewire::{
     Accept, Arrival, Chunk, ClientAddress, CloseSummary, Context, Dropped, Handler, Loop, Message,
@@ -17,8 +16,6 @@ use crate::settings::{Listener, Service};
 /// Answers requests, and hands messages on to whom they are for.
 #[derive(Clone)]
 pub struct App {
-    /// Shared by all loops: whether the server is parting.
-    pub is_draining: Arc<AtomicBool>,
     /// In the order in which they were added.
     pub listeners: Arc<[Arc<Listener>]>,
     /// The same on all loops.
@@ -61,9 +58,7 @@ impl App {
             return Verdict::Respond(answer.header("Allow", "GET, HEAD").expect("a legal header"));
         }
         Verdict::Respond(match (request.path(), self.service(arrival)) {
-            ("/healthz", _) if self.is_draining.load(Ordering::Relaxed) => {
-                answer(503, PLAIN, "draining\n")
-            }
+            ("/healthz", _) if arrival.is_draining => answer(503, PLAIN, "draining\n"),
             ("/healthz", _) => answer(200, PLAIN, "ok\n"),
             (_, Some(Service::Echo)) => page(),
             (_, Some(Service::Subscribe | Service::Publish | Service::Topics)) => {

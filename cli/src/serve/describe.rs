@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use corewire::{
-    Config, Delivery, Heartbeat, ListenOptions, ListenerSettings, Origins, Route, Server,
+    Config, Delivery, Heartbeat, Lifetime, ListenOptions, ListenerSettings, Origins, Route, Server,
     ServerBuilder, TrustedProxies,
 };
 
@@ -80,6 +80,7 @@ fn describe_route(args: &RouteArgs, config: &mut Config) {
     limits.high_water_bytes = args.high_water_bytes() as usize;
     limits.low_water_bytes = args.low_water_bytes() as usize;
     config.close_timeout = args.close_timeout;
+    config.max_lifetime = args.max_lifetime.map(Lifetime::new);
     config.compression = args.compression();
     let heartbeat = args.ping_every.zip(args.dead_after);
     config.heartbeat =

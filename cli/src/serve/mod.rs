@@ -11,8 +11,6 @@ mod torn;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use corewire::metrics::Counters;
@@ -57,9 +55,7 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     }
     let places = places::places(settings)?;
     let builder = describe::server(args, &places)?;
-    let is_draining = Arc::new(AtomicBool::new(false));
     let app = App {
-        is_draining: is_draining.clone(),
         listeners: places.iter().map(|place| place.listener.clone()).collect(),
         keys: Keys::new(),
     };
@@ -80,8 +76,7 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     for fingerprint in settings.secured.iter().filter_map(|it| it.fingerprint.as_ref()) {
         warn!("the certificate is our own, browsers will warn of it; SHA-256 {fingerprint}");
     }
-    let (timeout, secured) = (args.shutdown_timeout, settings.secured.clone());
-    process::attend(signals, server.handle(), is_draining, timeout, secured);
+    process::attend(signals, server.handle(), args.drain(), settings.secured.clone());
     let started = Instant::now();
     let counters = server.run().map_err(failure)?;
     summarise(&counters, started);
@@ -120,10 +115,21 @@ fn summarise(counters: &Counters, started: Instant) {
         counters.messages_sent,
         display_bytes(counters.bytes_sent),
     );
+    info!(
+        "of those at the end: {} have answered, {} left by themselves, {} failed, {} were cut off; \
+         {} messages ({}) unsent",
+        counters.drain_closed,
+        counters.drain_left,
+        counters.drain_failed,
+        counters.drain_cut_off,
+        counters.drain_unsent_messages,
+        display_bytes(counters.drain_unsent_bytes),
+    );
     let mut troubles = Vec::new();
     for (count, what) in [
         (counters.handshakes_refused, "handshakes refused"),
         (counters.handshake_timeouts, "handshakes timed out"),
+        (counters.lifetimes_ended, "connections at the end of their lifetime"),
         (counters.protocol_errors, "protocol errors"),
         (counters.heartbeat_timeouts, "peers without a sign of life"),
         (counters.close_timeouts, "closing handshakes timed out"),

@@ -1,12 +1,10 @@
 //! What the process asks of its system: descriptors, cores, signals.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use corewire::{ServerHandle, ShardIndex};
+use corewire::{Drain, ServerHandle, ShardIndex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,32 +29,49 @@ pub fn catch_signals(secured: &[Secured]) -> Result<Signals, Failure> {
         .map_err(|error| Failure(format!("cannot catch signals: {error}")))
 }
 
-/// Shuts the server down at the first signal, ends the process at the second; SIGHUP has the
-/// certificates read again.
-pub fn attend(
-    mut signals: Signals,
-    server: ServerHandle,
-    is_draining: Arc<AtomicBool>,
-    timeout: Duration,
-    secured: Vec<Secured>,
-) {
+/// Drains the server at the first signal: over time at SIGTERM; at once at SIGINT, behind which
+/// somebody waits at a terminal. The second cuts off who is left. SIGHUP has the certificates read
+/// again.
+pub fn attend(mut signals: Signals, server: ServerHandle, drain: Drain, secured: Vec<Secured>) {
     thread::spawn(move || {
+        let mut endings = 0;
         for signal in &mut signals {
             if signal == SIGHUP {
                 secured.iter().filter(|it| it.is_of_files()).for_each(reload);
-            } else if is_draining.swap(true, Ordering::Relaxed) {
-                error!("second signal: ending at once");
-                let _ = emulate_default_handler(signal);
-            } else {
-                let name = signal_name(signal).unwrap_or("signal");
-                info!("{name}: closing all connections with 1001, for at most {timeout:?}");
-                // A mailbox is full for a moment only.
-                while server.shutdown(timeout).is_err() {
-                    thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            endings += 1;
+            let name = signal_name(signal).unwrap_or("signal");
+            match (endings, signal) {
+                (1, SIGTERM) => {
+                    let Drain { window, grace, code, .. } = drain;
+                    info!("{name}: closing all connections with {code}, over {window:?}");
+                    info!("each has {grace:?} to answer");
+                    tell(&server, &drain);
+                }
+                (1, _) => {
+                    let grace = drain.grace;
+                    info!("{name}: closing all connections with 1001, for at most {grace:?}");
+                    tell(&server, &Drain::at_once(grace));
+                }
+                (2, _) => {
+                    error!("second signal: cutting off who is left");
+                    tell(&server, &Drain::at_once(Duration::ZERO));
+                }
+                // A loop stands still, or it would be over.
+                (_, _) => {
+                    let _ = emulate_default_handler(signal);
                 }
             }
         }
     });
+}
+
+/// A mailbox is full for a moment only.
+fn tell(server: &ServerHandle, drain: &Drain) {
+    while server.drain(drain).is_err() {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn reload(secured: &Secured) {

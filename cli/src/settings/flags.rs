@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use corewire::{
-    Compression, ConnectionLimits, ForwardedField, Forwarding, IpStack, SlowPolicy, TopicSettings,
-    TrustedProxies,
+    CloseCode, Compression, ConnectionLimits, Drain, ForwardedField, Forwarding, IpStack,
+    SlowPolicy, TopicSettings, TrustedProxies,
 };
 use tracing::Level;
 
@@ -53,10 +53,19 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", help_heading = "Loops")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_address: Option<u32>,
-    /// How long the server waits for its connections when it is told to end
+    /// Over how long the connections are closed, evenly, when SIGTERM comes; who comes meanwhile is
+    /// answered 503
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
-    #[arg(help_heading = "Loops")]
-    pub shutdown_timeout: Duration,
+    #[arg(help_heading = "Ending")]
+    pub drain_window: Duration,
+    /// How long the server waits for each that was told to go
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
+    #[arg(help_heading = "Ending")]
+    pub drain_grace: Duration,
+    /// What they are told: the service restarts (1012), or goes away (1001)
+    #[arg(long, value_name = "1012|1001", default_value = "1012", value_parser = values::farewell)]
+    #[arg(help_heading = "Ending")]
+    pub drain_code: CloseCode,
 
     /// Topics that a connection may subscribe to
     #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Publishing")]
@@ -208,6 +217,10 @@ pub struct RouteArgs {
     /// Send no pings and drop no silent connection
     #[arg(long, conflicts_with_all = ["ping_every", "dead_after"], help_heading = "Time")]
     pub no_heartbeat: bool,
+    /// After how long a connection is closed, or up to a tenth sooner, so that its client comes back
+    /// to where there is room [default: never]
+    #[arg(long, value_name = "TIME", value_parser = units::period, help_heading = "Time")]
+    pub max_lifetime: Option<Duration>,
     /// How long a closing handshake may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
     #[arg(help_heading = "Time")]
@@ -230,6 +243,14 @@ impl ListenerArgs {
     /// How messages of topics go to those who are too slow.
     pub fn published(&self) -> TopicSettings {
         TopicSettings::new(self.topic_backlog_bytes() as usize, self.topic_policy)
+    }
+}
+
+impl ServeArgs {
+    /// How the server ends when there is time.
+    pub fn drain(&self) -> Drain {
+        let (window, grace, code) = (self.drain_window, self.drain_grace, self.drain_code);
+        Drain { window, grace, code, ..Drain::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use corewire::{
-    Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes, SlowPolicy,
+    CloseCode, Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes, SlowPolicy,
     TrustedProxies, UnixEndpoint,
 };
 
@@ -83,6 +83,14 @@ pub fn topic_policy(text: &str) -> Result<SlowPolicy, String> {
         "drop-oldest" => Ok(SlowPolicy::DropOldest),
         "conflate" => Ok(SlowPolicy::Conflate),
         _ => Err("it is close, skip-new, drop-oldest or conflate".into()),
+    }
+}
+
+pub fn farewell(text: &str) -> Result<CloseCode, String> {
+    match text {
+        "1012" => Ok(CloseCode::SERVICE_RESTART),
+        "1001" => Ok(CloseCode::GOING_AWAY),
+        _ => Err("it is 1012 or 1001".into()),
     }
 }
 

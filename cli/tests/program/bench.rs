@@ -51,7 +51,7 @@ fn closed_loop_reports_rates_latencies_and_a_plot() {
     }
     assert!(stdout.contains('█') && !stdout.contains('\u{1b}'), "{stdout}");
     assert!(stdout.lines().skip(1).all(|line| line.chars().count() <= 80), "{stdout}");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (_, log) = server.wait();
     assert!(log.contains(": 50 connections") && !log.contains("of note"), "{log}");
 }
@@ -163,7 +163,7 @@ fn handshakes_of_every_way_are_measured() {
         let report = run(&repeat);
         assert!(report["handshakes"]["count"].as_u64().unwrap() > 5, "{report}");
     }
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (_, log) = server.wait();
     assert!(!log.contains("of note"), "{log}");
 }
@@ -180,7 +180,7 @@ fn connections_are_held_and_weighed() {
     for field in ["per_second", "server_cpu_ns_each", "server_rss_bytes_each"] {
         assert!(handshakes[field].as_f64().unwrap() > 0.0, "{field}: {report}");
     }
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert!(server.wait().1.contains(": 700 connections, 0 messages in"));
 }
 
@@ -191,7 +191,7 @@ fn handshakes_are_repeated_and_each_connection_is_closed_properly() {
     let report = json(&server.url(), &args);
     let count = report["handshakes"]["count"].as_u64().unwrap();
     assert!(count > 5, "{report}");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (_, log) = server.wait();
     let closed = log.lines().filter(|line| line.contains("closed: 1000")).count() as u64;
     assert!(closed + 5 >= count, "{count} handshakes, {closed} closed");
@@ -203,7 +203,7 @@ fn source_addresses_are_used_in_turn() {
     let from = ["--from", "127.0.0.2-127.0.0.3", "--from", "127.0.1.0/30"];
     let args = ["--connect-only", "--connections", "8", "--threads", "2"];
     json(&server.url(), &[&from[..], &args].concat());
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (_, log) = server.wait();
     for address in ["127.0.0.2", "127.0.0.3", "127.0.1.1", "127.0.1.2"] {
         let opened = |line: &&str| line.contains(&format!("{address}:")) && line.contains(" GET /");

@@ -132,7 +132,7 @@ fn close_of_the_server_is_shown() {
     let mut child = start(&[&server.url()]);
     let _stdin = child.stdin.take();
     wait_for(&mut child, "connected");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert_ends(&finish(child), 0, b"", "closed by the server: 1001");
 }
 

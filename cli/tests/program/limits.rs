@@ -90,10 +90,10 @@ fn heartbeat_pings_and_gives_up_as_it_is_told() {
 
 #[test]
 fn closing_handshake_has_its_deadline() {
-    let server = serve(&["--close-timeout", "200ms", "--shutdown-timeout", "1h"]);
+    let server = serve(&["--close-timeout", "200ms", "--drain-grace", "1h"]);
     let mut client = Client::open(server.port);
     let began = Instant::now();
-    server.signal(rustix::process::Signal::TERM);
+    server.signal(rustix::process::Signal::INT);
     assert_eq!(client.close_code(), 1001);
     // Our end stays open and silent; the server does not wait for it longer than that.
     assert!(client.is_ended());

@@ -71,7 +71,7 @@ fn unix_sockets_of_both_kinds_are_served_and_the_file_goes_with_the_server() {
     assert_echo(UnixStream::connect(&path.0).unwrap());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     assert_echo(UnixStream::connect_addr(&address).unwrap());
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (status, log) = server.wait();
     assert!(status.success(), "{log}");
     assert!(!path.0.exists());

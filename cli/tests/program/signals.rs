@@ -19,7 +19,7 @@ fn signal_under_load_says_1001_to_all_and_the_exit_is_0() {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| load(port, &started))).collect();
         started.wait();
-        server.signal(Signal::TERM);
+        server.signal(Signal::INT);
         for client in clients {
             assert_eq!(client.join().unwrap(), 1001);
         }
@@ -71,10 +71,10 @@ fn interrupt_ends_an_idle_server_at_once() {
 
 #[test]
 fn client_that_answers_nothing_is_cut_off_at_the_deadline() {
-    let server = serve(&["--shutdown-timeout", "300ms"]);
+    let server = serve(&["--drain-grace", "300ms"]);
     let mut client = Client::open(server.port);
     let began = Instant::now();
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert_eq!(client.close_code(), 1001);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -84,21 +84,98 @@ fn client_that_answers_nothing_is_cut_off_at_the_deadline() {
 
 #[test]
 fn second_signal_ends_at_once() {
-    let mut server = serve(&["--shutdown-timeout", "1h", "--close-timeout", "1h"]);
+    let mut server = serve(&["--drain-grace", "1h", "--close-timeout", "1h"]);
     let mut client = Client::open(server.port);
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert_eq!(client.close_code(), 1001);
     server.wait_for("closing all connections");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (status, log) = server.wait();
-    assert_eq!(status.code(), None, "{log}");
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("cutting off") && log.contains("1 were cut off"), "{log}");
+}
+
+/// What one client sees of a drain: when it was told, and what.
+fn watch(port: u16, began: &Barrier) -> (Duration, u16) {
+    let mut client = Client::open(port);
+    began.wait();
+    began.wait();
+    let began = Instant::now();
+    let code = client.close_code();
+    client.send(CLOSE, &code.to_be_bytes());
+    (began.elapsed(), code)
+}
+
+#[test]
+fn sigterm_spreads_the_closes_over_the_window_and_refuses_who_comes() {
+    const CLIENTS: usize = 40;
+    let args = ["--threads", "2", "--drain-window", "3s", "--close-timeout", "1h"];
+    let mut server = serve(&args);
+    let port = server.port;
+    let began = Barrier::new(CLIENTS + 1);
+    let told: Vec<_> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| watch(port, &began))).collect();
+        began.wait();
+        server.signal(Signal::TERM);
+        server.wait_for("each has 5s to answer");
+        began.wait();
+        // The loops are told one after the other.
+        let deadline = Instant::now() + PATIENCE;
+        while health(port) != 503 {
+            assert!(Instant::now() < deadline, "it looks healthy");
+        }
+        let answer = Client::dial(port).upgrade("/", "");
+        assert!(answer.status == 503 && answer.head.contains("Retry-After: 5"), "{answer:?}");
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("40 have answered, 0 left by themselves"), "{log}");
+    assert!(told.iter().all(|(_, code)| *code == 1012), "{told:?}");
+    // Each third of the window has a third of the closes, but for chance and a busy machine.
+    for third in 0..3 {
+        let within = told.iter().filter(|(at, _)| at.as_secs() == third).count();
+        assert!((5..=25).contains(&within), "{within} in second {third}: {told:?}");
+    }
+}
+
+/// The status of a health check on a connection of its own.
+fn health(port: u16) -> u16 {
+    let mut http = Client::dial(port);
+    http.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    http.answer().status
+}
+
+#[test]
+fn second_sigterm_cuts_off_and_the_exit_is_0() {
+    let mut server = serve(&["--drain-window", "1h", "--drain-code", "1001"]);
+    let mut client = Client::open(server.port);
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    server.wait_for("closing all connections with 1001 going away, over 3600s");
+    server.signal(Signal::TERM);
+    // It is told, and not waited for.
+    assert_eq!(client.close_code(), 1001);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{log}");
+}
+
+#[test]
+fn connection_ends_with_its_lifetime_and_the_server_goes_on() {
+    let server = serve(&["--max-lifetime", "1s"]);
+    let mut client = Client::open(server.port);
+    let began = Instant::now();
+    assert_eq!(client.close_code(), 1001);
+    assert!((Duration::from_millis(800)..Duration::from_secs(8)).contains(&began.elapsed()));
+    Client::open(server.port).echo(BINARY, b"another");
 }
 
 #[test]
 fn draining_server_takes_no_new_connection() {
-    let server = serve(&["--shutdown-timeout", "1h", "--close-timeout", "1h"]);
+    let server = serve(&["--drain-grace", "1h", "--close-timeout", "1h"]);
     let mut client = Client::open(server.port);
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert_eq!(client.close_code(), 1001);
     // The loops part one after the other.
     let deadline = Instant::now() + PATIENCE;
@@ -109,15 +186,14 @@ fn draining_server_takes_no_new_connection() {
 
 #[test]
 fn health_of_a_draining_server_is_503_for_who_was_about_to_ask() {
-    let mut server =
-        serve(&["--threads", "1", "--shutdown-timeout", "1h", "--close-timeout", "1h"]);
+    let mut server = serve(&["--threads", "1", "--drain-grace", "1h", "--close-timeout", "1h"]);
     let mut websocket = Client::open(server.port);
     let mut http = Client::dial(server.port);
     http.write(b"GET /healthz HTTP/1.1\r\n");
     // The loop accepts in one turn and reads in the next: after two round trips it has done both.
     websocket.echo(BINARY, b"one");
     websocket.echo(BINARY, b"two");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert_eq!(websocket.close_code(), 1001);
     server.wait_for("closing all connections");
     http.write(b"Host: a\r\n\r\n");
@@ -130,7 +206,7 @@ fn server_whose_log_nobody_reads_serves_and_ends_all_the_same() {
     let mut server = serve(&["--log", "debug"]);
     server.stop_reading();
     Client::open(server.port).echo(BINARY, b"unheard");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (status, _) = server.wait();
     assert_eq!(status.code(), Some(0));
 }
@@ -163,7 +239,7 @@ fn server_that_is_stopped_and_continued_again_and_again_loses_nothing() {
     }
     let mut client = client.join().unwrap();
     client.echo(BINARY, b"still here");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert_eq!(client.close_code(), 1001);
     client.send(CLOSE, &1001_u16.to_be_bytes());
     let (status, log) = server.wait();

@@ -204,7 +204,7 @@ fn listeners_with_and_without_tls_stand_side_by_side_and_share_their_certificate
     Client::open(server.port).echo(TEXT, b"heard");
     let shown = ports.map(|port| shown(port, "localhost"));
     assert!(!shown[0].is_empty() && shown[0] == shown[1]);
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let (_, log) = server.wait();
     assert_eq!(log.matches("browsers will warn").count(), 1, "{log}");
 }

@@ -14,11 +14,12 @@ use crate::handshake::Tunnel;
 use crate::reactor::endpoint::PeerAddress;
 use crate::reactor::event_loop::Loop;
 use crate::reactor::id::ConnectionId;
+use crate::reactor::lifetime::LifeEnd;
 use crate::reactor::net::NetKey;
 use crate::reactor::remote::RemoteAddress;
 use crate::reactor::shared::{Shared, after};
 use crate::reactor::slot::{Notes, Phase, Slot};
-use crate::reactor::turn::{Drain, Timer};
+use crate::reactor::turn::Timer;
 
 /// A connection before it opens.
 #[derive(Debug)]
@@ -137,7 +138,7 @@ impl<D> Shared<D> {
             return Err(unfit(io::ErrorKind::AddrNotAvailable.into()));
         }
         // Whoever is dialled anew when it is told of its end must not keep a loop from ending.
-        if self.drain != Drain::Running || !self.has_room() {
+        if !self.departure.is_dialling() || !self.has_room() {
             return Err(DialError::NoRoom);
         }
         let key = self.slots.vacant_key().ok_or(DialError::NoRoom)?;
@@ -155,7 +156,7 @@ impl<D> Shared<D> {
             phase: Phase::Dialling(Box::new(dialling)),
             peer: PeerAddress::Unix.into(),
             socket: NO_SOCKET,
-            timer: self.wheel.insert(deadline, Timer::Connection(key.index)),
+            timer: self.wheel.insert(deadline, Timer::Connection(key.index, LifeEnd::NEVER)),
             backlog: None,
             config,
             notes: Notes::default(),

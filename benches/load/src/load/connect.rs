@@ -32,8 +32,22 @@ pub fn open(
     tls: Option<&Arc<ClientConfig>>,
     count: usize,
 ) -> io::Result<Vec<Stream>> {
-    let request = request(server);
+    let request = request(server, "/");
     (0..count).map(|index| Ok(open_one(server, index, protocol, tls, &request)?.0)).collect()
+}
+
+/// The same at a path, without TLS.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(
+    server: SocketAddr,
+    path: &str,
+    protocol: Protocol,
+    count: usize,
+) -> io::Result<Vec<Stream>> {
+    let request = request(server, path);
+    (0..count).map(|index| Ok(open_one(server, index, protocol, None, &request)?.0)).collect()
 }
 
 /// Opens `count` connections, at least one, with permessage-deflate.
@@ -117,15 +131,15 @@ fn connect_from(source: Option<IpAddr>, server: SocketAddr) -> io::Result<TcpStr
 }
 
 /// The client's half of the opening handshake.
-pub fn request(server: SocketAddr) -> String {
+pub fn request(server: SocketAddr, path: &str) -> String {
     format!(
-        "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {SEC_WEBSOCKET_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
 }
 
 fn request_with(server: SocketAddr, compression: Compression) -> String {
-    let request = request(server);
+    let request = request(server, "/");
     let fields = request.trim_end();
     format!("{fields}\r\nSec-WebSocket-Extensions: {}\r\n\r\n", compression.offer())
 }
@@ -197,7 +211,7 @@ mod tests {
     #[test]
     fn an_offer_is_one_more_field_of_the_request() {
         let server = SocketAddr::from(([127, 0, 0, 1], 9001));
-        let (plain, offer) = (request(server), request_with(server, Compression::Dedicated));
+        let (plain, offer) = (request(server, "/"), request_with(server, Compression::Dedicated));
         let fields = plain.strip_suffix("\r\n").expect("an empty line");
         let own = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
         assert_eq!(offer.strip_prefix(fields), Some(own));

@@ -192,7 +192,7 @@ impl<A: Answers> Connection<A> {
         loop {
             if !self.pongs.is_empty() && script.is_frame_boundary(self.position) {
                 // Rare and tiny: worth no queue of its own.
-                write_all_spinning(&mut self.stream, &self.pongs)?;
+                self.stream.write_all_spinning(&self.pongs)?;
                 self.pongs.clear();
             }
             if self.unsent == 0 {
@@ -268,17 +268,6 @@ impl<A: Answers> Connection<A> {
         }
         Ok(())
     }
-}
-
-fn write_all_spinning(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Without any answer for so long, the run is given up.

@@ -70,7 +70,7 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Ou
     let mut crowd = Crowd {
         server,
         protocol: shape.protocol,
-        request: connect::request(server),
+        request: connect::request(server, "/"),
         epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
         events: Vec::with_capacity(1024),
         attempts: Vec::with_capacity(shape.at_once),

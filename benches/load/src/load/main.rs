@@ -13,6 +13,7 @@ mod connect;
 mod deflate;
 mod echo;
 mod fair;
+mod fan_out;
 mod frame;
 mod handshakes;
 mod idle;
@@ -88,10 +89,15 @@ struct Arguments {
     /// Instead of loading: so many connections at once connect, upgrade and close, over and over.
     #[arg(long, value_name = "CONNECTIONS", conflicts_with_all = ["idle", "fairness"])]
     handshakes: Option<usize>,
+    /// Instead of loading: so many subscribers call /sub, and what one publisher sends to /pub must
+    /// reach all of them, --in-flight messages at once.
+    #[arg(long, value_name = "SUBSCRIBERS")]
+    #[arg(conflicts_with_all = ["idle", "fairness", "handshakes", "tls", "compression"])]
+    fan_out: Option<usize>,
     /// Instead of loading: start this client and answer it, as `PROGRAM --connect ADDRESS --connections
     /// COUNT --in-flight COUNT --bytes COUNT`.
     #[arg(long, value_name = "PROGRAM")]
-    #[arg(conflicts_with_all = ["idle", "fairness", "handshakes", "tls", "compression", "pid"])]
+    #[arg(conflicts_with_all = ["idle", "fairness", "handshakes", "fan_out", "tls", "compression", "pid"])]
     client: Option<PathBuf>,
     /// Core for the client to run on.
     #[arg(long, value_name = "CORE", requires = "client")]
@@ -136,7 +142,8 @@ fn run(arguments: &Arguments) -> io::Result<String> {
         return Err(io::Error::other("only WebSocket has a compression"));
     }
     let descriptors = machine::raise_descriptor_limit()?;
-    let connections = arguments.idle.or(arguments.handshakes).unwrap_or(arguments.connections);
+    let instead = arguments.idle.or(arguments.handshakes).or(arguments.fan_out);
+    let connections = instead.unwrap_or(arguments.connections);
     // Standard streams, epoll and a file of /proc come on top.
     if connections as u64 + 16 > descriptors {
         let text = format!("{connections} connections need more than {descriptors} descriptors");
@@ -173,7 +180,10 @@ fn server_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> 
             fair::run(arguments.url, &shape, pid)?.fields()
         }
         (None, None, Some(at_once), _) => handshake_fields(arguments, at_once)?,
-        _ => echo_fields(arguments)?,
+        _ => match arguments.fan_out {
+            Some(subscribers) => fan_out_fields(arguments, subscribers)?,
+            None => echo_fields(arguments)?,
+        },
     })
 }
 
@@ -201,6 +211,21 @@ fn echo_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> {
         duration: seconds(arguments.duration)?,
     };
     Ok(echo::run(arguments.url, &shape, arguments.pid)?.fields())
+}
+
+fn fan_out_fields(
+    arguments: &Arguments,
+    subscribers: usize,
+) -> io::Result<Vec<(&'static str, f64)>> {
+    let shape = fan_out::Shape {
+        protocol: arguments.protocol,
+        subscribers,
+        at_once: arguments.in_flight as usize,
+        payload_bytes: arguments.bytes,
+        warm_up: seconds(arguments.warm_up)?,
+        duration: seconds(arguments.duration)?,
+    };
+    Ok(fan_out::run(arguments.url, &shape, arguments.pid)?.fields())
 }
 
 fn handshake_fields(arguments: &Arguments, at_once: usize) -> io::Result<Vec<(&'static str, f64)>> {

@@ -73,6 +73,21 @@ impl Stream {
         self.socket().set_nonblocking(true)
     }
 
+    /// Writes all of it, without sleeping where the kernel takes no more for now.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn write_all_spinning(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// The socket underneath.
     pub fn socket(&self) -> &TcpStream {
         match self {

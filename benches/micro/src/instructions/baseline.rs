@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// inlining that falls out differently at a distance.
 pub const TOLERANCE_PERCENT: f64 = 3.0;
 
+/// By how much a message may cost more or less because another loop runs.
+pub const PAIR_TOLERANCE_PERCENT: f64 = 1.0;
+
 /// Counts and what they were made with.
 #[derive(Deserialize, Serialize)]
 pub struct Baseline {
@@ -53,6 +56,11 @@ pub enum Finding {
         name: String,
         old: f64,
     },
+    /// A loop pays for another one.
+    Unequal {
+        alone: f64,
+        beside_another: f64,
+    },
 }
 
 impl Baseline {
@@ -83,6 +91,15 @@ impl Baseline {
             }
         });
         gone.chain(others).collect()
+    }
+
+    /// Whether loops cost each other anything.
+    pub fn compare_pair(&self, alone: &str, beside_another: &str) -> Option<Finding> {
+        let [alone, beside_another] =
+            [self.instructions.get(alone)?, self.instructions.get(beside_another)?];
+        let apart = (beside_another / alone - 1.0).abs();
+        (apart * 100.0 > PAIR_TOLERANCE_PERCENT)
+            .then_some(Finding::Unequal { alone: *alone, beside_another: *beside_another })
     }
 }
 
@@ -123,7 +140,9 @@ impl Finding {
     /// A count that shrank is good news.
     pub fn is_failure(&self) -> bool {
         match self {
-            Self::Grew { .. } | Self::Unknown { .. } | Self::Gone { .. } => true,
+            Self::Grew { .. } | Self::Unknown { .. } | Self::Gone { .. } | Self::Unequal { .. } => {
+                true
+            }
             Self::Shrank { .. } => false,
         }
     }
@@ -142,6 +161,10 @@ impl fmt::Display for Finding {
                 percent(old, new)
             ),
             Self::Unknown { name, new } => write!(out, "NOT IN THE BASELINE: {name}: {new}"),
+            Self::Unequal { alone, beside_another } => write!(
+                out,
+                "UNEQUAL: a message takes {alone} on a loop alone and {beside_another} beside another"
+            ),
             Self::Gone { name, old } => write!(out, "NO LONGER COUNTED: {name}: {old}"),
         }
     }
@@ -198,6 +221,17 @@ mod tests {
         let gone = Finding::Gone { name: "a".into(), old: 1.0 };
         assert_eq!(findings, [gone, Finding::Unknown { name: "b".into(), new: 2.0 }]);
         assert!(findings.iter().all(Finding::is_failure));
+    }
+
+    #[test]
+    fn loop_that_pays_for_another_is_found() {
+        let counted = |beside| baseline(&[("a", 100.0), ("b", beside)]).compare_pair("a", "b");
+        assert!([99.1, 100.0, 100.9].into_iter().all(|beside| counted(beside).is_none()));
+        for beside_another in [98.9, 101.1] {
+            let unequal = Finding::Unequal { alone: 100.0, beside_another };
+            assert!(unequal.is_failure());
+            assert_eq!(counted(beside_another), Some(unequal));
+        }
     }
 
     #[test]

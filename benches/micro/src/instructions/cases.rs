@@ -1,6 +1,7 @@
 //! What is counted. Every case is asserted and warmed up once before it is counted.
 
 use std::hint::black_box;
+use std::thread;
 
 use corewire::Role;
 use corewire::fuzzing::wire::{
@@ -15,6 +16,11 @@ use crate::material::{
 };
 use crate::memory_net::EchoLoop;
 use crate::parts::{Cork, Timers, answer_request};
+
+/// A loop by itself, and the same with another one on a thread beside it. Loops share nothing, so
+/// a message takes as many instructions.
+pub const ALONE: &str = "echo of a 20-byte message through the loop, 1 per read";
+pub const BESIDE_ANOTHER: &str = "echo of a 20-byte message through one of two loops, 1 per read";
 
 /// One count.
 pub struct Case {
@@ -31,11 +37,8 @@ pub const CASES: &[Case] = &[
         operations: PER_READ,
         run: || echo_through_loop(FRAMES_PER_READ),
     },
-    Case {
-        name: "echo of a 20-byte message through the loop, 1 per read",
-        operations: 1,
-        run: || echo_through_loop(1),
-    },
+    Case { name: ALONE, operations: 1, run: || echo_through_loop(1) },
+    Case { name: BESIDE_ANOTHER, operations: 2, run: echo_through_two_loops },
     Case {
         name: "echo of a 20-byte message through the sans-IO connection, 16 per read",
         operations: PER_READ,
@@ -97,6 +100,13 @@ fn echo_through_loop(frames_per_read: usize) {
     counted_section(&mut || {
         black_box(echo.turn_again());
     });
+}
+
+/// Counted on both threads.
+fn echo_through_two_loops() {
+    let beside = thread::spawn(|| echo_through_loop(1));
+    echo_through_loop(1);
+    beside.join().expect("it echoes as the other one does");
 }
 
 /// Masking twice is masking not at all, so that one buffer does for all rounds.

@@ -53,7 +53,8 @@ fn check() -> Result<ExitCode, String> {
         ));
     }
     let counted = count_all(made_with)?;
-    let findings = baseline.compare(&counted);
+    let mut findings = baseline.compare(&counted);
+    findings.extend(counted.compare_pair(cases::ALONE, cases::BESIDE_ANOTHER));
     for finding in &findings {
         println!("{finding}");
     }

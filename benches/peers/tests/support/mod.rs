@@ -36,6 +36,7 @@ pub struct Peer {
     #[serde(default = "yes")]
     pub serves: bool,
     pub client: Option<Client>,
+    pub fan_out: Option<FanOut>,
     flushes: Flushes,
 }
 
@@ -46,6 +47,14 @@ pub struct Client {
     pub bin: String,
     pub form: String,
     flushes: Flushes,
+}
+
+/// A `[peer.fan_out]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FanOut {
+    pub bin: String,
+    pub form: String,
 }
 
 fn yes() -> bool {
@@ -103,14 +112,14 @@ pub struct Server {
 impl Server {
     /// Starts it on an address of its own. Between finding a port and listening there somebody else
     /// may take it; the peer then ends, and another port is found.
-    pub fn start(peer: &Peer, arguments: &[&str]) -> Self {
+    pub fn start(bin: &str, arguments: &[&str]) -> Self {
         (0..3)
-            .find_map(|_| Self::start_at(peer, arguments, free_address()))
-            .unwrap_or_else(|| panic!("{} does not listen", peer.name))
+            .find_map(|_| Self::start_at(bin, arguments, free_address()))
+            .unwrap_or_else(|| panic!("{bin} does not listen"))
     }
 
-    fn start_at(peer: &Peer, arguments: &[&str], address: SocketAddr) -> Option<Self> {
-        let process = Command::new(binary(&peer.bin))
+    fn start_at(bin: &str, arguments: &[&str], address: SocketAddr) -> Option<Self> {
+        let process = Command::new(binary(bin))
             .args(["--listen", &address.to_string()])
             .args(arguments)
             .stdout(Stdio::null())
@@ -120,7 +129,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         let mut is_listening = false;
         while !is_listening {
-            assert!(Instant::now() < deadline, "{} does not listen", peer.name);
+            assert!(Instant::now() < deadline, "{bin} does not listen");
             thread::sleep(Duration::from_millis(5));
             is_listening = TcpStream::connect(address).is_ok();
             // Whoever listens there is not this peer if it has ended.

@@ -1,0 +1,189 @@
+//! A server that drains, on real sockets.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use corewire::{Context, Drain, DrainReport, Handler, Loop, Message, Server, ServerBuilder};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::client::{Client, frame, request};
+use crate::running::Running;
+
+const CLOSE: u8 = 8;
+const READY: &str = "GET /ready HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Echoes, and keeps what it is told of a drain.
+struct Reporter(Arc<Mutex<Vec<DrainReport>>>);
+
+impl Handler for Reporter {
+    type Data = ();
+
+    fn on_message(&mut self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
+        let _ = ctx.send(message);
+    }
+
+    fn on_drained(&mut self, _: &mut Loop<'_, ()>, report: &DrainReport) {
+        self.0.lock().unwrap().push(*report);
+    }
+}
+
+fn local() -> ServerBuilder {
+    Server::builder().listen(([127, 0, 0, 1], 0))
+}
+
+/// Both ends of all connections are descriptors of this process.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+/// An open WebSocket that is read without waiting.
+fn open(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request("/", "").as_bytes()).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
+/// The answer to a request on a connection of its own, if there is one.
+fn ask(address: SocketAddr, request: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut answer = vec![0; 4096];
+    let bytes = stream.read(&mut answer).ok().filter(|bytes| *bytes > 0)?;
+    Some(String::from_utf8_lossy(&answer[..bytes]).into_owned())
+}
+
+#[test]
+fn five_hundred_connections_are_told_over_the_window_and_the_reports_add_up() {
+    const CONNECTIONS: usize = 500;
+    const WINDOW: Duration = Duration::from_secs(3);
+    raise_descriptor_limit();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let noted = reports.clone();
+    let server = local().threads(2).readiness("/ready");
+    let server = server.build(move |_| Reporter(noted.clone())).unwrap();
+    let (address, handle) = (server.local_addresses()[0], server.handle());
+    let running = thread::spawn(move || server.run().unwrap());
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Some(open(address))).collect();
+    assert!(ask(address, READY).unwrap().starts_with("HTTP/1.1 200 "));
+    let began = Instant::now();
+    let drain = Drain { window: WINDOW, grace: Duration::from_secs(1), ..Drain::default() };
+    handle.drain(&drain).unwrap();
+    // One in ten never answers.
+    let (mut told, mut refused, mut silent) = (Vec::new(), 0, Vec::new());
+    while clients.iter().any(Option::is_some) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{} are left", told.len());
+        for (at, place) in clients.iter_mut().enumerate() {
+            let Some(client) = place else { continue };
+            let mut bytes = [0; 64];
+            match client.read(&mut bytes) {
+                Ok(count) => {
+                    assert_eq!(bytes[..count], [0x88, 2, 0x03, 0xf4], "a Close with 1012");
+                    told.push(began.elapsed());
+                    if at % 10 == 0 {
+                        silent.extend(place.take());
+                    } else {
+                        client.write_all(&frame(CLOSE, &bytes[2..4])).unwrap();
+                        *place = None;
+                    }
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        if (300..2000).contains(&began.elapsed().as_millis()) && refused < 5 {
+            for request in [READY, &request("/", "")] {
+                let answer = ask(address, request).expect("somebody listens");
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+                assert!(answer.contains("\r\nRetry-After: 5\r\n"), "{answer}");
+            }
+            refused += 1;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let counters = running.join().unwrap();
+    assert_eq!((told.len(), refused), (CONNECTIONS, 5));
+    for tenth in 0..10 {
+        let begin = WINDOW / 10 * tenth;
+        let within = told.iter().filter(|at| **at >= begin && **at < begin + WINDOW / 10).count();
+        // 50, but for a machine that is busy.
+        assert!((20..=90).contains(&within), "{within} in tenth {tenth}");
+    }
+    let reports = reports.lock().unwrap();
+    let sum = |of: fn(&DrainReport) -> u64| reports.iter().map(of).sum::<u64>();
+    assert_eq!((reports.len(), sum(|it| it.connections)), (2, CONNECTIONS as u64));
+    assert_eq!((sum(|it| it.closed), sum(|it| it.cut_off)), (450, 50));
+    assert_eq!((counters.drain_closed, counters.drain_cut_off), (450, 50));
+    assert_eq!((counters.drain_left, counters.drain_failed, counters.refused_draining), (0, 0, 5));
+    assert_eq!(silent.len(), 50);
+}
+
+#[test]
+fn rebalancing_closes_a_share_of_each_loop_and_takes_them_again() {
+    let running = Running::start(local().threads(2));
+    let address = running.endpoints[0].socket_addr().unwrap();
+    let clients: Vec<_> = (0..100).map(|_| open(address)).collect();
+    let window = Duration::from_millis(200);
+    running.handle.rebalance(0.3, &Drain { window, ..Drain::default() }).unwrap();
+    let began = Instant::now();
+    let mut told = 0;
+    while began.elapsed() < Duration::from_secs(1) {
+        for mut client in &clients {
+            let mut bytes = [0; 64];
+            if let Ok(count) = client.read(&mut bytes)
+                && count > 0
+            {
+                assert_eq!(bytes[..count], [0x88, 2, 0x03, 0xf4], "a Close with 1012");
+                client.write_all(&frame(CLOSE, &bytes[2..4])).unwrap();
+                told += 1;
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Of two loops each may have one more.
+    assert!((29..=31).contains(&told), "{told}");
+    Client::dial(address).upgrade("/");
+    assert_eq!(running.stop().rebalanced, told);
+}
+
+#[test]
+fn who_comes_to_a_lent_socket_during_a_drain_waits_for_the_next_server() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let lent = listener.try_clone().unwrap();
+    let running = Running::start(Server::builder().threads(1).listen(lent));
+    let mut first = Client::dial(address);
+    first.upgrade("/");
+    first.say("who");
+    assert_eq!(first.text(), "127.0.0.1 at 0");
+    let window = Duration::from_secs(3600);
+    running.handle.drain(&Drain { window, ..Drain::default() }).unwrap();
+    // The drain has begun once this has come back behind it.
+    first.say("who");
+    assert_eq!(first.text(), "127.0.0.1 at 0");
+    first.say("who");
+    assert_eq!(first.text(), "127.0.0.1 at 0");
+    let mut second = Client::dial(address);
+    let asked = thread::spawn(move || {
+        second.upgrade("/");
+        second
+    });
+    let next = Running::start(Server::builder().threads(1).listen(listener));
+    let mut second = asked.join().unwrap();
+    let counters = running.stop();
+    assert_eq!((counters.accepted, counters.refused_draining), (1, 0));
+    second.say("who");
+    assert_eq!(second.text(), "127.0.0.1 at 0");
+    assert_eq!(next.stop().accepted, 1);
+}
