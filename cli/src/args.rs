@@ -76,6 +76,15 @@ const SERVE_ABOUT: &str = "Serve WebSockets: every message goes back
 At / (or --path) there is the WebSocket and, for a browser, a page to try it with. /healthz answers \
 200 while the server runs and 503 once it is parting. Everything else is 404.
 
+With --topics, /sub/TOPIC gets what is published to a topic (a/+/c and a/%23 match several), \
+/pub/TOPIC publishes each message it sends, and /topics takes requests in JSON, each a text message: \
+{\"type\":\"subscribe\",\"topic\":\"a/#\",\"id\":1}, unsubscribe likewise, and \
+{\"type\":\"publish\",\"topic\":\"a/b\",\"data\":\"text\"}, with \"encoding\":\"base64\" for binary data. Answered are \
+{\"type\":\"ack\",\"id\":1,\"topic\":\"a/#\"} to requests with an id, {\"type\":\"error\",\"id\":1,\"code\":..., \
+\"reason\":...}, {\"type\":\"message\",\"topic\":\"a/b\",\"data\":\"text\"}, and {\"type\":\"dropped\",\"messages\":7} to \
+who was too slow. The codes are not-text, bad-json, bad-request, unknown-type, bad-topic, bad-data, \
+too-many-subscriptions, full and congested; docs/topics.md tells all of it.
+
 SIGTERM closes all connections in the course of --drain-window, gives each --drain-grace to answer, \
 and exits with 0; meanwhile upgrades are answered 503. SIGINT (Ctrl-C) closes all at once with 1001. A \
 second one of either cuts off who is left. SIGHUP has the files of certificates read again.
@@ -94,6 +103,7 @@ Examples:
   corewire serve --compression shared --path '/rooms/{room}'
   corewire serve --listen unix:/run/corewire.sock --unix-mode 660
   corewire serve --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+  corewire serve --topics --topic-policy drop-oldest --topic-backlog 64KiB
   corewire serve --config corewire.toml --print-config";
 
 const CONNECT_ABOUT: &str = "Connect to a server: lines go out as messages, messages are printed

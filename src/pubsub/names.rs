@@ -56,47 +56,49 @@ impl Pattern {
     }
 }
 
-/// Checks a name that is published to.
-///
-/// # Errors
-/// [`NameError`] names the rule that it breaks.
-pub fn check_name(name: &str, limits: &TopicLimits) -> Result<(), NameError> {
-    check(name, limits)?;
-    if name.contains(WILDCARDS) { Err(NameError::Wildcard) } else { Ok(()) }
-}
+impl TopicLimits {
+    /// Checks a name as publishing does, before there is a loop to publish from.
+    ///
+    /// # Errors
+    /// [`NameError`] names the rule that it breaks.
+    pub fn check_name(&self, name: &str) -> Result<(), NameError> {
+        self.check(name)?;
+        if name.contains(WILDCARDS) { Err(NameError::Wildcard) } else { Ok(()) }
+    }
 
-/// Checks a pattern that is subscribed to.
-///
-/// # Errors
-/// [`NameError`] names the rule that it breaks.
-pub fn check_pattern(pattern: &str, limits: &TopicLimits) -> Result<Pattern, NameError> {
-    check(pattern, limits)?;
-    let mut is_behind_rest = false;
-    for level in pattern.split('/') {
-        if is_behind_rest {
-            return Err(NameError::BehindRest);
+    /// Checks what is to be subscribed to, a name or a filter.
+    ///
+    /// # Errors
+    /// [`NameError`] names the rule that it breaks.
+    pub fn check_pattern(&self, pattern: &str) -> Result<(), NameError> {
+        self.check(pattern)?;
+        let mut is_behind_rest = false;
+        for level in pattern.split('/') {
+            if is_behind_rest {
+                return Err(NameError::BehindRest);
+            }
+            if level.len() > 1 && level.contains(WILDCARDS) {
+                return Err(NameError::PartOfLevel);
+            }
+            is_behind_rest = level == REST;
         }
-        if level.len() > 1 && level.contains(WILDCARDS) {
-            return Err(NameError::PartOfLevel);
-        }
-        is_behind_rest = level == REST;
+        Ok(())
     }
-    Ok(Pattern::of(pattern))
-}
 
-/// What goes for both.
-fn check(text: &str, limits: &TopicLimits) -> Result<(), NameError> {
-    if text.is_empty() {
-        return Err(NameError::Empty);
+    /// What goes for both.
+    fn check(&self, text: &str) -> Result<(), NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > self.name_bytes_max.into() {
+            return Err(NameError::TooLong);
+        }
+        if text.contains('\0') {
+            return Err(NameError::Nul);
+        }
+        let levels = 1 + text.bytes().filter(|byte| *byte == b'/').count();
+        if levels > self.levels_max.into() { Err(NameError::TooManyLevels) } else { Ok(()) }
     }
-    if text.len() > limits.name_bytes_max.into() {
-        return Err(NameError::TooLong);
-    }
-    if text.contains('\0') {
-        return Err(NameError::Nul);
-    }
-    let levels = 1 + text.bytes().filter(|byte| *byte == b'/').count();
-    if levels > limits.levels_max.into() { Err(NameError::TooManyLevels) } else { Ok(()) }
 }
 
 /// The level that stands for any one.

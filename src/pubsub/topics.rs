@@ -10,7 +10,7 @@ use super::filters::Filters;
 use super::hashing::Hashing;
 use super::index::Index;
 use super::membership::Membership;
-use super::names::{NameError, Pattern, check_name, check_pattern};
+use super::names::{NameError, Pattern};
 use super::settings::TopicSettings;
 
 /// The topics of one loop and who is subscribed to them.
@@ -145,7 +145,7 @@ impl Topics {
         subscriber: u32,
         pattern: &str,
     ) -> Result<Subscribed, SubscribeError> {
-        check_pattern(pattern, &self.limits)?;
+        self.limits.check_pattern(pattern)?;
         let found = self.find(pattern);
         if found.is_some_and(|topic| self.members.contains(topic, subscriber)) {
             return Ok(Subscribed::Already);
@@ -223,7 +223,7 @@ impl Topics {
         name: &str,
         mut deliver: impl FnMut(u32, TopicId, Option<TopicSettings>),
     ) -> Result<(), NameError> {
-        check_name(name, &self.limits)?;
+        self.limits.check_name(name)?;
         let hash = self.hashing.text(0, name);
         let exact = self.find_hashed(name, hash);
         let Self { topics, filters, members, matched, rounds, found_in, .. } = self;
@@ -263,7 +263,7 @@ impl Topics {
         pattern: &str,
         settings: TopicSettings,
     ) -> Result<TopicId, SubscribeError> {
-        check_pattern(pattern, &self.limits)?;
+        self.limits.check_pattern(pattern)?;
         let found = self.find(pattern).and_then(|topic| self.topics.key_at(topic));
         let key = match found {
             Some(key) => key,

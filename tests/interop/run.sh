@@ -2,9 +2,11 @@
 # Lets other people's clients talk to the release build of corewire: PyPI's websockets and aiohttp,
 # npm's ws, and Chromium; and a client of ours to other people's servers.
 #
-#   tests/interop/run.sh DIR OUTDIR [python | node | browser | tls | deflate | bomb | servers | connect | blocking]...
+#   tests/interop/run.sh DIR OUTDIR [python | node | browser | topics | chat | tls | deflate | bomb |
+#       servers | connect | blocking]...
 #
-# `tls` has them come over TLS, and OpenSSL's s_client and curl besides; `deflate` has all of them offer
+# `topics` has them publish and subscribe, and `chat` has two windows of Chromium meet in the example of
+# that name. `tls` has them come over TLS, and OpenSSL's s_client and curl besides; `deflate` has all of them offer
 # compression, `bomb` attacks with it. `servers` has a client of ours ($CALLER, or the release build of
 # tests/interop/caller.rs) call websockets and ws, over TLS and at Unix sockets too, through nginx and
 # the proxies of PyPI's pproxy, and OpenSSL's s_server; `connect` has `corewire connect` and
@@ -26,11 +28,11 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/support/python_clients.sh
 . "$root/tests/support/python_clients.sh"
 die() { echo "interop: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1" "$2"
 dir=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 shift 2
-[ $# -gt 0 ] || set -- python node browser tls deflate bomb servers connect blocking
+[ $# -gt 0 ] || set -- python node browser topics chat tls deflate bomb servers connect blocking
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
 export NODE_PATH=$dir/node_modules
 
@@ -199,6 +201,33 @@ stop_foreign() {
   servers=()
 }
 
+# Each kind of server with every client.
+topics() {
+  local arguments
+  for arguments in "--threads 1" "--threads 2" "--threads 2 --compression shared" \
+    "--threads 1 --compression dedicated:9:1"; do
+    echo "interop: topics, $arguments"
+    # shellcheck disable=SC2086 # several words
+    start_server --topics --topic-backlog 64MiB --max-backpressure 64MiB $arguments
+    "$dir/venv/bin/python" "$here/topics.py" "ws://127.0.0.1:$port/"
+    node "$here/topics.mjs" "ws://127.0.0.1:$port/"
+    stop_servers
+  done
+}
+
+chat() {
+  local example=${CARGO_TARGET_DIR:-$root/target}/debug/examples/chat
+  port=$(python3 -c 'import socket as s; p = s.socket(); p.bind(("127.0.0.1", 0)); print(p.getsockname()[1])')
+  "$example" "127.0.0.1:$port" > "$out/chat.log" 2>&1 &
+  server=$!
+  servers+=("$server")
+  await_listening "$port" "$server" || { cat "$out/chat.log" >&2; die "the example did not start"; }
+  timeout 120 node "$here/chat.mjs" "http://127.0.0.1:$port/" "$out/chat"
+  kill "$server"
+  wait "$server" || true
+  servers=()
+}
+
 must_be() { # WANTED FOUND
   [ "$1" = "$2" ] || { diff <(echo "$1") <(echo "$2") | head -5 >&2; exit 1; }
 }
@@ -260,6 +289,18 @@ for name in "$@"; do
       start_server
       timeout 120 node "$here/browser.mjs" "http://127.0.0.1:$port/" "$out/page.png"
       stop_servers
+      ;;
+    topics)
+      install_python "$dir"
+      install_node "$dir"
+      topics
+      ;;
+    chat)
+      install_node "$dir"
+      need_chromium
+      (cd "$root" && cargo build -q --example chat) || die "the example did not build"
+      echo "interop: chat, $("$CHROMIUM" --version --no-sandbox 2> /dev/null)"
+      chat
       ;;
     tls)
       install_python "$dir"

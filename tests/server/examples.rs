@@ -114,6 +114,31 @@ fn chat_wants_a_room() {
 }
 
 #[test]
+fn chat_names_its_visitors_and_has_a_page() {
+    let example = Example::start("chat", &[]);
+    // On both of its loops: all on one is a chance in 2^15.
+    let mut visitors: Vec<_> = (1..=16).map(|_| example.open("/tea%20room?name=%41nna")).collect();
+    for (place, visitor) in visitors.iter_mut().enumerate() {
+        visitor.wait_for("Anna has joined, 16 in the room");
+        if place == 0 {
+            visitor.say("hello: all");
+        }
+    }
+    visitors.iter_mut().for_each(|visitor| visitor.wait_for("Anna: hello: all"));
+    // Names cannot pass for what somebody else has said.
+    let mut other = example.open("/tea%20room?name=Anna%3A%20%0A");
+    other.wait_for("Anna has joined, 17 in the room");
+    for room in ["/+", "/%23", "/a%00", &format!("/{}", "x".repeat(251))] {
+        let mut client = Client::dial(example.address("listening on "));
+        assert!(client.ask(room, "").starts_with("HTTP/1.1 400 "), "{room}");
+    }
+    let mut browser = Client::dial(example.address("listening on "));
+    browser.0.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let head = browser.head();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("default-src 'none'"), "{head}");
+}
+
+#[test]
 fn auth_lets_in_who_has_a_password_or_a_token() {
     let example = Example::start("auth", &[]);
     let ask = |credentials: &str| {

@@ -9,14 +9,17 @@ use corewire::{
 
 use super::places::Place;
 use super::process;
+use super::topics;
 use crate::args::Failure;
-use crate::settings::{Listener, PLAIN_PATHS, RouteArgs, ServeArgs};
+use crate::settings::{Listener, PLAIN_PATHS, RouteArgs, ServeArgs, Service};
 
 /// A server that listens at `places`.
 pub fn server(args: &ServeArgs, places: &[Place]) -> Result<ServerBuilder, Failure> {
     let mut builder = Server::builder().threads(threads(args)).limits(|limits| {
         limits.connections_max = args.max_connections;
         limits.connections_per_address_max = args.max_connections_per_address;
+        topics::widen(limits);
+        limits.topics.subscriptions_per_connection_max = args.max_subscriptions;
     });
     if args.pin {
         let cores = process::cores()?;
@@ -52,10 +55,14 @@ fn describe_listener(
     settings.tls = listener.tls.clone();
     let proxies = args.proxy_protocol.iter().flat_map(TrustedProxies::networks);
     settings.proxy_protocol = (!args.proxy_protocol.is_empty()).then(|| proxies.collect());
-    for (pattern, args) in listener.routes.iter() {
+    for (pattern, place) in listener.routes.iter() {
         let mut route = Route::new(settings);
-        route.origins = origins(&args.origin);
-        describe_route(args, route.config_mut());
+        route.origins = origins(&place.args.origin);
+        describe_route(&place.args, route.config_mut());
+        route.config_mut().published = args.published();
+        if place.service != Service::Echo {
+            route.config_mut().delivery = Delivery::Whole;
+        }
         settings.routes.add(pattern, route).expect("the patterns stand in such a table already");
     }
     for pattern in PLAIN_PATHS {

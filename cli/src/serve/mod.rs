@@ -1,14 +1,16 @@
-//! `corewire serve`: the echo server.
+//! `corewire serve`: the server of echoes and topics.
 
+mod app;
 mod describe;
 mod echo;
 mod places;
 mod process;
+mod requests;
+mod topics;
 mod torn;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use corewire::metrics::Counters;
@@ -18,7 +20,8 @@ use tracing::{Level, info, warn};
 use crate::args::Failure;
 use crate::settings::{self, ServeCommand, Settings};
 use crate::units::display_bytes;
-use echo::Echo;
+use app::App;
+use topics::Keys;
 use torn::Torn;
 
 pub use process::raise_descriptor_limit;
@@ -52,17 +55,17 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     }
     let places = places::places(settings)?;
     let builder = describe::server(args, &places)?;
-    let echo = {
-        let listeners: Arc<[_]> = places.iter().map(|place| place.listener.clone()).collect();
-        move || Echo::new(listeners.clone())
+    let app = App {
+        listeners: places.iter().map(|place| place.listener.clone()).collect(),
+        keys: Keys::new(),
     };
     let signals = process::catch_signals(&settings.secured)?;
     let server = match test_read_bytes()? {
-        None => build(builder, &echo),
+        None => build(builder, app),
         Some(bytes_max) => {
             let torn =
                 move |_: &LoopLimits| MioNet::new(bytes_max).map(|net| Torn::new(net, bytes_max));
-            build(builder.network(torn), &echo)
+            build(builder.network(torn), app)
         }
     }?;
     for (place, endpoint) in places.iter().zip(server.local_endpoints()) {
@@ -80,12 +83,8 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn build<N: Net + Send + 'static>(
-    builder: ServerBuilder<N>,
-    echo: &(impl Fn() -> Echo + Clone + Send + Sync + 'static),
-) -> Result<Server, Failure> {
-    let echo = echo.clone();
-    builder.build(move |_| echo()).map_err(failure)
+fn build<N: Net + Send + 'static>(builder: ServerBuilder<N>, app: App) -> Result<Server, Failure> {
+    builder.build(move |_| app.clone()).map_err(failure)
 }
 
 fn test_read_bytes() -> Result<Option<usize>, Failure> {
@@ -135,6 +134,9 @@ fn summarise(counters: &Counters, started: Instant) {
         (counters.heartbeat_timeouts, "peers without a sign of life"),
         (counters.close_timeouts, "closing handshakes timed out"),
         (counters.sends_dropped, "messages dropped"),
+        (counters.published_skipped, "messages of topics skipped for slow clients"),
+        (counters.published_displaced, "messages of topics displaced by newer ones"),
+        (counters.published_conflated, "messages of topics conflated"),
         (counters.accept_pauses, "pauses of accepting"),
         (counters.pool_exhausted, "pools exhausted"),
     ] {

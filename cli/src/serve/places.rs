@@ -7,7 +7,7 @@ use corewire::Endpoint;
 use listenfd::ListenFd;
 
 use crate::args::Failure;
-use crate::settings::{Listen, Listener, Settings};
+use crate::settings::{Listen, Listener, Service, Settings};
 
 /// An endpoint and the settings that hold there.
 pub struct Place {
@@ -63,7 +63,9 @@ impl Place {
             Some(_) => ("wss", "https"),
             None => ("ws", "http"),
         };
-        let path = self.listener.routes.iter().next().map_or("/", |(pattern, _)| pattern);
+        let mut routes = self.listener.routes.iter();
+        let echo = routes.find(|(_, place)| place.service == Service::Echo);
+        let path = echo.map_or("/", |(pattern, _)| pattern);
         match endpoint.socket_addr().map(reachable) {
             Some(host) => format!(
                 "listening on {endpoint}: WebSocket at {ws}://{host}{path}, page at \

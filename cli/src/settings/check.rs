@@ -36,7 +36,20 @@ pub fn listener(args: &ListenerArgs) -> Vec<Contradiction> {
             "forwarded and trusted-proxies go together: a field, and who is believed in it";
         found.push(contradiction(&["forwarded", "trusted-proxies"], reason));
     }
+    let (backlog, max_backpressure) = (args.topic_backlog_bytes(), args.route.max_backpressure);
+    if backlog > max_backpressure {
+        let reason = format!(
+            "a client would be too slow at {backlog} unsent bytes, and it fails at \
+             {max_backpressure} (max-backpressure)"
+        );
+        found.push(contradiction(&["topic-backlog", "max-backpressure"], &reason));
+    }
     found
+}
+
+/// Topics are where a path leads elsewhere already, or there is no room for them.
+pub fn bad_topics(reason: &str) -> Contradiction {
+    contradiction(&["path", "topics"], reason)
 }
 
 /// Certificates that cannot be used.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use corewire::{
     CloseCode, Compression, ConnectionLimits, Drain, ForwardedField, Forwarding, IpStack,
-    TrustedProxies,
+    SlowPolicy, TopicSettings, TrustedProxies,
 };
 use tracing::Level;
 
@@ -66,6 +66,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "1012|1001", default_value = "1012", value_parser = values::farewell)]
     #[arg(help_heading = "Ending")]
     pub drain_code: CloseCode,
+
+    /// Topics that a connection may subscribe to
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Publishing")]
+    pub max_subscriptions: u32,
 
     /// error, warn, info, debug or trace: how much is said on standard error
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Logging")]
@@ -131,6 +135,19 @@ pub struct ListenerArgs {
 
     #[command(flatten)]
     pub route: RouteArgs,
+
+    /// Serve topics, too: /sub/TOPIC gets what is published, /pub/TOPIC publishes what it sends,
+    /// /topics does both by requests in JSON
+    #[arg(long, help_heading = "Publishing")]
+    pub topics: bool,
+    /// What is done about messages of topics for a client that is too slow: `close` it with 1013,
+    /// `skip-new` ones, `drop-oldest`, or `conflate`, which keeps the newest of each key
+    #[arg(long, value_name = "close|skip-new|drop-oldest|conflate", default_value = "close")]
+    #[arg(value_parser = values::topic_policy, help_heading = "Publishing")]
+    pub topic_policy: SlowPolicy,
+    /// Unsent bytes of a client from which on it is too slow [default: half of --max-backpressure]
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, help_heading = "Publishing")]
+    pub topic_backlog: Option<u64>,
 
     /// SO_RCVBUF of each connection [default: the kernel tunes it]
     #[arg(long, value_name = "SIZE", value_parser = units::buffer_bytes, help_heading = "Sockets")]
@@ -215,6 +232,17 @@ impl ListenerArgs {
     pub fn forwarding(&self) -> Option<Forwarding> {
         let trusted = self.trusted_proxies.iter().flat_map(TrustedProxies::networks).collect();
         Some(Forwarding::new(self.forwarded?, trusted))
+    }
+
+    /// A subscriber that is too slow by --topic-backlog has room for other things still, such as
+    /// answers: these fail it only at --max-backpressure.
+    pub fn topic_backlog_bytes(&self) -> u64 {
+        self.topic_backlog.unwrap_or(self.route.max_backpressure / 2)
+    }
+
+    /// How messages of topics go to those who are too slow.
+    pub fn published(&self) -> TopicSettings {
+        TopicSettings::new(self.topic_backlog_bytes() as usize, self.topic_policy)
     }
 }
 

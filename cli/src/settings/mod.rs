@@ -47,8 +47,35 @@ pub struct Listener {
     pub args: ListenerArgs,
     pub tls: Option<Tls>,
     pub forwarding: Option<Forwarding>,
-    pub routes: Routes<Arc<RouteArgs>>,
+    pub routes: Routes<Place>,
 }
+
+/// What a path leads to.
+#[derive(Debug)]
+pub struct Place {
+    pub service: Service,
+    pub args: Arc<RouteArgs>,
+}
+
+/// What the server does for a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Messages go back.
+    Echo,
+    /// What is published to the topic comes.
+    Subscribe,
+    /// What is sent is published to the topic.
+    Publish,
+    /// Requests say which of both.
+    Topics,
+}
+
+/// Where topics are.
+const TOPIC_PATHS: [(&str, Service); 3] = [
+    ("/sub/{*topic}", Service::Subscribe),
+    ("/pub/{*topic}", Service::Publish),
+    ("/topics", Service::Topics),
+];
 
 /// What the defaults, the file and the flags come to.
 ///
@@ -167,6 +194,9 @@ impl Settling {
         for table in tables {
             self.route(&[&[table], layers].concat(), &mut routes);
         }
+        if args.topics {
+            self.topics(&in_force, layers, &mut routes);
+        }
         if routes.is_empty() {
             self.blame(&in_force, vec![check::bad_path("there is no path to serve")]);
         }
@@ -175,12 +205,14 @@ impl Settling {
     }
 
     /// The paths with the settings of which `layers` speak.
-    fn route(&mut self, layers: &[&Layer], routes: &mut Routes<Arc<RouteArgs>>) {
+    fn route(&mut self, layers: &[&Layer], routes: &mut Routes<Place>) {
         let in_force = InForce::new::<RouteArgs>(layers);
         let args: Arc<RouteArgs> = Arc::new(in_force.typed());
         let mut contradictions = check::route(&args);
         for path in &args.path {
-            if let Err(error) = routes.add(path, args.clone()) {
+            if let Err(error) =
+                routes.add(path, Place { service: Service::Echo, args: args.clone() })
+            {
                 contradictions.push(check::bad_path(&format!("{path}: {error}")));
             } else if routes.iter().count() > PATHS_MAX {
                 contradictions.push(check::bad_path(&format!("there are more than {PATHS_MAX}")));
@@ -188,6 +220,21 @@ impl Settling {
             }
         }
         self.blame(&in_force, contradictions);
+    }
+
+    /// The paths of topics, which have the listener's own settings.
+    fn topics(&mut self, in_force: &InForce<'_>, layers: &[&Layer], routes: &mut Routes<Place>) {
+        let args: Arc<RouteArgs> = Arc::new(InForce::new::<RouteArgs>(layers).typed());
+        for (path, service) in TOPIC_PATHS {
+            if let Err(error) = routes.add(path, Place { service, args: args.clone() }) {
+                let reason = check::bad_topics(&format!("topics are at {path}: {error}"));
+                self.blame(in_force, vec![reason]);
+            }
+        }
+        if routes.len() > PATHS_MAX {
+            let reason = format!("with those of topics there are more than {PATHS_MAX} paths");
+            self.blame(in_force, vec![check::bad_topics(&reason)]);
+        }
     }
 
     /// Each contradiction is a mistake where the last of its keys was said; what several listeners

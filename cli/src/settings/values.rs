@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use corewire::{
-    CloseCode, Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes,
+    CloseCode, Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes, SlowPolicy,
     TrustedProxies, UnixEndpoint,
 };
 
@@ -73,6 +73,16 @@ pub fn forwarded(text: &str) -> Result<ForwardedField, String> {
         "x-forwarded-for" => Ok(ForwardedField::XForwardedFor),
         "forwarded" => Ok(ForwardedField::Forwarded),
         _ => Err("it is x-forwarded-for or forwarded".into()),
+    }
+}
+
+pub fn topic_policy(text: &str) -> Result<SlowPolicy, String> {
+    match text {
+        "close" => Ok(SlowPolicy::Close),
+        "skip-new" => Ok(SlowPolicy::SkipNew),
+        "drop-oldest" => Ok(SlowPolicy::DropOldest),
+        "conflate" => Ok(SlowPolicy::Conflate),
+        _ => Err("it is close, skip-new, drop-oldest or conflate".into()),
     }
 }
 

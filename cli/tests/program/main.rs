@@ -35,6 +35,8 @@ mod signals;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod topics;
+#[cfg(test)]
 mod usage;
 #[cfg(test)]
 mod ways;

@@ -213,6 +213,31 @@ fn wrong_listeners_are_refused_with_their_lines_and_the_reasons() {
 }
 
 #[test]
+fn topics_that_cannot_be_served_as_they_are_wanted_are_refused() {
+    assert_refused([
+        (
+            "topic-policy = \"drop\"",
+            "1: topic-policy: it is close, skip-new, drop-oldest or conflate",
+        ),
+        (
+            "topics = true\npath = [\"/topics\"]",
+            "2: path: topics are at /topics: there is a pattern that matches the same paths",
+        ),
+        (
+            "max-backpressure = \"1KiB\"\nhigh-water = 1\ntopic-backlog = \"1025\"",
+            "3: topic-backlog: a client would be too slow at 1025 unsent bytes, and it fails at 1024",
+        ),
+    ]);
+    let server = Scrap::new("topics = true\ntopic-policy = \"conflate\"\nmax-subscriptions = 7");
+    let document = printed(&["--config", server.name()]);
+    for line in
+        ["topics = true  # ", "topic-policy = \"conflate\"  # ", "max-subscriptions = 7  # "]
+    {
+        assert!(document.contains(line), "{line} is not in\n{document}");
+    }
+}
+
+#[test]
 fn permissions_of_no_file_are_refused_with_their_lines() {
     let tcp = "[[listener]]\nlisten = \"127.0.0.1:1\"";
     let unix = "[[listener]]\nlisten = \"unix:/run/x.sock\"";
