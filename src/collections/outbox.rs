@@ -360,6 +360,7 @@ impl Outbox {
         self.append(pool, Data::Shared(bytes), sequence);
     }
 
+    #[inline]
     pub(super) fn append(&mut self, pool: &mut OutboxPool, data: Data, sequence: u64) {
         // `reserve` keeps the number of segments below `NONE`.
         let previous = self.tail;

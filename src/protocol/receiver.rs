@@ -64,12 +64,6 @@ impl Receiver {
         self.next_of_any_kind(input, pools, transmit)
     }
 
-    /// Whether nothing of a message or frame has come that has not ended.
-    #[inline(always)]
-    pub(crate) fn is_between_messages(&self) -> bool {
-        matches!(self.stage, Stage::Header { len: 0, .. }) && self.message.is_none()
-    }
-
     /// What [`Input::next_short`] needs to know, if a message may begin here.
     #[inline(always)]
     pub(crate) fn short_rules(&self, config: &Config) -> Option<ShortRules> {

@@ -3,6 +3,7 @@
 use super::assembler::AssemblyKey;
 use super::config::Config;
 use super::event::Failure;
+use super::receiver::Receiver;
 use crate::wire::{HEADER_BYTES_MAX, MaskingKey, Opcode, ProtocolError};
 
 /// Which part of a frame comes next.
@@ -50,5 +51,12 @@ impl Fault {
             Self::Limit => ProtocolError::MessageTooLarge { limit_bytes },
             Self::Pool => return Failure::PoolExhausted,
         })
+    }
+}
+
+impl Receiver {
+    /// Whether nothing of a message or frame has come that has not ended.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        matches!(self.stage, Stage::Header { len: 0, .. }) && self.message.is_none()
     }
 }
