@@ -111,9 +111,8 @@ impl Frames {
         }
     }
 
-    /// The bytes of a range. Out of line, as is all of this, to be out of the way of what is sent to
-    /// one.
-    #[inline(never)]
+    /// The bytes of a range.
+    #[inline]
     pub fn get(&self, range: FrameRange) -> &[u8] {
         let bytes: &[u8] = match &self.blocks[range.block as usize].storage {
             Storage::Log(log) => log,

@@ -46,10 +46,19 @@ impl Data {
     #[inline]
     pub fn as_slices<'a>(&'a self, frames: &'a Frames) -> (&'a [u8], &'a [u8]) {
         match self {
-            Self::Frames { range, .. } => (frames.get(*range), &[]),
             Self::Ring(ring) => ring.as_slices(),
-            Self::Shared(bytes) => (bytes, &[]),
-            Self::Header { bytes, start, end } => (&bytes[*start as usize..*end as usize], &[]),
+            other => (other.one_piece(frames), &[]),
+        }
+    }
+
+    /// The unwritten bytes of what is no ring. Out of the way of rings, which are nearly all there is.
+    #[inline(never)]
+    fn one_piece<'a>(&'a self, frames: &'a Frames) -> &'a [u8] {
+        match self {
+            Self::Ring(ring) => ring.as_slices().0,
+            Self::Shared(bytes) => bytes,
+            Self::Frames { range, .. } => frames.get(*range),
+            Self::Header { bytes, start, end } => &bytes[*start as usize..*end as usize],
         }
     }
 
