@@ -337,7 +337,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// The deadline: who is left is cut off.
     pub(super) fn cut_off(&mut self) {
-        // The loop may have stood still for the whole window.
+        // Within a tick the wheel has no order: somebody may still have to be told.
         self.begin_ending();
         if let Departure::Ending(course) = &mut self.shared.departure {
             course.deadline = None;

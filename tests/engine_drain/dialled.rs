@@ -1,8 +1,11 @@
 //! A loop that is a server in front and a client behind.
 
-use corewire::{ClientState, Config, Drain, ListenOptions, ListenerSettings, Role};
+use std::sync::Arc;
 
-use crate::layer_bed::{LayerBed, Told, usual};
+use corewire::opening::{ClientRequest, WebSocketUri};
+use corewire::{ClientState, Config, DialSettings, Drain, ListenOptions, ListenerSettings, Role};
+
+use crate::layer_bed::{LayerBed, Told, address, usual};
 use crate::naive::{CLOSE, Frame, TEXT};
 use crate::sim_peer::upgrade_request;
 use crate::watch::{millis, seconds};
@@ -76,4 +79,19 @@ fn loop_of_clients_alone_ends_at_once_however_long_the_window() {
     bed.turns(3);
     assert!(bed.reactor.is_finished());
     assert_eq!(bed.sim.elapsed(), began);
+}
+
+#[test]
+fn connection_that_the_application_has_dialled_says_1001_whatever_the_drain_says() {
+    let mut bed = LayerBed::new(|_| {});
+    let uri = WebSocketUri::parse("ws://192.0.2.1/own").unwrap();
+    let config = Config::new(Role::Client);
+    let settings = Arc::new(DialSettings::new(ClientRequest::new(uri), config));
+    let dialled = bed.ask(move |at, _| at.dial([address().into()], &settings, 0).is_ok());
+    assert!(dialled);
+    let mut server = bed.accept();
+    bed.reactor.handle().drain(&exact()).unwrap();
+    bed.turns(2);
+    let close = server.frames().pop().expect("a Close");
+    assert_eq!((close.opcode, &close.payload[..]), (CLOSE, &1001_u16.to_be_bytes()[..]));
 }

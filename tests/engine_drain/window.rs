@@ -142,13 +142,30 @@ fn another_drain_changes_nothing_and_another_shutdown_only_brings_the_end_forwar
     let told: Vec<_> = told.iter().map(|told| (told.at, told.code)).collect();
     assert_eq!(told, [(millis(2500), 1012), (millis(7500), 1012)]);
     // The end would be at 12.5 s.
-    handle.shutdown(seconds(60)).unwrap();
     handle.shutdown(seconds(2)).unwrap();
+    handle.shutdown(seconds(60)).unwrap();
     handle.drain(&exact()).unwrap();
     watch(&mut bed, &peers, seconds(4));
     let end = news(&bed).last().unwrap().0 - began;
     assert_eq!(end, seconds(11));
     assert_eq!(news(&bed).len(), 3, "each is told once: {:?}", news(&bed));
+}
+
+#[test]
+fn drain_without_grace_tells_everybody_before_it_cuts_them_off() {
+    for seed in 0..50 {
+        let mut bed = seeded(seed, |_| {});
+        let peers: Vec<_> = (0..3).map(|_| (bed.open(), Manners::IsSilent)).collect();
+        let (window, grace) = (millis(1), millis(0));
+        bed.reactor.handle().drain(&Drain { window, grace, ..Drain::default() }).unwrap();
+        let told = watch(&mut bed, &peers, millis(3));
+        assert_eq!(told.len(), 3, "seed {seed}");
+        let [_, (_, News::Shutdown), (_, News::Drained(report))] = &news(&bed)[..] else {
+            panic!("seed {seed}: {:?}", news(&bed));
+        };
+        assert_eq!((report.connections, report.cut_off), (3, 3), "seed {seed}");
+        assert!(bed.sim.connect_from(bed.address, ([1, 1, 1, 1], 1).into()).is_none());
+    }
 }
 
 #[test]
