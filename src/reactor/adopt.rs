@@ -104,7 +104,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if bytes.len() > listener.head.head_bytes_max as usize {
             return Err(invalid("no head has so many bytes"));
         }
-        if !self.shared.departure.is_running() {
+        // In the course of a drain's window it is told 503, as who comes by a listener.
+        if !self.shared.departure.is_dialling() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let key = self.shared.slots.vacant_key().ok_or(io::ErrorKind::QuotaExceeded)?;
