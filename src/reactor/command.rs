@@ -310,7 +310,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return;
         }
         self.stop_listening();
-        self.call_loop(|handler, at| handler.on_shutdown(at));
         let timer = self.shared.wheel.insert(after(self.shared.now, deadline), Timer::Drain);
         self.shared.drain = Drain::Draining(timer);
         self.call_loop(|handler, at| handler.on_shutdown(at));
