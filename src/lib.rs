@@ -172,6 +172,10 @@ pub use handshake::{
     InvalidHeader, InvalidNetwork, InvalidOrigin, InvalidProxy, Negotiated, Origins, Proxy,
     Request, Response, RouteError, Routes, TrustedNetwork, TrustedProxies, TunnelError,
 };
+pub use limit::{
+    MemorySample, PressureChange, PressureLevel, PressureRecord, PressureSnapshot,
+    PressureThresholds, Released,
+};
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits};
 pub use protocol::{
     BatchOutcome, Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery,
@@ -180,12 +184,13 @@ pub use protocol::{
 };
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, Decision, DialError,
-    DialPhase, DialSettings, DialTimeouts, Endpoint, Handle, Handler, InheritedSocket, IpStack,
-    ListenOptions, ListenerSettings, Listening, Loop, Message, MioNet, Net, NetKey, PanicPolicy,
-    Peer, PeerAddress, PostError, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received,
-    Refusal, RemoteAddress, Route, ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage,
-    Verdict, Wait, Wake,
+    Accepted, Adoption, Arrival, Buffer, Charge, Charges, Command, ConnectionId, Context, Decision,
+    DialError, DialPhase, DialSettings, DialTimeouts, Endpoint, Handle, Handler, InheritedSocket,
+    IpStack, ListenOptions, ListenerSettings, Listening, Loop, MemorySource, Message, MioNet, Net,
+    NetKey, PanicPolicy, Peer, PeerAddress, PostError, PressureReactions, PressureSettings,
+    Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route,
+    ShardIndex, SocketOptions, SystemMemory, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait,
+    Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};

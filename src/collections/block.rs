@@ -175,6 +175,12 @@ impl BlockPool {
         }
     }
 
+    /// Frees the blocks that are kept for reuse.
+    pub fn shrink(&mut self) {
+        self.free = [const { Vec::new() }; CLASS_COUNT];
+        self.retained_bytes = 0;
+    }
+
     /// Memory held by all blocks, handed out and retained.
     pub fn pinned_bytes(&self) -> usize {
         self.outstanding_bytes + self.retained_bytes
@@ -258,6 +264,7 @@ mod tests {
         Grow { which: prop::sample::Index, need: usize, declared: usize },
         Fill { which: prop::sample::Index, bytes: Vec<u8> },
         PutBack { which: prop::sample::Index },
+        Shrink,
     }
 
     fn operation() -> impl Strategy<Value = Operation> {
@@ -271,6 +278,7 @@ mod tests {
             (which(), prop::collection::vec(any::<u8>(), 0..3_000))
                 .prop_map(|(which, bytes)| Operation::Fill { which, bytes }),
             which().prop_map(|which| Operation::PutBack { which }),
+            Just(Operation::Shrink),
         ]
     }
 
@@ -367,6 +375,10 @@ mod tests {
                         let (block, _) = blocks.swap_remove(which.index(count));
                         model.put_back(block.capacity());
                         pool.put_back(block);
+                    }
+                    Operation::Shrink => {
+                        model.free.clear();
+                        pool.shrink();
                     }
                     _ => {}
                 }

@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::compression::{InflatePool, Inflating};
 use super::event::Failure;
+use super::receiver::Receiver;
 use crate::collections::{Block, BlockPool, BlockPoolLimits};
 use crate::limits::{FRAGMENT_BYTES_MEAN_MIN, FRAGMENTS_MIN, LoopLimits};
 use crate::wire::{Opcode, ProtocolError, Utf8Validator};
@@ -60,6 +61,32 @@ impl ReceivePools {
         self.blocks.pinned_bytes()
             + self.assemblies.capacity() * size_of::<Assembly>()
             + self.inflate.pinned_bytes()
+    }
+
+    /// Frees what is kept for the next message.
+    pub fn shrink(&mut self) {
+        self.blocks.shrink();
+        self.assemblies.shrink_to_fit();
+        self.inflate.shrink();
+    }
+
+    /// What a receiving half holds of all that: its message under way and its peer's window.
+    pub(crate) fn bytes_of(&self, receiver: &Receiver) -> usize {
+        let window_bytes = receiver.inflate.map_or(0, |key| self.inflate.window_bytes(key));
+        let message_bytes = receiver.message.map_or(0, |key| {
+            let assembly = self.get(key);
+            let inflating = assembly.inflating.as_ref();
+            size_of::<Assembly>()
+                + assembly.block.as_ref().map_or(0, Block::capacity)
+                + inflating.map_or(0, |inflating| inflating.pinned_bytes())
+        });
+        window_bytes + message_bytes
+    }
+
+    /// What grows with what is received: blocks, decompressors and windows.
+    #[inline]
+    pub(crate) fn growing_bytes(&self) -> usize {
+        self.blocks.pinned_bytes() + self.inflate.pinned_bytes()
     }
 
     /// Messages under way.

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::command::{Handle, Inbox};
 use super::endpoint::Endpoint;
 use super::handler::Handler;
 use super::id::Target;
 use super::listener::{Listener, ListenerSettings};
+use super::memory::Board;
 use super::net::{ListenOptions, Net};
 use super::turn::{Reactor, ReactorConfig};
 
@@ -20,6 +22,7 @@ pub struct ReactorBuilder<N> {
     config: ReactorConfig,
     listeners: Vec<Listener>,
     mailbox: Inbox,
+    board: Arc<Board>,
 }
 
 impl<N: Net> ReactorBuilder<N> {
@@ -27,7 +30,12 @@ impl<N: Net> ReactorBuilder<N> {
     pub fn new(net: N, config: ReactorConfig) -> Self {
         let commands_max = config.limits.mailbox_commands_max;
         let mailbox = Inbox::new(net.waker(), commands_max);
-        Self { net, config, listeners: Vec::new(), mailbox }
+        Self { net, config, listeners: Vec::new(), mailbox, board: Arc::new(Board::new(1)) }
+    }
+
+    /// Tells what it sees of memory where others of the same process do.
+    pub(crate) fn with_board(self, board: Arc<Board>) -> Self {
+        Self { board, ..self }
     }
 
     /// Listens at `endpoint`; returns what it really is, with its port. Connections wait in the
@@ -58,13 +66,13 @@ impl<N: Net> ReactorBuilder<N> {
 
     /// A handle for other threads. What is posted waits until the loop turns.
     pub fn handle(&self) -> Handle {
-        self.mailbox.handle(self.config.shard)
+        self.mailbox.handle(self.config.shard).with_board(self.board.clone())
     }
 
     /// The loop, on the thread that will turn it.
     pub fn build<H: Handler>(self, handler: H) -> Reactor<N, H> {
-        let Self { net, config, listeners, mailbox } = self;
-        let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox);
+        let Self { net, config, listeners, mailbox, board } = self;
+        let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox, board);
         listeners.into_iter().for_each(|listener| reactor.add_listener(listener));
         reactor
     }

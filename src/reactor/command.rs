@@ -12,6 +12,7 @@ use super::deferral::{Decision, Ticket};
 use super::dial::DialError;
 use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
+use super::memory::Board;
 use super::net::{Net, Wake};
 use super::shared::after;
 use super::slot::Phase;
@@ -28,6 +29,7 @@ use crate::wire::{CloseCode, InvalidClose, encode_close};
 pub struct Handle {
     mailbox: Arc<Mailbox>,
     shard: ShardIndex,
+    pub(super) board: Option<Arc<Board>>,
 }
 
 /// What another thread asks of a loop.
@@ -148,7 +150,7 @@ impl Inbox {
     }
 
     pub(super) fn handle(&self, shard: ShardIndex) -> Handle {
-        Handle { mailbox: self.0.clone(), shard }
+        Handle { mailbox: self.0.clone(), shard, board: None }
     }
 }
 

@@ -253,6 +253,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             slot.phase = Phase::Parting { outbox, until, write_side: WriteSide::Open };
             slot.notes.paused = false;
             slot.notes.choked = false;
+            slot.notes.withheld = false;
             self.hasten(key);
             self.flush(key);
             self.settle(key);
@@ -303,6 +304,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Timer::Accept(index) => self.resume_accepting(index as usize),
                 Timer::Task(index) => self.handle_task(index),
                 Timer::Drain => self.cut_off(),
+                Timer::Memory => self.handle_look(),
             }
         }
     }
@@ -346,10 +348,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !slot.notes.is_held() {
             slot.notes.readable = true;
             self.serve(key);
-        } else if slot.notes.paused
+        } else if (slot.notes.paused || slot.notes.withheld)
             && let Phase::Open { sender, .. } = &mut slot.phase
         {
-            // While the application does not read, it cannot see a sign of life either.
+            // Who is not read for our own reasons cannot show a sign of life either.
             sender.handle_sign_of_life(self.shared.moment);
         }
     }

@@ -13,6 +13,7 @@ use super::id::ConnectionId;
 use super::tls::TlsFacts;
 use crate::handshake::{Accept, Request, Response, RouteMatch};
 use crate::http::ResponseHead;
+use crate::limit::PressureChange;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::wire::Opcode;
 
@@ -100,6 +101,12 @@ pub trait Handler {
     /// said can be said now. Behind it every connection is closed with 1001, and none is dialled any
     /// more.
     fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>) {}
+
+    /// The level of memory pressure has changed. What is told by [`PressureSettings::reactions`] to be
+    /// done at the new level is done when this returns, and with each look at memory behind it.
+    ///
+    /// [`PressureSettings::reactions`]: super::PressureSettings::reactions
+    fn on_pressure(&mut self, _: &mut Loop<'_, Self::Data>, _: &PressureChange) {}
 
     /// A timer has come that was set by [`Loop::set_timer`].
     fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}

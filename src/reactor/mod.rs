@@ -22,6 +22,7 @@ mod handler;
 mod handshake_queue;
 mod id;
 mod listener;
+mod memory;
 mod mio_net;
 mod net;
 mod proxied;
@@ -51,6 +52,10 @@ pub use event_loop::{Loop, TimerId};
 pub use handler::{Arrival, Handler, Message, Verdict};
 pub use id::{ConnectionId, ShardIndex};
 pub use listener::{ListenerSettings, Route};
+pub(crate) use memory::Board;
+pub use memory::{
+    Charge, Charges, MemorySource, PressureReactions, PressureSettings, SystemMemory,
+};
 pub use mio_net::MioNet;
 pub use net::{
     Accepted, Buffer, IpStack, ListenOptions, Listening, Net, NetKey, Readiness, Received,

@@ -12,6 +12,7 @@ use super::event_loop::Tasks;
 use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
+use super::memory::Watch;
 use super::slot::{Phase, Slot};
 use super::turn::{Drain, Timer};
 use crate::collections::{Key, Table, Wheel};
@@ -48,6 +49,8 @@ pub(super) struct Shared<D> {
     /// Those that were dialled and are on their way.
     pub(super) dialling: u32,
     pub(super) drain: Drain,
+    /// Who looks at memory, if anybody does.
+    pub(super) watch: Option<Box<Watch>>,
     /// As in the loop's limits.
     pub(super) connections_max: u32,
     pub(super) wheel: Wheel<Timer>,
@@ -66,6 +69,16 @@ pub(super) fn after(now: Instant, time: Duration) -> Instant {
 }
 
 impl<D> Shared<D> {
+    /// Whether memory is so scarce that nobody new is let in.
+    pub(super) fn refuses_upgrades(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.refuses_upgrades())
+    }
+
+    /// Whether memory is so scarce that new connections agree on no compression.
+    pub(super) fn refuses_contexts(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.refuses_contexts())
+    }
+
     /// Whether one more connection may open.
     pub(super) const fn has_room(&self) -> bool {
         self.open + self.dialling < self.connections_max

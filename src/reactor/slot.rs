@@ -93,6 +93,8 @@ pub(super) struct Notes {
     /// Unsent bytes are above the high-water mark, or enough has come behind a request that waits
     /// for its decision.
     pub(super) choked: bool,
+    /// Memory is scarce, and this connection holds much of it.
+    pub(super) withheld: bool,
     /// When `on_drain` is told.
     pub(super) drain_owed: DrainOwed,
     /// What a write said that happened inside a callback.
@@ -102,7 +104,7 @@ pub(super) struct Notes {
 impl Notes {
     /// Whether reading rests.
     pub(super) const fn is_held(self) -> bool {
-        self.paused || self.choked
+        self.paused || self.choked || self.withheld
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -17,6 +18,7 @@ use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
 use super::id::{CONNECTIONS_MAX, ConnectionId, ShardIndex, Target};
 use super::listener::{Accepting, Admission, Listener, ListenerSettings};
+use super::memory::{Board, PressureSettings, Watch};
 use super::net::{ListenOptions, Net, Readiness, Wait};
 use super::shared::{Shared, after};
 use super::slot::{Backlog, Phase, ReceiveSlot};
@@ -36,6 +38,8 @@ pub struct ReactorConfig {
     pub limits: LoopLimits,
     /// What a panic in a callback does. Default: it goes through.
     pub panics: PanicPolicy,
+    /// How memory pressure is seen, and what is done about it. Default `None`: it is not looked at.
+    pub pressure: Option<PressureSettings>,
     /// Seeds the masking keys; must be unpredictable in production (RFC 6455 §5.3).
     pub seed: [u8; 32],
 }
@@ -67,6 +71,7 @@ impl ReactorConfig {
             shard: ShardIndex::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
+            pressure: None,
             seed,
         }
     }
@@ -99,6 +104,8 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
     pub(super) scratch: Vec<u8>,
+    /// When more than this is held, memory is looked at without its time having come.
+    pub(super) growth_mark_bytes: usize,
     mailbox: Inbox,
     events: Vec<Readiness>,
 }
@@ -114,6 +121,8 @@ pub(super) enum Timer {
     Task(u32),
     /// The end of the drain.
     Drain,
+    /// A look at memory.
+    Memory,
 }
 
 /// Whether the loop is on its way to its end.
@@ -146,7 +155,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// A loop that takes its commands from `mailbox`.
-    pub(super) fn with_mailbox(net: N, handler: H, config: ReactorConfig, mailbox: Inbox) -> Self {
+    pub(super) fn with_mailbox(
+        net: N,
+        handler: H,
+        config: ReactorConfig,
+        mailbox: Inbox,
+        board: Arc<Board>,
+    ) -> Self {
         let now = net.now();
         let limits = config.limits.workable();
         let Pools { receive, send } = Pools::new(&limits, now, config.seed);
@@ -161,7 +176,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             backlogs: Slab::new(),
             shared: Shared {
                 shard: config.shard,
-                handle: mailbox.handle(config.shard),
+                handle: mailbox.handle(config.shard).with_board(board.clone()),
                 slots: Table::new(slots_max, SLOTS_RESERVED),
                 pools: send,
                 listeners: Vec::new(),
@@ -176,6 +191,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 open: 0,
                 dialling: 0,
                 drain: Drain::Running,
+                watch: config
+                    .pressure
+                    .and_then(|settings| Watch::new(settings, board, config.shard))
+                    .map(Box::new),
                 connections_max: limits.connections_max,
                 counters: Counters::default(),
                 now,
@@ -186,6 +205,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             handshakes: HandshakeQueue::default(),
             ended: Vec::new(),
             scratch: Vec::new(),
+            growth_mark_bytes: usize::MAX,
             mailbox,
             events: Vec::new(),
             limits,
@@ -233,7 +253,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// A handle for other threads.
     pub fn handle(&self) -> Handle {
-        self.mailbox.handle(self.shared.shard)
+        self.shared.handle.clone()
     }
 
     /// Waits at most `timeout` for something to happen (`None`: without end) and works it off.
@@ -261,7 +281,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         self.accept_waiting();
         self.serve_ready();
+        self.note_growth();
         self.handle_deadlines();
+        if self.shared.watch.as_ref().is_some_and(|watch| watch.has_work()) {
+            self.go_on_closing();
+        }
         if !self.shared.dials.is_empty() {
             self.begin_dials();
         }
@@ -276,6 +300,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn begin(&mut self) {
         self.life = Life::Begun;
         self.call_loop(|handler, at| handler.on_start(at));
+        self.start_watching();
     }
 
     pub(super) fn read_clock(&mut self) {
@@ -331,6 +356,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             || !self.ended.is_empty()
             || !self.shared.dirty.is_empty()
             || self.shared.listeners.iter().any(is_ready)
+            || self.shared.watch.as_ref().is_some_and(|watch| watch.has_work())
     }
 
     fn wait(&self, timeout: Option<Duration>) -> Wait {
@@ -369,6 +395,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let notes = &mut slot.notes;
         notes.readable |= event.readable || event.hung_up;
         notes.hung_up |= event.hung_up;
+        // Reading to the end frees what it holds.
+        notes.withheld &= !event.hung_up;
         if let Phase::Dialling(dialling) = &slot.phase
             && !dialling.is_connected()
         {
@@ -433,6 +461,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if let Some(slot) = self.shared.slots.get_mut(key) {
                 slot.notes.queued = false;
                 self.serve(key);
+                self.note_growth();
             }
         }
     }

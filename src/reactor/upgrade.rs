@@ -36,6 +36,15 @@ enum Outcome<D> {
     },
 }
 
+/// Why no upgrade is accepted for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shut {
+    /// There are as many as there may be, in all or from that address.
+    Full,
+    Draining,
+    MemoryScarce,
+}
+
 /// Which request this is, and where it has come in.
 #[derive(Clone, Copy)]
 struct Place {
@@ -224,13 +233,26 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     fn check_room(&mut self, key: Key) -> Result<(), HandshakeError> {
+        let Some(shut) = self.why_shut(key) else { return Ok(()) };
+        let counters = &mut self.shared.counters;
+        match shut {
+            Shut::Full | Shut::Draining => counters.refused_over_capacity += 1,
+            Shut::MemoryScarce => counters.refused_under_pressure += 1,
+        }
+        Err(HandshakeError::Overloaded { retry_after_seconds: RETRY_AFTER_SECONDS })
+    }
+
+    /// What speaks against another WebSocket, at the end of this socket.
+    fn why_shut(&self, key: Key) -> Option<Shut> {
         let peer = self.shared.slots.get(key).map(|slot| slot.peer.unpack());
         let is_permitted = peer.is_some_and(|peer| self.admission.permits(peer.ip(), &self.limits));
-        if is_permitted && self.shared.has_room() && self.shared.drain == Drain::Running {
-            return Ok(());
+        if self.shared.drain != Drain::Running {
+            Some(Shut::Draining)
+        } else if !is_permitted || !self.shared.has_room() {
+            Some(Shut::Full)
+        } else {
+            self.shared.refuses_upgrades().then_some(Shut::MemoryScarce)
         }
-        self.shared.counters.refused_over_capacity += 1;
-        Err(HandshakeError::Overloaded { retry_after_seconds: RETRY_AFTER_SECONDS })
     }
 
     fn accept(
@@ -245,7 +267,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return self.refuse(error);
         }
         let config = self.shared.listeners[place.listener].config_index(place.route);
-        let compression = self.shared.configs.get(config).agree(upgrade.extensions());
+        let compression = match self.shared.refuses_contexts() {
+            true => None,
+            false => self.shared.configs.get(config).agree(upgrade.extensions()),
+        };
         if let Some(agreement) = &compression {
             accept = accept.extension(agreement.into());
         }

@@ -11,8 +11,9 @@ use crate::handshake::Origins;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
-    Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor,
-    ReactorBuilder, ReactorConfig, Route, ShardIndex, SocketOptions, Tls,
+    Board, Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy,
+    PressureSettings, Reactor, ReactorBuilder, ReactorConfig, Route, ShardIndex, SocketOptions,
+    Tls,
 };
 use crate::wire::Role;
 
@@ -54,6 +55,7 @@ pub struct ServerBuilder<N = MioNet> {
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
+    pressure: Option<PressureSettings>,
     on_thread_start: ThreadHook,
     network: NetworkFactory<N>,
 }
@@ -94,6 +96,7 @@ impl ServerBuilder {
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
+            pressure: Some(PressureSettings::default()),
             on_thread_start: Arc::new(|_| {}),
             network: Box::new(|limits| MioNet::new(limits.receive_buffer_bytes)),
         }
@@ -212,6 +215,29 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// Changes how memory pressure is seen, and what is done about it. Default: the budget is that of
+    /// the process' cgroup or of the machine, and everything is done.
+    ///
+    /// ```
+    /// use corewire::Server;
+    ///
+    /// let builder = Server::builder().pressure(|pressure| {
+    ///     pressure.budget_bytes = Some(512 << 20);
+    ///     pressure.reactions.close_connections = false;
+    /// });
+    /// # let _ = builder;
+    /// ```
+    pub fn pressure(mut self, change: impl FnOnce(&mut PressureSettings)) -> Self {
+        change(self.pressure.get_or_insert_default());
+        self
+    }
+
+    /// Does not look at memory.
+    pub fn no_pressure(mut self) -> Self {
+        self.pressure = None;
+        self
+    }
+
     /// Runs on each loop's thread before anything else does, to pin it to a core or to name it. The
     /// first loop's thread is the one that calls [`Server::run`].
     pub fn on_thread_start(mut self, hook: impl Fn(ShardIndex) + Send + Sync + 'static) -> Self {
@@ -235,6 +261,7 @@ impl<N: Net> ServerBuilder<N> {
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
+            pressure: self.pressure,
             on_thread_start: self.on_thread_start,
             network: Box::new(make),
         }
@@ -292,13 +319,15 @@ impl<N: Net> ServerBuilder<N> {
         let mut places = self.describe()?;
         let mut loops = Vec::with_capacity(threads);
         let mut endpoints = Vec::with_capacity(places.len());
+        let board = Arc::new(Board::new(threads));
         for index in 0..threads {
             let mut config = ReactorConfig::new(seed()?);
             config.shard = ShardIndex(index as u8);
             config.limits = self.limits.clone();
             config.panics = self.panics;
+            config.pressure = self.pressure.clone();
             let net = (self.network)(&self.limits).map_err(ServerError::Network)?;
-            let mut reactor = ReactorBuilder::new(net, config);
+            let mut reactor = ReactorBuilder::new(net, config).with_board(board.clone());
             for place in &mut places {
                 let endpoint = place.endpoint.clone();
                 let listened = if index == 0 && threads > 1 {
