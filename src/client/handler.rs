@@ -13,6 +13,7 @@ use super::pool::PoolError;
 use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
 use crate::http::ResponseHead;
+use crate::limit::PressureChange;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::reactor::{Arrival, ConnectionId, Context, DialError, Loop, Message, TimerId, Verdict};
 
@@ -160,6 +161,10 @@ pub trait ClientHandler {
     /// The loop is told to end. Behind it all clients are stopped and all pools shut down, which is
     /// told as always.
     fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients) {}
+
+    /// As [`Handler::on_pressure`](crate::Handler::on_pressure). What clients and pools give back is
+    /// given back already; see [`PressureReactions::shrink_clients`](crate::PressureReactions).
+    fn on_pressure(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: &PressureChange) {}
 
     /// As [`Handler::on_timer`](crate::Handler::on_timer).
     fn on_timer(

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use corewire::{
     Accept, Arrival, Chunk, CloseSummary, Config, ConnectionId, Context, Handler, ListenOptions,
-    ListenerSettings, Message, Reactor, ReactorConfig, Request, Response, Role, TrustedProxies,
-    Usage, Verdict,
+    ListenerSettings, Loop, Message, PressureChange, Reactor, ReactorConfig, Request, Response,
+    Role, TrustedProxies, Usage, Verdict,
 };
 
 use crate::sim_net::{Sim, SimNet, SimPeer};
@@ -78,6 +78,8 @@ pub struct Probe {
     act: Act,
     watch: Watch,
     next_open: Option<NextOpen>,
+    /// Changes of the level of memory pressure, in their order.
+    pub pressure: Vec<PressureChange>,
     is_inside: bool,
 }
 
@@ -167,6 +169,12 @@ impl Handler for Probe {
         self.hear(ctx, Occasion::Drain);
     }
 
+    fn on_pressure(&mut self, at: &mut Loop<'_, ()>, change: &PressureChange) {
+        assert!(!self.is_inside, "a callback inside a callback");
+        assert_eq!(at.pressure(), Some(&change.snapshot));
+        self.pressure.push(*change);
+    }
+
     fn on_close(&mut self, ctx: &mut Context<'_, ()>, summary: &CloseSummary) {
         self.hear(ctx, Occasion::Close(summary));
     }
@@ -230,6 +238,7 @@ impl Bed {
             act: Box::new(act),
             watch: settings.watch,
             next_open: None,
+            pressure: Vec::new(),
             is_inside: false,
         };
         let mut reactor = Reactor::new(net, probe, settings.reactor);

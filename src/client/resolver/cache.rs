@@ -139,6 +139,11 @@ impl<W: PartialEq> DnsCache<W> {
         if waiters.is_empty() { Left::Nobody } else { Left::Others }
     }
 
+    /// Forgets what is known; who waits goes on waiting.
+    pub fn shrink(&mut self) {
+        self.names.retain(|_, entry| matches!(entry, Entry::UnderWay { .. }));
+    }
+
     /// A name is not asked for any more, and there will be no answer. For one that nobody waits for.
     pub fn handle_withdrawn(&mut self, host: &str, port: u16) {
         let key = (Box::from(host), port);

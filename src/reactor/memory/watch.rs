@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::board::Board;
 use super::charges::Charges;
 use super::closing::Closing;
-use super::settings::PressureSettings;
+use super::settings::{PressureReactions, PressureSettings};
 use super::source::{MemorySource, SystemMemory};
 use crate::collections::Key;
 use crate::limit::{
@@ -169,8 +169,8 @@ impl<D> Loop<'_, D> {
     }
 
     /// What is done about pressure; `None` if the loop does not look.
-    pub(crate) fn pressure_settings(&self) -> Option<&PressureSettings> {
-        Some(&self.shared.watch.as_ref()?.settings)
+    pub(crate) fn pressure_reactions(&self) -> Option<PressureReactions> {
+        Some(self.shared.watch.as_ref()?.settings.reactions)
     }
 }
 
