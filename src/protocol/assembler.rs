@@ -70,17 +70,20 @@ impl ReceivePools {
         self.inflate.shrink();
     }
 
-    /// What a receiving half holds of all that: its message under way and its peer's window.
-    pub(crate) fn bytes_of(&self, receiver: &Receiver) -> usize {
-        let window_bytes = receiver.inflate.map_or(0, |key| self.inflate.window_bytes(key));
-        let message_bytes = receiver.message.map_or(0, |key| {
+    /// What a receiving half holds for its message under way.
+    pub(crate) fn message_bytes(&self, receiver: &Receiver) -> usize {
+        receiver.message.map_or(0, |key| {
             let assembly = self.get(key);
             let inflating = assembly.inflating.as_ref();
             size_of::<Assembly>()
                 + assembly.block.as_ref().map_or(0, Block::capacity)
                 + inflating.map_or(0, |inflating| inflating.pinned_bytes())
-        });
-        window_bytes + message_bytes
+        })
+    }
+
+    /// What it holds of earlier messages.
+    pub(crate) fn window_bytes(&self, receiver: &Receiver) -> usize {
+        receiver.inflate.map_or(0, |key| self.inflate.window_bytes(key))
     }
 
     /// What grows with what is received: blocks, decompressors and windows.

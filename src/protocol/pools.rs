@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::assembler::ReceivePools;
 use super::compression::DeflatePool;
 use super::masking_keys::MaskingKeys;
-use super::sender::Sender;
 use super::timer::Timeline;
 use crate::collections::OutboxPool;
 use crate::limits::LoopLimits;
@@ -118,11 +117,6 @@ impl SendPools {
     pub(crate) fn growing_bytes(&self) -> usize {
         let shared_bytes = usize::try_from(self.outbox.shared_bytes()).unwrap_or(usize::MAX);
         self.outbox.ring_bytes() + shared_bytes + self.deflate.pinned_bytes()
-    }
-
-    /// What a sending half holds of all that.
-    pub(crate) fn bytes_of(&self, sender: &Sender) -> usize {
-        sender.outbox.pinned_bytes(&self.outbox) + sender.own_bytes()
     }
 
     /// Windows and compressors of single connections.

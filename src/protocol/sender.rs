@@ -163,7 +163,7 @@ impl Sender {
     }
 
     /// Memory that it holds besides its queue.
-    pub(super) fn own_bytes(&self) -> usize {
+    pub(crate) fn own_bytes(&self) -> usize {
         self.rare.as_ref().map_or(0, |rare| {
             let takeover_bytes = rare.takeover.as_ref().map_or(0, Takeover::pinned_bytes);
             let proving_bytes = rare.proving.as_ref().map_or(0, |_| size_of::<Proving>());

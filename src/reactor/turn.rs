@@ -279,13 +279,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if self.mailbox.is_waiting() {
             self.handle_commands();
         }
+        if self.shared.watch.as_ref().is_some_and(|watch| watch.has_work()) {
+            self.go_on_closing();
+        }
         self.accept_waiting();
         self.serve_ready();
         self.note_growth();
         self.handle_deadlines();
-        if self.shared.watch.as_ref().is_some_and(|watch| watch.has_work()) {
-            self.go_on_closing();
-        }
         if !self.shared.dials.is_empty() {
             self.begin_dials();
         }

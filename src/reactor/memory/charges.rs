@@ -6,7 +6,7 @@ use crate::reactor::handler::Handler;
 use crate::reactor::id::ConnectionId;
 use crate::reactor::net::Net;
 use crate::reactor::shared::Shared;
-use crate::reactor::slot::{HttpState, Inbound, Phase, ReceiveSlot, Slot};
+use crate::reactor::slot::{Inbound, Phase, ReceiveSlot, Slot};
 use crate::reactor::turn::Reactor;
 
 /// What the connections of one listener hold.
@@ -47,27 +47,25 @@ impl Charges {
 }
 
 impl<D> Shared<D> {
-    /// What the sending side of a slot holds: its queue, and what its compression remembers.
-    fn sending_bytes(&self, slot: &Slot<D>) -> usize {
+    /// What the queue of a slot holds.
+    fn queue_bytes(&self, slot: &Slot<D>) -> usize {
         let pool = &self.pools.outbox;
         match &slot.phase {
             Phase::Http(outbox) | Phase::Parting { outbox, .. } => outbox.pinned_bytes(pool),
-            Phase::Dialling(dialling) => {
-                size_of_val(&**dialling) + dialling.outbox().pinned_bytes(pool)
-            }
-            Phase::Open { sender, .. } => self.pools.bytes_of(sender),
+            Phase::Dialling(dialling) => dialling.outbox().pinned_bytes(pool),
+            Phase::Open { sender, .. } => sender.outbox().pinned_bytes(pool),
             Phase::Closed { .. } | Phase::Ended => 0,
         }
     }
 }
 
 impl<D> Peer<'_, D> {
-    /// What is held for sending to it: its queue, in whole rings and with what is queued by
-    /// reference, and what its compression remembers. What is held of its messages a callback cannot
-    /// see; [`Reactor::pinned_bytes`](crate::Reactor::pinned_bytes) has all.
+    /// What its queue holds, in whole rings, with what is queued by reference. What is held of its
+    /// messages a callback cannot see; [`Reactor::pinned_bytes`](crate::Reactor::pinned_bytes) has
+    /// all.
     pub fn queue_pinned_bytes(&self) -> usize {
         let slot = self.shared.slots.get(self.key);
-        slot.map_or(0, |slot| self.shared.sending_bytes(slot))
+        slot.map_or(0, |slot| self.shared.queue_bytes(slot))
     }
 }
 
@@ -98,20 +96,44 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     pub(super) fn bytes_of(&self, key: Key) -> usize {
+        self.moving_bytes(key) + self.lasting_bytes(key)
+    }
+
+    /// What reading and writing have led to: the message under way, what was read behind it, the
+    /// queue.
+    pub(super) fn moving_bytes(&self, key: Key) -> usize {
+        let Some(slot) = self.shared.slots.get(key) else { return 0 };
+        let backlog = slot.backlog.and_then(|name| self.backlogs.get(name.index()));
+        let message_bytes = match self.inbound(key) {
+            Some(Inbound::Open(receiver)) => self.receive_pools.message_bytes(receiver),
+            _ => 0,
+        };
+        message_bytes
+            + backlog.map_or(0, |backlog| backlog.block.capacity())
+            + self.shared.queue_bytes(slot)
+    }
+
+    /// What a connection holds as long as it stands: its places in the tables, what its compression
+    /// remembers, its TLS.
+    pub(super) fn lasting_bytes(&self, key: Key) -> usize {
         let Some(slot) = self.shared.slots.get(key) else { return 0 };
         let places = self.shared.slots.entry_bytes()
             + size_of::<ReceiveSlot<H::Data>>()
             + self.shared.wheel.entry_bytes();
-        let backlog = slot.backlog.and_then(|name| self.backlogs.get(name.index()));
-        let input = match self.receivers.get(key.index as usize).map(|slot| &slot.inbound) {
-            Some(Inbound::Open(receiver)) => self.receive_pools.bytes_of(receiver),
-            Some(Inbound::Http(_)) => size_of::<HttpState<H::Data>>(),
+        let receiving_bytes = match self.inbound(key) {
+            Some(Inbound::Open(receiver)) => self.receive_pools.window_bytes(receiver),
+            Some(Inbound::Http(http)) => size_of_val(&**http),
             Some(Inbound::Dialling | Inbound::Parting { .. } | Inbound::Vacant) | None => 0,
         };
-        places
-            + input
-            + backlog.map_or(0, |backlog| backlog.block.capacity())
-            + self.shared.sending_bytes(slot)
-            + self.net.bytes_of(slot.socket)
+        let sending_bytes = match &slot.phase {
+            Phase::Open { sender, .. } => sender.own_bytes(),
+            Phase::Dialling(dialling) => size_of_val(&**dialling),
+            Phase::Http(_) | Phase::Parting { .. } | Phase::Closed { .. } | Phase::Ended => 0,
+        };
+        places + receiving_bytes + sending_bytes + self.net.bytes_of(slot.socket)
+    }
+
+    fn inbound(&self, key: Key) -> Option<&Inbound<H::Data>> {
+        self.receivers.get(key.index as usize).map(|slot| &slot.inbound)
     }
 }

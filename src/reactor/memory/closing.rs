@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::relief::{Weighed, heaviest_first};
+use super::relief::{Weighed, Weight, heaviest_first};
 use crate::collections::Key;
 use crate::limit::{PressureLevel, Released};
 use crate::protocol::{CloseCause, Failure, Initiator};
@@ -32,11 +32,11 @@ enum Why {
 /// Connections that were closed after one look.
 #[derive(Clone, Copy, Debug)]
 struct Round {
-    rss_bytes: u64,
+    used_bytes: u64,
     released_bytes: u64,
     /// How long the next has to wait if this has brought nothing.
     patience: Duration,
-    /// The next one is not before, unless more is resident.
+    /// The next one is not before, unless more is used.
     next_at: Instant,
 }
 
@@ -64,17 +64,19 @@ impl Closing {
         self.round = None;
     }
 
-    pub fn note_released(&mut self, bytes: u64) {
+    /// One was closed that held so much.
+    fn note_closed(&mut self, bytes: u64) {
+        self.excess_bytes = self.excess_bytes.saturating_sub(bytes);
         if let Some(round) = &mut self.round {
             round.released_bytes += bytes;
         }
     }
 
-    /// Whether another round may begin, now that so much is resident.
-    fn may_begin(&mut self, now: Instant, rss_bytes: u64) -> bool {
+    /// Whether another round may begin, now that so much is used.
+    fn may_begin(&mut self, now: Instant, used_bytes: u64) -> bool {
         let Some(round) = &mut self.round else { return true };
         if round.released_bytes > 0 {
-            let effect_bytes = round.rss_bytes.saturating_sub(rss_bytes);
+            let effect_bytes = round.used_bytes.saturating_sub(used_bytes);
             round.patience = match effect_bytes < round.released_bytes / EFFECT_PARTS {
                 true => (round.patience * 2).clamp(PATIENCE_MIN, PATIENCE_MAX),
                 false => Duration::ZERO,
@@ -82,7 +84,7 @@ impl Closing {
             round.next_at = now + round.patience;
             round.released_bytes = 0;
         }
-        now >= round.next_at || rss_bytes > round.rss_bytes
+        now >= round.next_at || used_bytes > round.used_bytes
     }
 }
 
@@ -92,18 +94,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let now = self.shared.now;
         let Some(watch) = &mut self.shared.watch else { return };
         let Some(snapshot) = watch.gauge.snapshot().copied() else { return };
-        let rss_bytes = snapshot.sample.rss_bytes;
-        if !watch.closing.may_begin(now, rss_bytes) {
+        let used_bytes = snapshot.sample.used_bytes();
+        if !watch.closing.may_begin(now, used_bytes) {
             return;
         }
-        let excess_bytes =
-            watch.gauge.excess_bytes(snapshot.sample.used_bytes(), PressureLevel::Critical);
+        let excess_bytes = watch.gauge.excess_bytes(used_bytes, PressureLevel::Critical);
         watch.closing.excess_bytes = watch.accounted.share_of(excess_bytes);
         let patience = watch.closing.round.map_or(Duration::ZERO, |round| round.patience);
-        let round = Round { rss_bytes, released_bytes: 0, patience, next_at: now };
+        let round = Round { used_bytes, released_bytes: 0, patience, next_at: now };
         watch.closing.round = Some(round);
         let idle = self.idle_for_longest().into_iter().map(|key| (key, Why::Idle));
-        let mut heavy = self.weigh();
+        let mut heavy = self.weigh(Weight::All);
         heaviest_first(&mut heavy);
         let heavy = heavy.into_iter().map(|Weighed { key, .. }| (key, Why::Heavy));
         let chosen = idle.chain(heavy).collect();
@@ -139,8 +140,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Why::Heavy => released.closed_heavy += 1,
             }
             if let Some(watch) = &mut self.shared.watch {
-                let left = watch.closing.excess_bytes.saturating_sub(bytes);
-                watch.closing.excess_bytes = left;
+                watch.closing.note_closed(bytes);
             }
         }
     }
@@ -213,13 +213,13 @@ mod tests {
     #[test]
     fn rounds_that_bring_nothing_become_rare() {
         let (mut closing, mut now) = (Closing::default(), Instant::now());
-        let mut round = |now: Instant, rss_bytes: u64| {
-            let begins = closing.may_begin(now, rss_bytes);
+        let mut round = |now: Instant, used_bytes: u64| {
+            let begins = closing.may_begin(now, used_bytes);
             if begins {
                 let patience = closing.round.map_or(Duration::ZERO, |round| round.patience);
-                let round = Round { rss_bytes, released_bytes: 0, patience, next_at: now };
+                let round = Round { used_bytes, released_bytes: 0, patience, next_at: now };
                 closing.round = Some(round);
-                closing.note_released(400);
+                closing.note_closed(400);
             }
             begins
         };
@@ -237,10 +237,10 @@ mod tests {
     }
 
     #[test]
-    fn a_round_begins_at_once_if_more_is_resident() {
+    fn a_round_begins_at_once_if_more_is_used() {
         let now = Instant::now();
         let round =
-            Round { rss_bytes: 1000, released_bytes: 400, patience: Duration::ZERO, next_at: now };
+            Round { used_bytes: 1000, released_bytes: 400, patience: Duration::ZERO, next_at: now };
         let mut closing = Closing { round: Some(round), ..Closing::default() };
         assert!(!closing.may_begin(now, 1000));
         assert!(closing.may_begin(now, 1001));

@@ -17,8 +17,16 @@ pub struct Weighed {
     pub bytes: usize,
 }
 
-/// Who holds less than this is not made to wait. Guess: a few messages of common size.
-const HEAVY_BYTES_MIN: usize = 32 << 10;
+/// What counts when connections are weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// What reading and writing have led to, which not reading stops.
+    Moving,
+    All,
+}
+
+/// Who holds less than this is not heavy. Guess: a few messages of common size.
+const HEAVY_BYTES_MIN: usize = 64 << 10;
 
 /// So many are put to rest, or chosen to be closed, after one look. Guess: if the heaviest thousand
 /// are not enough, the next look comes soon.
@@ -62,7 +70,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         counters.pressure_closed_idle += u64::from(released.closed_idle);
         counters.pressure_closed_heavy += u64::from(released.closed_heavy);
         if let Some(watch) = &mut self.shared.watch {
-            watch.closing.note_released(released.bytes);
             watch.gauge.note_released(released);
         }
     }
@@ -72,7 +79,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.offer_everything();
         }
         if reactions.hold_senders {
-            let weighed = self.weigh();
+            let weighed = self.weigh(Weight::Moving);
             released.held += self.hold_heaviest(weighed);
             released.closed_heavy += self.close_overdue();
         }
@@ -98,13 +105,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     }
 
     /// Everybody who holds much, in no order. On the way the charges are summed up.
-    pub(super) fn weigh(&mut self) -> Vec<Weighed> {
+    pub(super) fn weigh(&mut self, weight: Weight) -> Vec<Weighed> {
         let mut charges = self.no_charges();
         let mut weighed = Vec::new();
         for key in self.shared.slots.keys() {
             let Some(slot) = self.shared.slots.get(key) else { continue };
-            let bytes = self.bytes_of(key);
-            charges.add(self.shared.listener(slot), bytes);
+            let (moving_bytes, lasting_bytes) = (self.moving_bytes(key), self.lasting_bytes(key));
+            charges.add(self.shared.listener(slot), moving_bytes + lasting_bytes);
+            let bytes = match weight {
+                Weight::Moving => moving_bytes,
+                Weight::All => moving_bytes + lasting_bytes,
+            };
             if bytes >= HEAVY_BYTES_MIN {
                 weighed.push(Weighed { key, bytes });
             }
