@@ -6,6 +6,7 @@
 //! assembled without ever being copied from block to block.
 
 use super::PoolExhausted;
+use super::storage::Storage;
 
 /// A contiguous buffer of fixed capacity whose first [`Block::len`] bytes are filled.
 ///
@@ -13,14 +14,14 @@ use super::PoolExhausted;
 /// whatever an earlier user left there.
 #[derive(Debug)]
 pub struct Block {
-    storage: Box<[u8]>,
+    storage: Storage,
     /// How many bytes are filled; never more than the capacity.
     len: usize,
 }
 
 impl Block {
     fn with_capacity(bytes: usize) -> Self {
-        Self { storage: vec![0; bytes].into_boxed_slice(), len: 0 }
+        Self { storage: Storage::zeroed(bytes), len: 0 }
     }
 
     /// How many bytes are filled.

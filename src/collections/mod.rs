@@ -10,6 +10,9 @@ pub mod outbox;
 mod outbox_pool;
 pub mod ring;
 mod segment;
+#[cfg_attr(feature = "net", path = "mapped_storage.rs")]
+#[cfg_attr(not(feature = "net"), path = "heap_storage.rs")]
+mod storage;
 pub mod table;
 pub mod wheel;
 

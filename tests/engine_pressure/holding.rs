@@ -31,7 +31,7 @@ fn heavy_senders_wait_until_the_level_falls_and_lose_nothing() {
     heavy.write_all(&last_byte(HEAVY));
     small.write_all(&last_byte(20 * KIB));
     assert!(is_echoed(&mut bed, &light));
-    bed.run_for(Duration::from_secs(5));
+    bed.run_for(Duration::from_secs(4));
     assert_eq!(bed.heard(small_id), [Heard::Binary(vec![7; 20 * KIB])]);
     assert_eq!(bed.heard(heavy_id), []);
     look(&mut bed, &memory, percent(66));
@@ -64,11 +64,11 @@ fn who_waits_for_too_long_is_closed() {
     look(&mut bed, &memory, percent(72));
     let held_at = bed.sim.elapsed();
     let blocks = bed.reactor.usage().blocks;
-    bed.run_for(Duration::from_millis(9_900));
+    bed.run_for(Duration::from_millis(4_900));
     assert!(bed.closed(id).is_none());
     bed.run_for(Duration::from_millis(500));
     let (entry, summary) = bed.closed(id).expect("its time is over");
-    assert_eq!(entry.at - held_at, Duration::from_secs(10));
+    assert_eq!(entry.at - held_at, Duration::from_secs(5));
     assert_eq!(summary.cause, CloseCause::Failed(Failure::MemoryPressure));
     let close = read_frames(&heavy).pop().unwrap();
     assert_eq!(close.close_code(), Some(1013));

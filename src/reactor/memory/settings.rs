@@ -33,7 +33,8 @@ pub struct PressureSettings {
     /// count as idle most of the time, those who speak do not.
     pub idle_after: Duration,
     /// From `High` on, how long those who hold the most are not read before they are closed with
-    /// 1013. Default 10 s, guess: what they hold is not worth more to the others.
+    /// 1013. Default 5 s, as a closing handshake has; guess: what they hold is not worth more to the
+    /// others. Who leaves meanwhile is often not seen to: what he has sent stands in front of his end.
     pub hold_timeout: Duration,
     /// Connections that are closed for want of memory in one turn. Default 64: some milliseconds,
     /// guess. The rest waits one turn.
@@ -51,7 +52,7 @@ impl Default for PressureSettings {
             idle_interval: Duration::from_secs(4),
             reactions: PressureReactions::default(),
             idle_after: Duration::from_secs(10),
-            hold_timeout: Duration::from_secs(10),
+            hold_timeout: Duration::from_secs(5),
             closes_per_turn: 64,
             source: None,
         }
