@@ -1,6 +1,8 @@
 //! An echo that stays within a budget of memory, whatever its clients do.
 //!
 //!     cargo run --example budget [ADDRESS] [MEBIBYTES] [THREADS]
+//!
+//! With 0 MEBIBYTES the budget is that of the process' cgroup, or of the machine.
 
 use std::net::SocketAddr;
 
@@ -19,8 +21,8 @@ impl Handler for Echo {
     fn on_pressure(&mut self, _: &mut Loop<'_, ()>, change: &PressureChange) {
         // The place to give back what the application keeps for later.
         let PressureChange { from, to, snapshot, .. } = change;
-        let resident_mib = snapshot.sample.rss_bytes >> 20;
-        println!("{from:?} -> {to:?} at {} %, {resident_mib} MiB", snapshot.percent);
+        let [used, budget] = [snapshot.sample.used_bytes(), snapshot.budget_bytes].map(|n| n >> 20);
+        println!("{from:?} -> {to:?} at {} %, {used} of {budget} MiB", snapshot.percent);
     }
 }
 
@@ -32,7 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::builder()
         .listen(address)
         .threads(threads)
-        .pressure(|pressure| pressure.budget_bytes = Some(budget_mib << 20))
+        .pressure(|pressure| {
+            pressure.budget_bytes = (budget_mib > 0).then_some(budget_mib << 20);
+        })
         .config(|config| config.limits.message_bytes_max = 16 << 20)
         .build(|_shard| Echo)?;
     println!("listening on {}", server.local_addresses()[0]);

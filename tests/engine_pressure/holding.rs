@@ -141,3 +141,21 @@ fn queue_of_a_peer_that_does_not_read_counts_as_its_weight() {
     bed.turns(2);
     assert_eq!(bed.heard(id).len(), 1);
 }
+
+#[test]
+fn what_was_waited_before_counts_until_there_is_enough_for_all() {
+    let (mut bed, memory) = bed(|_| {});
+    let (_heavy, id) = half(&mut bed, HEAVY);
+    for _ in 0..2 {
+        look(&mut bed, &memory, percent(72));
+        bed.run_for(Duration::from_millis(1000));
+        look(&mut bed, &memory, percent(60));
+        bed.run_for(Duration::from_millis(1250));
+        assert_eq!(level(&bed), PressureLevel::Moderate);
+    }
+    look(&mut bed, &memory, percent(72));
+    let held_at = bed.sim.elapsed();
+    bed.run_for(Duration::from_secs(4));
+    let (entry, _) = bed.closed(id).expect("it had waited for some seconds already");
+    assert!(entry.at - held_at < Duration::from_secs(2), "{:?}", entry.at - held_at);
+}

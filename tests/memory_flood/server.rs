@@ -1,23 +1,35 @@
 //! The example `budget` as a process of its own, and what the kernel says of it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::{env, fs};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::{env, fs, thread};
+
+use crate::cgroup::Cgroup;
 
 pub struct Served {
     child: Child,
-    output: BufReader<ChildStdout>,
+    said: Arc<Mutex<String>>,
     pub address: SocketAddr,
 }
 
 impl Served {
-    pub fn start(budget_bytes: u64, threads: usize) -> Self {
+    /// With a budget of nothing it finds out by itself.
+    pub fn start(budget_bytes: u64, cgroup: Option<&Cgroup>) -> Self {
         let test = env::current_exe().unwrap();
         let path = test.ancestors().nth(2).unwrap().join("examples/budget");
-        let mut command = Command::new(&path);
+        let mut command = match cgroup {
+            None => Command::new(&path),
+            Some(cgroup) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
+                shell.arg(cgroup.entrance()).arg(&path);
+                shell
+            }
+        };
         let mebibytes = (budget_bytes >> 20).to_string();
-        command.args(["127.0.0.1:0", &mebibytes, &threads.to_string()]).stdout(Stdio::piped());
+        command.args(["127.0.0.1:0", &mebibytes, "1"]).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("{}: {error}; build it with `cargo build --examples`", path.display())
         });
@@ -25,7 +37,14 @@ impl Served {
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").unwrap().parse().unwrap();
-        Self { child, output, address }
+        let said = Arc::new(Mutex::new(String::new()));
+        let heard = said.clone();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                *heard.lock().unwrap() += &(line + "\n");
+            }
+        });
+        Self { child, said, address }
     }
 
     pub fn rss_bytes(&self) -> u64 {
@@ -37,12 +56,9 @@ impl Served {
         self.status("VmHWM:")
     }
 
-    /// Kills it; gives what it has said.
-    pub fn stop(mut self) -> String {
-        self.child.kill().unwrap();
-        let mut text = String::new();
-        self.output.read_to_string(&mut text).unwrap();
-        text
+    /// Its lines so far, but for the first.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
     }
 
     fn status(&self, name: &str) -> u64 {

@@ -1,7 +1,10 @@
 //! What is done about pressure at each level, but for closing connections.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use super::settings::PressureReactions;
-use super::watch::Held;
+use super::watch::Waiting;
 use crate::collections::Key;
 use crate::limit::{PressureLevel, Released};
 use crate::protocol::Contexts;
@@ -154,16 +157,31 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
         slot.notes.withheld = true;
         if let Some(watch) = &mut self.shared.watch {
-            watch.held.push(Held { key, since: self.shared.now });
+            let waiting = watch.held.entry(key);
+            let waiting = waiting.or_insert(Waiting { since: None, before: Duration::ZERO });
+            waiting.since = Some(self.shared.now);
         }
         true
     }
 
-    /// Reads from all again who had to wait; says how many there were.
+    /// Reads from all again who had to wait; says how many there were. How long they have waited is
+    /// remembered until there is enough for all.
     fn resume_held(&mut self) -> u32 {
+        let now = self.shared.now;
         let Some(watch) = &mut self.shared.watch else { return 0 };
+        let mut resumed = Vec::new();
+        for (key, waiting) in &mut watch.held {
+            if waiting.since.is_some() {
+                *waiting = Waiting { since: None, before: waiting.time(now) };
+                resumed.push(*key);
+            }
+        }
+        if watch.level() == PressureLevel::Normal {
+            watch.held = HashMap::new();
+        }
+        resumed.sort_unstable_by_key(|key| key.index);
         let mut count = 0;
-        for Held { key, .. } in std::mem::take(&mut watch.held) {
+        for key in resumed {
             if let Some(slot) = self.shared.slots.get_mut(key)
                 && slot.notes.withheld
             {
@@ -175,18 +193,20 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         count
     }
 
-    /// Closes those who have waited for too long; says how many.
+    /// Closes those who have waited for too long, the longest in front; says how many.
     fn close_overdue(&mut self) -> u32 {
         let Some(watch) = &mut self.shared.watch else { return 0 };
         let (now, timeout) = (self.shared.now, watch.settings.hold_timeout);
         let slots = &self.shared.slots;
-        watch.held.retain(|held| slots.get(held.key).is_some_and(|slot| slot.notes.withheld));
-        let is_overdue = |held: &&Held| now.saturating_duration_since(held.since) >= timeout;
-        let bound = watch.settings.closes_per_turn as usize;
-        // The first have waited for longest.
-        let overdue: Vec<_> = watch.held.iter().filter(is_overdue).take(bound).copied().collect();
-        for held in &overdue {
-            self.shed(held.key);
+        watch.held.retain(|key, _| slots.contains(*key));
+        let is_withheld = |key: &Key| slots.get(*key).is_some_and(|slot| slot.notes.withheld);
+        let overdue = watch.held.iter().filter(|(key, _)| is_withheld(key));
+        let overdue = overdue.map(|(key, waiting)| (waiting.time(now), *key));
+        let mut overdue: Vec<_> = overdue.filter(|(time, _)| *time >= timeout).collect();
+        overdue.sort_unstable_by_key(|(time, key)| (std::cmp::Reverse(*time), key.index));
+        overdue.truncate(watch.settings.closes_per_turn.max(1) as usize);
+        for (_, key) in &overdue {
+            self.shed(*key);
         }
         overdue.len() as u32
     }

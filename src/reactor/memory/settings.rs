@@ -33,7 +33,7 @@ pub struct PressureSettings {
     /// count as idle most of the time, those who speak do not.
     pub idle_after: Duration,
     /// From `High` on, how long those who hold the most are not read before they are closed with
-    /// 1013. Default 5 s, as a closing handshake has; guess: what they hold is not worth more to the
+    /// 1013; what they have waited since the level was `Normal` counts together. Default 5 s, as a closing handshake has; guess: what they hold is not worth more to the
     /// others. Who leaves meanwhile is often not seen to: what he has sent stands in front of his end.
     pub hold_timeout: Duration,
     /// Connections that are closed for want of memory in one turn. Default 64: some milliseconds,

@@ -1,5 +1,6 @@
 //! Looking at memory: when, and what becomes of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,9 @@ pub struct Watch {
     traffic: u64,
     /// What all loops held at the latest look, and this one of it.
     pub(super) accounted: Accounted,
-    /// Those who are not read because they hold much.
-    pub(super) held: Vec<Held>,
+    /// Those who are not read because they hold much, and those who were since the level was
+    /// `Normal`.
+    pub(super) held: HashMap<Key, Waiting>,
     pub(super) closing: Closing,
     /// At the latest time that everybody was weighed.
     pub(super) charges: Charges,
@@ -55,11 +57,20 @@ impl Accounted {
     }
 }
 
-/// One who is not read for now.
+/// How long one was not read.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
-    pub key: Key,
-    pub since: Instant,
+pub struct Waiting {
+    /// `None` while he is read.
+    pub since: Option<Instant>,
+    /// Before that.
+    pub before: Duration,
+}
+
+impl Waiting {
+    pub fn time(&self, now: Instant) -> Duration {
+        let now = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.before + now
+    }
 }
 
 /// What has to be taken in before a loop looks at memory again without its time having come: so much
@@ -82,7 +93,7 @@ impl Watch {
             shard,
             traffic: 0,
             accounted: Accounted::default(),
-            held: Vec::new(),
+            held: HashMap::new(),
             closing: Closing::default(),
             charges: Charges::default(),
         })
