@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +11,13 @@ use slab::Slab;
 use super::builder::ReactorBuilder;
 use super::command::{Handle, Inbox};
 use super::configs::Configs;
-use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
 use super::id::{CONNECTIONS_MAX, ConnectionId, ShardIndex, Target};
-use super::listener::{Accepting, Admission, Listener, ListenerSettings};
+use super::listener::{Accepting, Admission, Listener};
 use super::memory::{Board, PressureSettings, Watch};
-use super::net::{ListenOptions, Net, Readiness, Wait};
+use super::net::{Net, Readiness, Wait};
 use super::shared::{Shared, after};
 use super::slot::{Backlog, Phase, ReceiveSlot};
 use super::transport::{Flushed, Transport};
@@ -210,45 +208,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             events: Vec::new(),
             limits,
         }
-    }
-
-    /// Listens at `endpoint`; returns what it really is, with its port.
-    ///
-    /// # Errors
-    /// What the network says, most often that the address is in use. `InvalidInput` for a
-    /// configuration that cannot be, of the listener or of a route, with the
-    /// [`ConfigError`](crate::ConfigError) inside, and for more than 65,536 listeners and routes.
-    pub fn listen(
-        &mut self,
-        endpoint: impl Into<Endpoint>,
-        options: &ListenOptions,
-        settings: ListenerSettings,
-    ) -> io::Result<Endpoint> {
-        let index = self.shared.listeners.len();
-        let token = Target::Listener(index).token(self.shared.shard);
-        let (net, configs) = (self.net.net(), self.shared.configs.count());
-        let listener =
-            Listener::open(net, &endpoint.into(), options, settings, configs, &self.limits, token)?;
-        let endpoint = listener.endpoint.clone();
-        self.add_listener(listener);
-        Ok(endpoint)
-    }
-
-    /// Accepts from a listener that is registered under its index already.
-    pub(super) fn add_listener(&mut self, listener: Listener) {
-        let index = self.shared.listeners.len();
-        self.shared.configs.add(index, listener.settings.configs());
-        self.shared.listeners.push(listener);
-    }
-
-    /// Where the loop listens, in the order the listeners were added, with their ports.
-    pub fn local_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.shared.listeners.iter().map(|listener| &listener.endpoint)
-    }
-
-    /// Of these, the addresses of TCP.
-    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.local_endpoints().filter_map(Endpoint::socket_addr)
     }
 
     /// A handle for other threads.

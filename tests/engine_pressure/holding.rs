@@ -31,7 +31,7 @@ fn heavy_senders_wait_until_the_level_falls_and_lose_nothing() {
     heavy.write_all(&last_byte(HEAVY));
     small.write_all(&last_byte(20 * KIB));
     assert!(is_echoed(&mut bed, &light));
-    bed.run_for(Duration::from_secs(4));
+    bed.run_for(Duration::from_secs(2));
     assert_eq!(bed.heard(small_id), [Heard::Binary(vec![7; 20 * KIB])]);
     assert_eq!(bed.heard(heavy_id), []);
     look(&mut bed, &memory, percent(66));

@@ -236,6 +236,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_is_forgotten_and_who_waits_goes_on_waiting() {
+        let now = Instant::now();
+        let mut cache = cache(8);
+        assert!(matches!(cache.lookup("a", 80, 1, now), Cached::Ask));
+        let _ = cache.handle_answer("a", 80, found(), now);
+        assert!(matches!(cache.lookup("b", 80, 2, now), Cached::Ask));
+        cache.shrink();
+        assert!(matches!(cache.lookup("a", 80, 3, now), Cached::Ask), "forgotten");
+        assert!(matches!(cache.lookup("b", 80, 4, now), Cached::Waiting));
+        assert_eq!(cache.handle_answer("b", 80, found(), now).0, [2, 4]);
+    }
+
+    #[test]
     fn addresses_take_no_room() {
         let now = Instant::now();
         let mut cache = cache(1);

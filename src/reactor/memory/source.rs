@@ -58,11 +58,12 @@ impl MemorySource for SystemMemory {
         let [vms, rss] = pages.unwrap_or_default();
         let stall_percent =
             self.stalls.as_ref().and_then(|file| stall_percent(text(file, &mut buffer)?));
-        let mut sample = MemorySample::default();
-        sample.rss_bytes = rss.saturating_mul(self.page_bytes);
-        sample.vms_bytes = vms.saturating_mul(self.page_bytes);
-        sample.stall_percent = stall_percent;
-        sample
+        MemorySample {
+            rss_bytes: rss.saturating_mul(self.page_bytes),
+            vms_bytes: vms.saturating_mul(self.page_bytes),
+            accounted_bytes: 0,
+            stall_percent,
+        }
     }
 }
 
