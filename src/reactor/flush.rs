@@ -7,7 +7,7 @@ use super::dial::NO_SOCKET;
 use super::handler::Handler;
 use super::net::Net;
 use super::shared::after;
-use super::slot::{DrainOwed, Inbound, Phase, WriteSide};
+use super::slot::{DrainOwed, Inbound, Pauses, Phase, WriteSide};
 use super::turn::{PanicPolicy, Reactor, Timer};
 use crate::collections::{Key, Outbox};
 use crate::protocol::{CloseCause, CloseSummary, Failure, Sink};
@@ -251,9 +251,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let until = after(self.shared.now, self.limits.answer_timeout);
         if let Some(slot) = self.shared.slots.get_mut(key) {
             slot.phase = Phase::Parting { outbox, until, write_side: WriteSide::Open };
-            slot.notes.paused = false;
+            slot.notes.pauses = Pauses::default();
             slot.notes.choked = false;
-            slot.notes.withheld = false;
             self.hasten(key);
             self.flush(key);
             self.settle(key);
@@ -348,7 +347,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !slot.notes.is_held() {
             slot.notes.readable = true;
             self.serve(key);
-        } else if (slot.notes.paused || slot.notes.withheld)
+        } else if slot.notes.pauses.any()
             && let Phase::Open { sender, .. } = &mut slot.phase
         {
             // Who is not read for our own reasons cannot show a sign of life either.

@@ -13,7 +13,7 @@ use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
 use super::memory::Watch;
-use super::slot::{Phase, Slot};
+use super::slot::{Pause, Phase, Slot};
 use super::turn::{Drain, Timer};
 use crate::collections::{Key, Table, Wheel};
 use crate::handshake::Negotiated;
@@ -218,9 +218,9 @@ impl<D> Shared<D> {
 
     pub(super) fn resume(&mut self, key: Key) {
         if let Some(slot) = self.slots.get_mut(key)
-            && slot.notes.paused
+            && slot.notes.pauses.has(Pause::Application)
         {
-            slot.notes.paused = false;
+            slot.notes.pauses.end(Pause::Application);
             self.mark_ready(key);
         }
     }

@@ -19,7 +19,7 @@ use super::listener::{Accepting, Admission, Listener};
 use super::memory::{Board, PressureSettings, Watch};
 use super::net::{Net, Readiness, Wait};
 use super::shared::{Shared, after};
-use super::slot::{Backlog, Phase, ReceiveSlot};
+use super::slot::{Backlog, Pause, Phase, ReceiveSlot};
 use super::transport::{Flushed, Transport};
 use crate::collections::{Key, Table, TimerKey, Wheel};
 use crate::limits::LoopLimits;
@@ -354,8 +354,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let notes = &mut slot.notes;
         notes.readable |= event.readable || event.hung_up;
         notes.hung_up |= event.hung_up;
-        // Reading to the end frees what it holds.
-        notes.withheld &= !event.hung_up;
+        if event.hung_up {
+            // Reading to the end frees what it holds.
+            notes.pauses.end(Pause::Memory);
+        }
         if let Phase::Dialling(dialling) = &slot.phase
             && !dialling.is_connected()
         {

@@ -55,7 +55,7 @@ pub struct ServerBuilder<N = MioNet> {
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
-    pressure: Option<PressureSettings>,
+    pressure: Pressure,
     on_thread_start: ThreadHook,
     network: NetworkFactory<N>,
 }
@@ -80,6 +80,14 @@ struct Described {
 
 type NetworkFactory<N> = Box<dyn Fn(&LoopLimits) -> io::Result<N>>;
 
+/// Whether memory is looked at.
+enum Pressure {
+    /// By a server, and not by a loop inside somebody else's: who owns the process decides there.
+    Usual,
+    Never,
+    By(Box<PressureSettings>),
+}
+
 /// So many shards a connection's name can tell apart.
 const THREADS_MAX: usize = 1 << u8::BITS;
 
@@ -96,7 +104,7 @@ impl ServerBuilder {
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
-            pressure: Some(PressureSettings::default()),
+            pressure: Pressure::Usual,
             on_thread_start: Arc::new(|_| {}),
             network: Box::new(|limits| MioNet::new(limits.receive_buffer_bytes)),
         }
@@ -216,7 +224,8 @@ impl<N: Net> ServerBuilder<N> {
     }
 
     /// Changes how memory pressure is seen, and what is done about it. Default: the budget is that of
-    /// the process' cgroup or of the machine, and everything is done.
+    /// the process' cgroup or of the machine, and everything is done; but for
+    /// [`build_reactor`](Self::build_reactor), whose loop does not look unless this is called.
     ///
     /// ```
     /// use corewire::Server;
@@ -228,13 +237,18 @@ impl<N: Net> ServerBuilder<N> {
     /// # let _ = builder;
     /// ```
     pub fn pressure(mut self, change: impl FnOnce(&mut PressureSettings)) -> Self {
-        change(self.pressure.get_or_insert_default());
+        let mut settings = match self.pressure {
+            Pressure::By(settings) => settings,
+            Pressure::Usual | Pressure::Never => Box::default(),
+        };
+        change(&mut settings);
+        self.pressure = Pressure::By(settings);
         self
     }
 
     /// Does not look at memory.
     pub fn no_pressure(mut self) -> Self {
-        self.pressure = None;
+        self.pressure = Pressure::Never;
         self
     }
 
@@ -285,7 +299,8 @@ impl<N: Net> ServerBuilder<N> {
             return Err(ServerError::ThreadCount { threads });
         }
         let on_thread_start = self.on_thread_start.clone();
-        let (loops, endpoints) = self.bind(threads)?;
+        let usual = Some(PressureSettings::default());
+        let (loops, endpoints) = self.bind(threads, usual)?;
         let handles: Vec<_> = loops.iter().map(ReactorBuilder::handle).collect();
         let factory = Arc::new(factory);
         let shards = loops.into_iter().map(|reactor| {
@@ -306,7 +321,7 @@ impl<N: Net> ServerBuilder<N> {
     /// # Errors
     /// As [`ServerBuilder::build`].
     pub fn build_reactor<H: Handler>(self, handler: H) -> Result<Reactor<N, H>, ServerError> {
-        let (mut loops, _) = self.bind(1)?;
+        let (mut loops, _) = self.bind(1, None)?;
         let reactor = loops.pop().expect("as many loops as were asked for");
         Ok(reactor.build(handler))
     }
@@ -315,17 +330,23 @@ impl<N: Net> ServerBuilder<N> {
     fn bind(
         mut self,
         threads: usize,
+        usual_pressure: Option<PressureSettings>,
     ) -> Result<(Vec<ReactorBuilder<N>>, Vec<Endpoint>), ServerError> {
         let mut places = self.describe()?;
         let mut loops = Vec::with_capacity(threads);
         let mut endpoints = Vec::with_capacity(places.len());
         let board = Arc::new(Board::new(threads));
+        let pressure = match std::mem::replace(&mut self.pressure, Pressure::Never) {
+            Pressure::Usual => usual_pressure,
+            Pressure::Never => None,
+            Pressure::By(settings) => Some(*settings),
+        };
         for index in 0..threads {
             let mut config = ReactorConfig::new(seed()?);
             config.shard = ShardIndex(index as u8);
             config.limits = self.limits.clone();
             config.panics = self.panics;
-            config.pressure = self.pressure.clone();
+            config.pressure = pressure.clone();
             let net = (self.network)(&self.limits).map_err(ServerError::Network)?;
             let mut reactor = ReactorBuilder::new(net, config).with_board(board.clone());
             for place in &mut places {

@@ -10,7 +10,7 @@ use crate::limit::{PressureLevel, Released};
 use crate::protocol::Contexts;
 use crate::reactor::handler::Handler;
 use crate::reactor::net::Net;
-use crate::reactor::slot::Phase;
+use crate::reactor::slot::{Pause, Phase};
 use crate::reactor::turn::Reactor;
 
 /// A connection and what it holds.
@@ -152,10 +152,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn hold(&mut self, key: Key) -> bool {
         let Some(slot) = self.shared.slots.get_mut(key) else { return false };
         let is_reading = matches!(&slot.phase, Phase::Open { sender, .. } if sender.is_open());
-        if !is_reading || slot.notes.withheld || slot.notes.hung_up || slot.notes.input_ended {
+        if !is_reading
+            || slot.notes.pauses.has(Pause::Memory)
+            || slot.notes.hung_up
+            || slot.notes.input_ended
+        {
             return false;
         }
-        slot.notes.withheld = true;
+        slot.notes.pauses.add(Pause::Memory);
         if let Some(watch) = &mut self.shared.watch {
             let waiting = watch.held.entry(key);
             let waiting = waiting.or_insert(Waiting { since: None, before: Duration::ZERO });
@@ -183,9 +187,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let mut count = 0;
         for key in resumed {
             if let Some(slot) = self.shared.slots.get_mut(key)
-                && slot.notes.withheld
+                && slot.notes.pauses.has(Pause::Memory)
             {
-                slot.notes.withheld = false;
+                slot.notes.pauses.end(Pause::Memory);
                 self.shared.mark_ready(key);
                 count += 1;
             }
@@ -199,7 +203,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let (now, timeout) = (self.shared.now, watch.settings.hold_timeout);
         let slots = &self.shared.slots;
         watch.held.retain(|key, _| slots.contains(*key));
-        let is_withheld = |key: &Key| slots.get(*key).is_some_and(|slot| slot.notes.withheld);
+        let is_withheld =
+            |key: &Key| slots.get(*key).is_some_and(|slot| slot.notes.pauses.has(Pause::Memory));
         let overdue = watch.held.iter().filter(|(key, _)| is_withheld(key));
         let overdue = overdue.map(|(key, waiting)| (waiting.time(now), *key));
         let mut overdue: Vec<_> = overdue.filter(|(time, _)| *time >= timeout).collect();
