@@ -173,6 +173,10 @@ pub use handshake::{
     InvalidHeader, InvalidNetwork, InvalidOrigin, InvalidProxy, Negotiated, Origins, Proxy,
     Request, Response, RouteError, Routes, TrustedNetwork, TrustedProxies, TunnelError,
 };
+pub use limit::{
+    MemorySample, PressureChange, PressureLevel, PressureRecord, PressureSnapshot,
+    PressureThresholds, Released,
+};
 pub use limits::{ConnectionLimits, HandshakeLimits, LoopLimits, TopicLimits};
 pub use protocol::{
     BatchOutcome, Chunk, CloseCause, CloseSummary, Config, ConfigError, Connection, Delivery,
@@ -182,12 +186,13 @@ pub use protocol::{
 pub use pubsub::{NameError, SlowPolicy, SubscribeError, TopicChange, TopicSettings};
 #[cfg(feature = "net")]
 pub use reactor::{
-    Accepted, Adoption, Arrival, Buffer, Command, ConnectionId, Context, CountersError, Decision,
-    DialError, DialPhase, DialSettings, DialTimeouts, Drain, DrainReport, Dropped, Endpoint,
-    Handle, Handler, InheritedSocket, IpStack, ListenOptions, ListenerSettings, Listening, Loop,
-    Message, MioNet, Net, NetKey, Notice, PanicPolicy, Peer, PeerAddress, PostError, PublishError,
-    Published, Reactor, ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress,
-    Route, ShardIndex, SocketOptions, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
+    Accepted, Adoption, Arrival, Buffer, Charge, Charges, Command, ConnectionId, Context,
+    CountersError, Decision, DialError, DialPhase, DialSettings, DialTimeouts, Drain, DrainReport,
+    Dropped, Endpoint, Handle, Handler, InheritedSocket, IpStack, ListenOptions, ListenerSettings,
+    Listening, Loop, MemorySource, Message, MioNet, Net, NetKey, Notice, PanicPolicy, Peer,
+    PeerAddress, PostError, PressureReactions, PressureSettings, PublishError, Published, Reactor,
+    ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route, ShardIndex,
+    SocketOptions, SystemMemory, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};

@@ -86,3 +86,24 @@ fn sockets_have_their_documented_defaults() {
     assert_eq!(listen.ip_stack, IpStack::System);
     assert_eq!(ReactorConfig::new([0; 32]).panics, PanicPolicy::Propagate);
 }
+
+#[cfg(feature = "net")]
+#[test]
+fn memory_pressure_has_its_documented_defaults() {
+    use corewire::{PressureReactions, PressureSettings, ReactorConfig};
+
+    assert!(ReactorConfig::new([0; 32]).pressure.is_none());
+    let pressure = PressureSettings::default();
+    assert_eq!(pressure.budget_bytes, None);
+    let thresholds = &pressure.thresholds;
+    let percents =
+        [thresholds.moderate_percent, thresholds.high_percent, thresholds.critical_percent];
+    assert_eq!((percents, thresholds.margin_percent), ([60, 72, 80], 5));
+    assert_eq!((thresholds.calm, thresholds.stall_percent), (Duration::from_secs(1), Some(20)));
+    assert_eq!(pressure.sample_interval, Duration::from_millis(250));
+    assert_eq!(pressure.idle_interval, Duration::from_secs(4));
+    assert_eq!(pressure.idle_after, Duration::from_secs(10));
+    assert_eq!((pressure.hold_timeout, pressure.closes_per_turn), (Duration::from_secs(5), 64));
+    assert_ne!(pressure.reactions, PressureReactions::none());
+    assert_eq!(pressure.reactions, PressureReactions::default());
+}

@@ -42,7 +42,8 @@ impl Recovery {
     /// - The peer said Close: by its code, see below, even if the closing handshake was cut short.
     /// - It broke off, or showed no sign of life: again.
     /// - We failed it because the peer broke the protocol or a limit: it would do so again. Because
-    ///   it was too slow, or our pools were full: again, as the 1013 that it was told says.
+    ///   it was too slow, our pools were full or memory scarce: again, as the 1013 that it was told
+    ///   says.
     /// - The handler panicked: again, as after the 1011 that the peer was told.
     pub(crate) fn of_close(summary: &CloseSummary) -> Self {
         match summary.cause {
@@ -54,7 +55,9 @@ impl Recovery {
                 Initiator::Peer => Self::of_code(summary.code),
             },
             CloseCause::Failed(Failure::Protocol(_)) => Self::Stop,
-            CloseCause::Failed(Failure::PoolExhausted | Failure::Backpressure)
+            CloseCause::Failed(
+                Failure::PoolExhausted | Failure::Backpressure | Failure::MemoryPressure,
+            )
             | CloseCause::HeartbeatTimeout
             | CloseCause::HandlerPanicked => Self::RETRY,
             CloseCause::Aborted | CloseCause::LoopEnded => Self::Stop,
@@ -125,7 +128,7 @@ impl End {
     /// - The peer said Close: by its code, see below, even if the closing handshake was cut short.
     /// - It broke off, showed no sign of life, broke the protocol or a limit, or was too slow: the
     ///   endpoint has failed, though it is this end that has noticed.
-    /// - The handler panicked, or our pools were full: that is not the endpoint's.
+    /// - The handler panicked, our pools were full or memory scarce: that is not the endpoint's.
     pub(crate) fn of_close(summary: &CloseSummary) -> Self {
         match summary.cause {
             CloseCause::ClosingHandshake
@@ -137,9 +140,8 @@ impl End {
             },
             CloseCause::HeartbeatTimeout
             | CloseCause::Failed(Failure::Protocol(_) | Failure::Backpressure) => Self::Failed,
-            CloseCause::Failed(Failure::PoolExhausted) | CloseCause::HandlerPanicked => {
-                Self::Parted
-            }
+            CloseCause::Failed(Failure::PoolExhausted | Failure::MemoryPressure)
+            | CloseCause::HandlerPanicked => Self::Parted,
             CloseCause::Aborted | CloseCause::LoopEnded => Self::Wanted,
         }
     }
@@ -284,6 +286,7 @@ mod tests {
             (CloseCause::Failed(Failure::Protocol(too_large)), Recovery::Stop),
             (CloseCause::Failed(Failure::PoolExhausted), Recovery::RETRY),
             (CloseCause::Failed(Failure::Backpressure), Recovery::RETRY),
+            (CloseCause::Failed(Failure::MemoryPressure), Recovery::RETRY),
             (CloseCause::HeartbeatTimeout, Recovery::RETRY),
             (CloseCause::HandlerPanicked, Recovery::RETRY),
         ];
@@ -321,6 +324,7 @@ mod tests {
             (CloseCause::Failed(Failure::Backpressure), End::Failed),
             (CloseCause::HeartbeatTimeout, End::Failed),
             (CloseCause::Failed(Failure::PoolExhausted), End::Parted),
+            (CloseCause::Failed(Failure::MemoryPressure), End::Parted),
             (CloseCause::HandlerPanicked, End::Parted),
             (CloseCause::Aborted, End::Wanted),
             (CloseCause::LoopEnded, End::Wanted),

@@ -277,6 +277,21 @@ impl Clients {
         }
     }
 
+    /// Memory is scarce: nothing waits for its batch, what is known of names is forgotten, and pools
+    /// keep no more than they must.
+    pub(super) fn relieve<D>(&mut self, at: &mut Loop<'_, D>) {
+        self.connector.shrink();
+        for id in self.iter().collect::<Vec<_>>() {
+            self.flush(at, id);
+        }
+        for id in self.pools.names().map(PoolId).collect::<Vec<_>>() {
+            if let Some(PoolSlot::Running(pooling)) = self.pools.get_mut(id.0) {
+                pooling.relieve(at);
+                self.note_busy(Party::Pool(id));
+            }
+        }
+    }
+
     /// The clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = ClientId> + '_ {
         self.callings.names().map(ClientId)

@@ -67,6 +67,11 @@ impl<O: Copy> Connector<O> {
         }
     }
 
+    /// Forgets what is known of names.
+    pub(super) fn shrink(&mut self) {
+        self.names.shrink();
+    }
+
     /// Begins to connect for `owner`. What comes of it is told by [`Connector::handle_open`] or
     /// [`Connector::poll_ended`], never before this returns.
     pub(super) fn start<D: Default>(

@@ -13,6 +13,7 @@ use super::pool::PoolError;
 use super::reconnect::{ClientChange, StopReason};
 use crate::handshake::Request;
 use crate::http::ResponseHead;
+use crate::limit::PressureChange;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::pubsub::TopicChange;
 use crate::reactor::{
@@ -191,6 +192,10 @@ pub trait ClientHandler {
 
     /// As [`Handler::on_drained`](crate::Handler::on_drained).
     fn on_drained(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: &DrainReport) {}
+
+    /// As [`Handler::on_pressure`](crate::Handler::on_pressure). What clients and pools give back is
+    /// given back already; see [`PressureReactions::shrink_clients`](crate::PressureReactions).
+    fn on_pressure(&mut self, _: &mut Loop<'_, Self::Data>, _: &mut Clients, _: &PressureChange) {}
 
     /// As [`Handler::on_timer`](crate::Handler::on_timer).
     fn on_timer(

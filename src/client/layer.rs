@@ -15,6 +15,7 @@ use super::names::{Answer, Names};
 use super::resolver::{DnsSettings, Resolver, SystemResolver};
 use crate::handshake::Request;
 use crate::http::ResponseHead;
+use crate::limit::PressureChange;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::pubsub::TopicChange;
 use crate::reactor::{
@@ -339,6 +340,15 @@ impl<H: ClientHandler> Handler for ClientLayer<H> {
 
     fn on_drained(&mut self, at: &mut Loop<'_, H::Data>, report: &DrainReport) {
         self.handler.on_drained(at, &mut self.clients, report);
+    }
+
+    fn on_pressure(&mut self, at: &mut Loop<'_, H::Data>, change: &PressureChange) {
+        let is_wanted = at.pressure_reactions().is_some_and(|reactions| reactions.shrink_clients);
+        if change.to > change.from && is_wanted {
+            self.clients.relieve(at);
+        }
+        self.handler.on_pressure(at, &mut self.clients, change);
+        self.visit(at);
     }
 
     fn on_timer(&mut self, at: &mut Loop<'_, H::Data>, timer: TimerId, cookie: u64) {

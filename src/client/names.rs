@@ -101,6 +101,11 @@ impl Names {
         }
     }
 
+    /// Forgets what is known.
+    pub(super) fn shrink(&mut self) {
+        self.cache.shrink();
+    }
+
     /// Who has waited for this, and what to tell them.
     pub(super) fn handle_answer(&mut self, now: Instant, answer: Answer) -> (Vec<Key>, Resolved) {
         let Answer { host, port, result } = answer;

@@ -203,6 +203,19 @@ impl Pooling {
         self.core.shut_down(now);
     }
 
+    /// Memory is scarce: nothing waits for its batch, and what is free is closed down to the least
+    /// number.
+    pub(super) fn relieve<D>(&mut self, at: &mut Loop<'_, D>) {
+        for contact in self.contacts.iter_mut().flatten() {
+            if let (Stage::Open { connection, .. }, Some(outlet)) =
+                (&contact.stage, &mut contact.outlet)
+            {
+                outlet.hurry(at, *connection);
+            }
+        }
+        self.core.shrink(at.now());
+    }
+
     pub(super) fn stats(&self) -> PoolStats {
         let mut stats = self.core.stats();
         stats.round_trips = self.round_trips.clone();

@@ -6,6 +6,7 @@
 //! assembled without ever being copied from block to block.
 
 use super::PoolExhausted;
+use super::storage::Storage;
 
 /// A contiguous buffer of fixed capacity whose first [`Block::len`] bytes are filled.
 ///
@@ -13,14 +14,14 @@ use super::PoolExhausted;
 /// whatever an earlier user left there.
 #[derive(Debug)]
 pub struct Block {
-    storage: Box<[u8]>,
+    storage: Storage,
     /// How many bytes are filled; never more than the capacity.
     len: usize,
 }
 
 impl Block {
     fn with_capacity(bytes: usize) -> Self {
-        Self { storage: vec![0; bytes].into_boxed_slice(), len: 0 }
+        Self { storage: Storage::zeroed(bytes), len: 0 }
     }
 
     /// How many bytes are filled.
@@ -175,6 +176,12 @@ impl BlockPool {
         }
     }
 
+    /// Frees the blocks that are kept for reuse.
+    pub fn shrink(&mut self) {
+        self.free = [const { Vec::new() }; CLASS_COUNT];
+        self.retained_bytes = 0;
+    }
+
     /// Memory held by all blocks, handed out and retained.
     pub fn pinned_bytes(&self) -> usize {
         self.outstanding_bytes + self.retained_bytes
@@ -258,6 +265,7 @@ mod tests {
         Grow { which: prop::sample::Index, need: usize, declared: usize },
         Fill { which: prop::sample::Index, bytes: Vec<u8> },
         PutBack { which: prop::sample::Index },
+        Shrink,
     }
 
     fn operation() -> impl Strategy<Value = Operation> {
@@ -271,6 +279,7 @@ mod tests {
             (which(), prop::collection::vec(any::<u8>(), 0..3_000))
                 .prop_map(|(which, bytes)| Operation::Fill { which, bytes }),
             which().prop_map(|which| Operation::PutBack { which }),
+            Just(Operation::Shrink),
         ]
     }
 
@@ -367,6 +376,10 @@ mod tests {
                         let (block, _) = blocks.swap_remove(which.index(count));
                         model.put_back(block.capacity());
                         pool.put_back(block);
+                    }
+                    Operation::Shrink => {
+                        model.free.clear();
+                        pool.shrink();
                     }
                     _ => {}
                 }

@@ -12,6 +12,9 @@ mod outbox_pool;
 mod recall;
 pub mod ring;
 mod segment;
+#[cfg_attr(feature = "net", path = "mapped_storage.rs")]
+#[cfg_attr(not(feature = "net"), path = "heap_storage.rs")]
+mod storage;
 pub mod table;
 pub mod wheel;
 

@@ -319,6 +319,18 @@ impl Outbox {
         self.queued_bytes = 0;
     }
 
+    /// Memory that the queue holds: its rings and segments, and what is queued by reference. It
+    /// takes as long as there are segments.
+    pub fn pinned_bytes(&self, pool: &OutboxPool) -> usize {
+        let mut bytes = 0;
+        let mut index = self.head;
+        while let Some(segment) = pool.segments.get(index as usize) {
+            bytes += size_of::<Segment>() + segment.data.pinned_bytes();
+            index = segment.next;
+        }
+        bytes
+    }
+
     /// A cursor at the oldest queued byte.
     pub fn cursor<'a>(&'a self, pool: &'a OutboxPool) -> Cursor<'a> {
         Cursor::new(pool, self.head)

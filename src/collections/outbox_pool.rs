@@ -60,6 +60,18 @@ impl OutboxPool {
         self
     }
 
+    /// Frees the rings that are kept for reuse, and places behind the last segment.
+    pub fn shrink(&mut self) {
+        self.rings.shrink();
+        self.segments.shrink_to_fit();
+    }
+
+    /// Memory of all rings, handed out and retained: what grows with what is queued by copy.
+    #[inline]
+    pub fn ring_bytes(&self) -> usize {
+        self.rings.pinned_bytes()
+    }
+
     /// Memory of the pool itself: rings, handed out and retained, and the table of segments. What
     /// is queued by reference is counted by [`OutboxPool::shared_bytes`].
     pub fn pinned_bytes(&self) -> usize {

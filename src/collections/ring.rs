@@ -185,6 +185,11 @@ impl RingPool {
         }
     }
 
+    /// Frees the rings that are kept for reuse.
+    pub fn shrink(&mut self) {
+        self.free = Vec::new();
+    }
+
     /// How many rings are handed out.
     #[inline]
     pub fn in_use(&self) -> usize {

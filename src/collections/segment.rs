@@ -73,6 +73,16 @@ impl Data {
         }
     }
 
+    /// Memory that is held besides the segment itself.
+    pub fn pinned_bytes(&self) -> usize {
+        match self {
+            Self::Ring(ring) => ring.capacity(),
+            Self::Shared(bytes) => bytes.len(),
+            Self::Frames { range, .. } => range.len(),
+            Self::Header { .. } => 0,
+        }
+    }
+
     /// Gives up the `count` oldest bytes, fewer than there are.
     #[inline]
     pub fn consume(&mut self, count: usize) {

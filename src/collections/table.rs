@@ -179,6 +179,12 @@ impl<T> Table<T> {
         (0..self.slots.len() as u32).filter_map(|index| self.key_at(index))
     }
 
+    /// Memory of one slot.
+    #[cfg(feature = "net")]
+    pub const fn entry_bytes(&self) -> usize {
+        size_of::<Slot<T>>()
+    }
+
     /// Memory of the slots that were ever used; what is only reserved is not resident.
     pub fn pinned_bytes(&self) -> usize {
         self.slots.len() * size_of::<Slot<T>>()

@@ -200,6 +200,12 @@ impl<T: Copy> Wheel<T> {
         (tick < TICK_LAST).then(|| self.instant_of(tick))
     }
 
+    /// Memory of one entry.
+    #[cfg(feature = "net")]
+    pub const fn entry_bytes(&self) -> usize {
+        size_of::<Node<T>>()
+    }
+
     /// Memory held by the wheel.
     pub fn pinned_bytes(&self) -> usize {
         size_of_val(&*self.slots) + self.nodes.len() * size_of::<Node<T>>()

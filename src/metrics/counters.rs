@@ -36,6 +36,8 @@ counters! {
     refused_over_capacity,
     /// Upgrades refused because the loop drains.
     refused_draining,
+    /// Upgrades answered 503 because memory is scarce.
+    refused_under_pressure,
     /// How often accepting paused, for want of descriptors or memory.
     accept_pauses,
     /// Panics that were caught in callbacks about no connection.
@@ -125,6 +127,18 @@ counters! {
     pool_exhausted,
     /// How often reading from a connection paused.
     reads_paused,
+    /// Looks at memory.
+    memory_samples,
+    /// Changes of the level of memory pressure.
+    pressure_changes,
+    /// Bytes given back because memory was scarce, by pools and by connections that were closed.
+    pressure_released_bytes,
+    /// Connections that were not read for some time because they held much of scarce memory.
+    pressure_held,
+    /// Idle connections closed for want of memory.
+    pressure_closed_idle,
+    /// Connections closed because they held much of scarce memory.
+    pressure_closed_heavy,
     /// Turns of the loop.
     turns,
 }

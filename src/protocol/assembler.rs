@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::compression::{InflatePool, Inflating};
 use super::event::Failure;
+use super::receiver::Receiver;
 use crate::collections::{Block, BlockPool, BlockPoolLimits};
 use crate::limits::{FRAGMENT_BYTES_MEAN_MIN, FRAGMENTS_MIN, LoopLimits};
 use crate::wire::{Opcode, ProtocolError, Utf8Validator};
@@ -60,6 +61,35 @@ impl ReceivePools {
         self.blocks.pinned_bytes()
             + self.assemblies.capacity() * size_of::<Assembly>()
             + self.inflate.pinned_bytes()
+    }
+
+    /// Frees what is kept for the next message.
+    pub fn shrink(&mut self) {
+        self.blocks.shrink();
+        self.assemblies.shrink_to_fit();
+        self.inflate.shrink();
+    }
+
+    /// What a receiving half holds for its message under way.
+    pub(crate) fn message_bytes(&self, receiver: &Receiver) -> usize {
+        receiver.message.map_or(0, |key| {
+            let assembly = self.get(key);
+            let inflating = assembly.inflating.as_ref();
+            size_of::<Assembly>()
+                + assembly.block.as_ref().map_or(0, Block::capacity)
+                + inflating.map_or(0, |inflating| inflating.pinned_bytes())
+        })
+    }
+
+    /// What it holds of earlier messages.
+    pub(crate) fn window_bytes(&self, receiver: &Receiver) -> usize {
+        receiver.inflate.map_or(0, |key| self.inflate.window_bytes(key))
+    }
+
+    /// What grows with what is received: blocks, decompressors and windows.
+    #[inline]
+    pub(crate) fn growing_bytes(&self) -> usize {
+        self.blocks.pinned_bytes() + self.inflate.pinned_bytes()
     }
 
     /// Messages under way.

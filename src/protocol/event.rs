@@ -68,6 +68,8 @@ pub enum Failure {
     PoolExhausted,
     /// The peer reads too slowly: a send met a full queue.
     Backpressure,
+    /// The process is about to run out of memory.
+    MemoryPressure,
 }
 
 impl Failure {
@@ -75,7 +77,9 @@ impl Failure {
     pub const fn close_code(&self) -> CloseCode {
         match self {
             Self::Protocol(error) => error.close_code(),
-            Self::PoolExhausted | Self::Backpressure => CloseCode::TRY_AGAIN_LATER,
+            Self::PoolExhausted | Self::Backpressure | Self::MemoryPressure => {
+                CloseCode::TRY_AGAIN_LATER
+            }
         }
     }
 }
@@ -86,6 +90,7 @@ impl fmt::Display for Failure {
             Self::Protocol(error) => error.fmt(out),
             Self::PoolExhausted => out.write_str("the pools of the loop are exhausted"),
             Self::Backpressure => out.write_str("the peer reads too slowly"),
+            Self::MemoryPressure => out.write_str("memory is scarce"),
         }
     }
 }

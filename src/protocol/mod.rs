@@ -46,6 +46,8 @@ pub use connection::{Connection, Events};
 pub use event::{Chunk, Event, Failure};
 pub use input::Input;
 pub use message::{DropReason, Part, PreparedMessage, SendOutcome};
+#[cfg(feature = "net")]
+pub(crate) use pools::Contexts;
 pub use pools::{Pools, PoolsInUse, SendPools};
 pub use proof::Proof;
 #[cfg(feature = "net")]

@@ -10,6 +10,7 @@ use super::config::Config;
 use super::event::Failure;
 use super::input::Input;
 use super::message::{PreparedMessage, SendOutcome};
+use super::pools::Contexts;
 use super::ready::{Ready, Step};
 use super::receiver::Receiver;
 use super::stage::Fault;
@@ -99,6 +100,12 @@ impl InflatePool {
         0
     }
 
+    pub(super) fn shrink(&mut self) {}
+
+    pub(super) fn window_bytes(&self, key: InflateKey) -> usize {
+        match key {}
+    }
+
     pub(super) fn inflaters_in_use(&self) -> usize {
         0
     }
@@ -114,6 +121,12 @@ impl InflatePool {
     #[expect(clippy::boxed_local, reason = "as with the feature")]
     pub(super) fn put_back(&mut self, inflating: Box<Inflating>) {
         match *inflating {}
+    }
+}
+
+impl Inflating {
+    pub(super) fn pinned_bytes(&self) -> usize {
+        match *self {}
     }
 }
 
@@ -142,6 +155,12 @@ impl Receiver {
     }
 }
 
+impl Takeover {
+    pub(super) fn pinned_bytes(&self) -> usize {
+        match *self {}
+    }
+}
+
 impl DeflatePool {
     pub(super) fn new(_: &LoopLimits) -> Self {
         Self
@@ -150,6 +169,10 @@ impl DeflatePool {
     pub(super) fn pinned_bytes(&self) -> usize {
         0
     }
+
+    pub(super) fn shrink(&mut self) {}
+
+    pub(super) fn set_contexts(&mut self, _: Contexts) {}
 
     pub(super) fn takeovers(&self) -> usize {
         0

@@ -28,6 +28,14 @@ pub struct SendPools {
     pub(super) deflate: DeflatePool,
 }
 
+/// Whether connections may begin to own what their messages refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contexts {
+    Given,
+    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "a loop does it under pressure"))]
+    Refused,
+}
+
 /// What the connections of one loop hold of its [`Pools`]; all zero when they are gone, and when
 /// they are idle all but the windows of context takeover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +98,25 @@ impl SendPools {
     /// Bytes of memory that these hold, in use or kept for the next message.
     pub(crate) fn pinned_bytes(&self) -> usize {
         self.outbox.pinned_bytes() + self.deflate.pinned_bytes()
+    }
+
+    /// Frees what is kept for the next batch or message.
+    pub(crate) fn shrink(&mut self) {
+        self.outbox.shrink();
+        self.deflate.shrink();
+    }
+
+    /// Whether connections may begin to own compressors and windows. Those that may not send their
+    /// messages as they are.
+    pub(crate) fn set_contexts(&mut self, contexts: Contexts) {
+        self.deflate.set_contexts(contexts);
+    }
+
+    /// What grows with what is sent: rings, what is queued by reference, and compressors.
+    #[inline]
+    pub(crate) fn growing_bytes(&self) -> usize {
+        let shared_bytes = usize::try_from(self.outbox.shared_bytes()).unwrap_or(usize::MAX);
+        self.outbox.ring_bytes() + shared_bytes + self.deflate.pinned_bytes()
     }
 
     /// Windows and compressors of single connections.

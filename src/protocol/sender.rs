@@ -157,6 +157,20 @@ impl Sender {
         self.flow == Flow::Refused
     }
 
+    /// When something came from the peer last.
+    pub(crate) const fn last_life(&self) -> Moment {
+        self.last_life
+    }
+
+    /// Memory that it holds besides its queue.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| {
+            let takeover_bytes = rare.takeover.as_ref().map_or(0, Takeover::pinned_bytes);
+            let proving_bytes = rare.proving.as_ref().map_or(0, |_| size_of::<Proving>());
+            size_of::<Rare>() + takeover_bytes + proving_bytes
+        })
+    }
+
     /// Something came from the peer, or it cannot be told whether anything did.
     pub fn handle_sign_of_life(&mut self, now: Moment) {
         self.last_life = now;

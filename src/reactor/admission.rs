@@ -24,6 +24,8 @@ pub(super) enum NoAdmission {
     Full,
     /// The address has its share.
     AddressFull,
+    /// Memory is scarce.
+    MemoryScarce,
 }
 
 impl NoAdmission {
@@ -31,12 +33,14 @@ impl NoAdmission {
     pub(super) fn error(self) -> HandshakeError {
         let retry_after = match self {
             Self::Draining { retry_after } => retry_after,
-            Self::Full | Self::AddressFull => RETRY_AFTER,
+            Self::Full | Self::AddressFull | Self::MemoryScarce => RETRY_AFTER,
         };
         let retry_after_seconds = seconds(retry_after);
         match self {
             Self::Draining { .. } => HandshakeError::Draining { retry_after_seconds },
-            Self::Full | Self::AddressFull => HandshakeError::Overloaded { retry_after_seconds },
+            Self::Full | Self::AddressFull | Self::MemoryScarce => {
+                HandshakeError::Overloaded { retry_after_seconds }
+            }
         }
     }
 }
@@ -87,7 +91,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if let Some(retry_after) = self.shared.departure.retry_after() {
             return Err(NoAdmission::Draining { retry_after });
         }
-        if self.shared.has_room() { Ok(()) } else { Err(NoAdmission::Full) }
+        if !self.shared.has_room() {
+            return Err(NoAdmission::Full);
+        }
+        if self.shared.refuses_upgrades() { Err(NoAdmission::MemoryScarce) } else { Ok(()) }
     }
 
     /// Whether this connection may become one; counts those that may not.
@@ -101,6 +108,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             NoAdmission::Full | NoAdmission::AddressFull => {
                 &mut self.shared.counters.refused_over_capacity
             }
+            NoAdmission::MemoryScarce => &mut self.shared.counters.refused_under_pressure,
         } += 1;
         Err(reason.error())
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::command::{Command, Handle};
 use super::endpoint::Endpoint;
@@ -10,6 +11,7 @@ use super::id::Target;
 use super::listener::{Listener, ListenerSettings};
 use super::load::{Occupancy, slots_max};
 use super::mailbox::Inbox;
+use super::memory::Board;
 use super::net::{ListenOptions, Net};
 use super::settings::ReactorConfig;
 use super::turn::Reactor;
@@ -25,6 +27,7 @@ pub struct ReactorBuilder<N> {
     mailbox: Inbox<Command>,
     occupancy: Occupancy,
     handle: Handle,
+    board: Arc<Board>,
 }
 
 impl<N: Net> ReactorBuilder<N> {
@@ -34,7 +37,13 @@ impl<N: Net> ReactorBuilder<N> {
         let mailbox = Inbox::new(net.waker(), commands_max);
         let occupancy = Occupancy::new(slots_max(&config.limits));
         let handle = Handle::new(&mailbox, &occupancy, config.shard);
-        Self { net, config, listeners: Vec::new(), mailbox, occupancy, handle }
+        let board = Arc::new(Board::new(1));
+        Self { net, config, listeners: Vec::new(), mailbox, occupancy, handle, board }
+    }
+
+    /// Tells what it sees of memory where others of the same process do.
+    pub(crate) fn with_board(self, board: Arc<Board>) -> Self {
+        Self { board, ..self }
     }
 
     /// Listens at `endpoint`; returns what it really is, with its port. Connections wait in the
@@ -65,13 +74,15 @@ impl<N: Net> ReactorBuilder<N> {
 
     /// A handle for other threads. What is posted waits until the loop turns.
     pub fn handle(&self) -> Handle {
-        self.handle.clone()
+        self.handle.clone().with_board(self.board.clone())
     }
 
     /// The loop, on the thread that will turn it.
     pub fn build<H: Handler>(self, handler: H) -> Reactor<N, H> {
-        let Self { net, config, listeners, mailbox, occupancy, handle } = self;
-        let mut reactor = Reactor::with_mailbox(net, handler, config, mailbox, occupancy, handle);
+        let handle = self.handle();
+        let Self { net, config, listeners, mailbox, occupancy, board, .. } = self;
+        let memory = (handle, board);
+        let mut reactor = Reactor::with_mailbox(net, handler, config, (mailbox, occupancy), memory);
         listeners.into_iter().for_each(|listener| reactor.add_listener(listener));
         reactor
     }

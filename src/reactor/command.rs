@@ -15,6 +15,7 @@ use super::handler::Handler;
 use super::id::{ConnectionId, ShardIndex};
 use super::load::{Load, Occupancy, Room};
 use super::mailbox::{Inbox, Mailbox};
+use super::memory::Board;
 use super::net::Net;
 use super::publish::Notice;
 use super::turn::Reactor;
@@ -32,6 +33,7 @@ pub struct Handle {
     mailbox: Arc<Mailbox<Command>>,
     load: Arc<Load>,
     shard: ShardIndex,
+    pub(super) board: Option<Arc<Board>>,
 }
 
 /// What another thread asks of a loop.
@@ -97,7 +99,7 @@ impl fmt::Debug for Handle {
 
 impl Handle {
     pub(super) fn new(inbox: &Inbox<Command>, occupancy: &Occupancy, shard: ShardIndex) -> Self {
-        Self { mailbox: inbox.mailbox(), load: occupancy.load(), shard }
+        Self { mailbox: inbox.mailbox(), load: occupancy.load(), shard, board: None }
     }
 
     /// The loop that this handle posts to.

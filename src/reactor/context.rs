@@ -11,7 +11,7 @@ use super::handler::Message;
 use super::id::ConnectionId;
 use super::net::NetKey;
 use super::shared::Shared;
-use super::slot::{DrainOwed, Phase};
+use super::slot::{DrainOwed, Pause, Phase};
 #[cfg(feature = "tls")]
 use super::tls::TlsFacts;
 use crate::collections::Key;
@@ -284,7 +284,7 @@ impl<D> Peer<'_, D> {
         if let Some(slot) = self.shared.slots.get_mut(self.key)
             && matches!(slot.phase, Phase::Open { .. })
         {
-            slot.notes.paused = true;
+            slot.notes.pauses.add(Pause::Application);
         }
     }
 

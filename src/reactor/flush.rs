@@ -8,7 +8,7 @@ use super::handler::Handler;
 use super::net::Net;
 use super::settings::PanicPolicy;
 use super::shared::after;
-use super::slot::{DrainOwed, Inbound, Phase, WriteSide};
+use super::slot::{DrainOwed, Inbound, Pauses, Phase, WriteSide};
 use super::turn::{Reactor, Timer};
 use crate::collections::{Key, Outbox};
 use crate::protocol::{CloseCause, CloseSummary, Failure, Sink};
@@ -254,7 +254,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let until = after(self.shared.now, self.limits.answer_timeout);
         if let Some(slot) = self.shared.slots.get_mut(key) {
             slot.phase = Phase::Parting { outbox, until, write_side: WriteSide::Open };
-            slot.notes.paused = false;
+            slot.notes.pauses = Pauses::default();
             slot.notes.choked = false;
             self.hasten(key);
             self.flush(key);
@@ -310,6 +310,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 Timer::Published => self.shared.subjects.handle_retry(),
                 Timer::Drain => self.cut_off(),
                 Timer::Pace => self.handle_pace(),
+                Timer::Memory => self.handle_look(),
             }
         }
     }
@@ -354,10 +355,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !slot.notes.is_held() {
             slot.notes.readable = true;
             self.serve(key);
-        } else if slot.notes.paused
+        } else if slot.notes.pauses.any()
             && let Phase::Open { sender, .. } = &mut slot.phase
         {
-            // While the application does not read, it cannot see a sign of life either.
+            // Who is not read for our own reasons cannot show a sign of life either.
             sender.handle_sign_of_life(self.shared.moment);
         }
     }

@@ -15,6 +15,7 @@ use super::publish::Dropped;
 use super::tls::TlsFacts;
 use crate::handshake::{Accept, Request, Response, RouteMatch};
 use crate::http::ResponseHead;
+use crate::limit::PressureChange;
 use crate::protocol::{Chunk, CloseSummary};
 use crate::pubsub::TopicChange;
 use crate::wire::Opcode;
@@ -119,6 +120,12 @@ pub trait Handler {
     /// Nothing is left of any connection; the loop is finished behind this callback. What became of
     /// them is also in the loop's [`Counters`](crate::metrics::Counters).
     fn on_drained(&mut self, _: &mut Loop<'_, Self::Data>, _: &DrainReport) {}
+
+    /// The level of memory pressure has changed. What is told by [`PressureSettings::reactions`] to be
+    /// done at the new level is done when this returns, and with each look at memory behind it.
+    ///
+    /// [`PressureSettings::reactions`]: super::PressureSettings::reactions
+    fn on_pressure(&mut self, _: &mut Loop<'_, Self::Data>, _: &PressureChange) {}
 
     /// A timer has come that was set by [`Loop::set_timer`].
     fn on_timer(&mut self, _: &mut Loop<'_, Self::Data>, _: TimerId, _cookie: u64) {}

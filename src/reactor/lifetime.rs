@@ -83,9 +83,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Timer::Outlived(_, end) => {
                 end.instant(origin, now).map(|end| end.min(now + LOOK_AGAIN))
             }
-            Timer::Accept(_) | Timer::Task(_) | Timer::Published | Timer::Drain | Timer::Pace => {
-                None
-            }
+            Timer::Accept(_)
+            | Timer::Task(_)
+            | Timer::Published
+            | Timer::Drain
+            | Timer::Memory
+            | Timer::Pace => None,
         }
     }
 
@@ -103,7 +106,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Timer::Connection(_, end) if !is_over(end) => return timer,
             Timer::Connection(..) => false,
             Timer::Outlived(_, end) => is_over(end),
-            Timer::Accept(_) | Timer::Task(_) | Timer::Published | Timer::Drain | Timer::Pace => {
+            Timer::Accept(_)
+            | Timer::Task(_)
+            | Timer::Published
+            | Timer::Drain
+            | Timer::Memory
+            | Timer::Pace => {
                 return timer;
             }
         };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::iter;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,6 +229,45 @@ impl AcceptError {
 }
 
 impl<N: Net, H: Handler> Reactor<N, H> {
+    /// Listens at `endpoint`; returns what it really is, with its port.
+    ///
+    /// # Errors
+    /// What the network says, most often that the address is in use. `InvalidInput` for a
+    /// configuration that cannot be, of the listener or of a route, with the
+    /// [`ConfigError`](crate::ConfigError) inside, and for more than 65,536 listeners and routes.
+    pub fn listen(
+        &mut self,
+        endpoint: impl Into<Endpoint>,
+        options: &ListenOptions,
+        settings: ListenerSettings,
+    ) -> io::Result<Endpoint> {
+        let index = self.shared.listeners.len();
+        let token = Target::Listener(index).token(self.shared.shard);
+        let (net, configs) = (self.net.net(), self.shared.configs.count());
+        let listener =
+            Listener::open(net, &endpoint.into(), options, settings, configs, &self.limits, token)?;
+        let endpoint = listener.endpoint.clone();
+        self.add_listener(listener);
+        Ok(endpoint)
+    }
+
+    /// Accepts from a listener that is registered under its index already.
+    pub(super) fn add_listener(&mut self, listener: Listener) {
+        let index = self.shared.listeners.len();
+        self.shared.configs.add(index, listener.settings.configs());
+        self.shared.listeners.push(listener);
+    }
+
+    /// Where the loop listens, in the order the listeners were added, with their ports.
+    pub fn local_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.listeners.iter().map(|listener| &listener.endpoint)
+    }
+
+    /// Of these, the addresses of TCP.
+    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.local_endpoints().filter_map(Endpoint::socket_addr)
+    }
+
     /// Takes waiting connections from each listener that may have some, within the budget.
     pub(super) fn accept_waiting(&mut self) {
         for index in 0..self.shared.listeners.len() {

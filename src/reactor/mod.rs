@@ -28,6 +28,7 @@ mod lifetime;
 mod listener;
 mod load;
 mod mailbox;
+mod memory;
 mod mio_net;
 mod net;
 mod pace;
@@ -65,6 +66,10 @@ pub use id::{ConnectionId, ShardIndex};
 pub(crate) use listener::AcceptError;
 pub use listener::{ListenerSettings, Route};
 pub(crate) use load::Room;
+pub(crate) use memory::Board;
+pub use memory::{
+    Charge, Charges, MemorySource, PressureReactions, PressureSettings, SystemMemory,
+};
 pub use mio_net::MioNet;
 pub use net::{
     Accepted, Buffer, IpStack, ListenOptions, Listening, Net, NetKey, Readiness, Received,

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::id::ShardIndex;
+use super::memory::PressureSettings;
 use crate::limits::LoopLimits;
 
 /// What a loop is made with.
@@ -15,6 +16,8 @@ pub struct ReactorConfig {
     pub limits: LoopLimits,
     /// What a panic in a callback does. Default: it goes through.
     pub panics: PanicPolicy,
+    /// How memory pressure is seen, and what is done about it. Default `None`: it is not looked at.
+    pub pressure: Option<PressureSettings>,
     /// Seeds the masking keys; must be unpredictable in production (RFC 6455 §5.3).
     pub seed: [u8; 32],
 }
@@ -46,6 +49,7 @@ impl ReactorConfig {
             shard: ShardIndex::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
+            pressure: None,
             seed,
         }
     }

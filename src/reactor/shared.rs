@@ -14,8 +14,9 @@ use super::handler::Message;
 use super::id::ShardIndex;
 use super::listener::Listener;
 use super::load::Occupancy;
+use super::memory::Watch;
 use super::publish::Subjects;
-use super::slot::{Phase, Slot};
+use super::slot::{Pause, Phase, Slot};
 use super::turn::Timer;
 use crate::collections::{Key, Table, Wheel};
 use crate::handshake::Negotiated;
@@ -53,6 +54,8 @@ pub(super) struct Shared<D> {
     /// Those that were dialled and are on their way.
     pub(super) dialling: u32,
     pub(super) departure: Departure,
+    /// Who looks at memory, if anybody does.
+    pub(super) watch: Option<Box<Watch>>,
     /// As in the loop's limits.
     pub(super) connections_max: u32,
     pub(super) wheel: Wheel<Timer>,
@@ -74,6 +77,16 @@ pub(super) fn after(now: Instant, time: Duration) -> Instant {
 }
 
 impl<D> Shared<D> {
+    /// Whether memory is so scarce that nobody new is let in.
+    pub(super) fn refuses_upgrades(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.refuses_upgrades())
+    }
+
+    /// Whether memory is so scarce that new connections agree on no compression.
+    pub(super) fn refuses_contexts(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.refuses_contexts())
+    }
+
     /// Whether one more connection may open.
     pub(super) const fn has_room(&self) -> bool {
         self.open + self.dialling < self.connections_max
@@ -213,9 +226,9 @@ impl<D> Shared<D> {
 
     pub(super) fn resume(&mut self, key: Key) {
         if let Some(slot) = self.slots.get_mut(key)
-            && slot.notes.paused
+            && slot.notes.pauses.has(Pause::Application)
         {
-            slot.notes.paused = false;
+            slot.notes.pauses.end(Pause::Application);
             self.mark_ready(key);
         }
     }

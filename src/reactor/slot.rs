@@ -88,8 +88,8 @@ pub(super) struct Notes {
     pub(super) awaits_handshake: bool,
     /// Stands on the list of those to be flushed.
     pub(super) dirty: bool,
-    /// The application does not want to read.
-    pub(super) paused: bool,
+    /// Who does not want to read.
+    pub(super) pauses: Pauses,
     /// Unsent bytes are above the high-water mark, or enough has come behind a request that waits
     /// for its decision.
     pub(super) choked: bool,
@@ -102,7 +102,38 @@ pub(super) struct Notes {
 impl Notes {
     /// Whether reading rests.
     pub(super) const fn is_held(self) -> bool {
-        self.paused || self.choked
+        self.pauses.any() || self.choked
+    }
+}
+
+/// Who has stopped reading from a connection. In one byte, which is all that a slot has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pauses(u8);
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// The application does not want to.
+    Application = 1,
+    /// Memory is scarce, and this connection holds much of it.
+    Memory = 2,
+}
+
+impl Pauses {
+    pub(super) const fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    pub(super) const fn has(self, pause: Pause) -> bool {
+        self.0 & pause as u8 != 0
+    }
+
+    pub(super) fn add(&mut self, pause: Pause) {
+        self.0 |= pause as u8;
+    }
+
+    pub(super) fn end(&mut self, pause: Pause) {
+        self.0 &= !(pause as u8);
     }
 }
 

@@ -234,6 +234,16 @@ impl<N: Net> Transport<N> {
         self.links.workshop.counters
     }
 
+    /// What TLS takes for `key`.
+    pub(super) fn bytes_of(&self, key: NetKey) -> usize {
+        self.links.bytes_of(key)
+    }
+
+    /// Frees what TLS keeps for the next record.
+    pub(super) fn shrink(&mut self) {
+        self.links.shrink();
+    }
+
     /// What TLS takes for all connections together.
     pub(super) fn pinned_bytes(&self) -> usize {
         self.links.pinned_bytes()

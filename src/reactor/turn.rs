@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -13,20 +13,20 @@ use super::builder::ReactorBuilder;
 use super::command::{Command, Handle};
 use super::configs::Configs;
 use super::drain::{Departure, Pacing};
-use super::endpoint::Endpoint;
 use super::event_loop::Tasks;
 use super::handler::Handler;
 use super::handshake_queue::HandshakeQueue;
 use super::id::{ConnectionId, Target};
 use super::lifetime::LifeEnd;
-use super::listener::{Accepting, Listener, ListenerSettings};
+use super::listener::{Accepting, Listener};
 use super::load::{Occupancy, slots_max};
 use super::mailbox::Inbox;
-use super::net::{ListenOptions, Net, Readiness, Wait};
+use super::memory::{Board, Watch};
+use super::net::{Net, Readiness, Wait};
 use super::publish::Subjects;
 use super::settings::{PanicPolicy, ReactorConfig};
 use super::shared::{Shared, after};
-use super::slot::{Backlog, Phase, ReceiveSlot};
+use super::slot::{Backlog, Pause, Phase, ReceiveSlot};
 use super::transport::{Flushed, Transport};
 use crate::collections::{Key, Table, Wheel};
 use crate::limits::LoopLimits;
@@ -62,6 +62,8 @@ pub struct Reactor<N: Net, H: Handler> {
     pub(super) ended: Vec<Key>,
     /// Where answers to requests are written before they are queued.
     pub(super) scratch: Vec<u8>,
+    /// When more than this is held, memory is looked at without its time having come.
+    pub(super) growth_mark_bytes: usize,
     pub(super) mailbox: Inbox<Command>,
     events: Vec<Readiness>,
 }
@@ -83,6 +85,8 @@ pub(super) enum Timer {
     Drain,
     /// Somebody's turn to be told to go.
     Pace,
+    /// A look at memory.
+    Memory,
 }
 
 /// Whether the loop has turned.
@@ -102,14 +106,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         ReactorBuilder::new(net, config).build(handler)
     }
 
-    /// A loop that takes its commands from `mailbox`, to which `handle` posts.
+    /// A loop that takes its commands from a mailbox, to which `handle` posts.
     pub(super) fn with_mailbox(
         net: N,
         handler: H,
         config: ReactorConfig,
-        mailbox: Inbox<Command>,
-        occupancy: Occupancy,
-        handle: Handle,
+        (mailbox, occupancy): (Inbox<Command>, Occupancy),
+        (handle, board): (Handle, Arc<Board>),
     ) -> Self {
         let now = net.now();
         let limits = config.limits.workable();
@@ -142,6 +145,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 open: 0,
                 dialling: 0,
                 departure: Departure::Running,
+                watch: config
+                    .pressure
+                    .and_then(|settings| Watch::new(settings, board, config.shard))
+                    .map(Box::new),
                 connections_max: limits.connections_max,
                 counters: Counters::default(),
                 origin: now,
@@ -154,49 +161,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             handshakes: HandshakeQueue::default(),
             ended: Vec::new(),
             scratch: Vec::new(),
+            growth_mark_bytes: usize::MAX,
             mailbox,
             events: Vec::new(),
             limits,
         }
-    }
-
-    /// Listens at `endpoint`; returns what it really is, with its port.
-    ///
-    /// # Errors
-    /// What the network says, most often that the address is in use. `InvalidInput` for a
-    /// configuration that cannot be, of the listener or of a route, with the
-    /// [`ConfigError`](crate::ConfigError) inside, and for more than 65,536 listeners and routes.
-    pub fn listen(
-        &mut self,
-        endpoint: impl Into<Endpoint>,
-        options: &ListenOptions,
-        settings: ListenerSettings,
-    ) -> io::Result<Endpoint> {
-        let index = self.shared.listeners.len();
-        let token = Target::Listener(index).token(self.shared.shard);
-        let (net, configs) = (self.net.net(), self.shared.configs.count());
-        let listener =
-            Listener::open(net, &endpoint.into(), options, settings, configs, &self.limits, token)?;
-        let endpoint = listener.endpoint.clone();
-        self.add_listener(listener);
-        Ok(endpoint)
-    }
-
-    /// Accepts from a listener that is registered under its index already.
-    pub(super) fn add_listener(&mut self, listener: Listener) {
-        let index = self.shared.listeners.len();
-        self.shared.configs.add(index, listener.settings.configs());
-        self.shared.listeners.push(listener);
-    }
-
-    /// Where the loop listens, in the order the listeners were added, with their ports.
-    pub fn local_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.shared.listeners.iter().map(|listener| &listener.endpoint)
-    }
-
-    /// Of these, the addresses of TCP.
-    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.local_endpoints().filter_map(Endpoint::socket_addr)
     }
 
     /// A handle for other threads.
@@ -227,8 +196,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if self.mailbox.is_waiting() {
             self.handle_commands();
         }
+        if self.shared.watch.as_ref().is_some_and(|watch| watch.has_work()) {
+            self.go_on_closing();
+        }
         self.accept_waiting();
         self.serve_ready();
+        self.note_growth();
         self.handle_deadlines();
         if !self.shared.dials.is_empty() {
             self.begin_dials();
@@ -253,6 +226,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn begin(&mut self) {
         self.life = Life::Begun;
         self.call_loop(|handler, at| handler.on_start(at));
+        self.start_watching();
     }
 
     pub(super) fn read_clock(&mut self) {
@@ -310,6 +284,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             || !self.ended.is_empty()
             || !self.shared.dirty.is_empty()
             || self.shared.listeners.iter().any(is_ready)
+            || self.shared.watch.as_ref().is_some_and(|watch| watch.has_work())
     }
 
     fn wait(&self, timeout: Option<Duration>) -> Wait {
@@ -348,6 +323,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let notes = &mut slot.notes;
         notes.readable |= event.readable || event.hung_up;
         notes.hung_up |= event.hung_up;
+        if event.hung_up {
+            // Reading to the end frees what it holds.
+            notes.pauses.end(Pause::Memory);
+        }
         if let Phase::Dialling(dialling) = &slot.phase
             && !dialling.is_connected()
         {
@@ -404,6 +383,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             if let Some(slot) = self.shared.slots.get_mut(key) {
                 slot.notes.queued = false;
                 self.serve(key);
+                self.note_growth();
             }
         }
     }

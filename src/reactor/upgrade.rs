@@ -231,7 +231,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             return self.refuse(error);
         }
         let config = self.shared.listeners[place.listener].config_index(place.route);
-        let compression = self.shared.configs.get(config).agree(upgrade.extensions());
+        let compression = match self.shared.refuses_contexts() {
+            true => None,
+            false => self.shared.configs.get(config).agree(upgrade.extensions()),
+        };
         if let Some(agreement) = &compression {
             accept = accept.extension(agreement.into());
         }

@@ -66,21 +66,24 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             tls_sessions: self.net.links(),
             tls_bytes: self.net.pinned_bytes(),
             subscriptions: self.shared.subjects.subscriptions(),
-            pinned_bytes: self.pinned_bytes(),
+            pinned_bytes: self.accounted_bytes() + self.queued_by_reference_bytes(),
             retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }
     }
 
-    /// All memory that grows with connections and traffic, whoever it is held for.
-    fn pinned_bytes(&self) -> usize {
-        let outbox = &self.shared.pools.outbox;
+    /// All memory that grows with connections and traffic, whoever it is held for, but for what is
+    /// queued by reference: that may be one message for all.
+    pub(super) fn accounted_bytes(&self) -> usize {
         self.receive_pools.pinned_bytes()
             + self.shared.pools.pinned_bytes()
-            + usize::try_from(outbox.shared_bytes()).unwrap_or(usize::MAX)
             + self.shared.slots.pinned_bytes()
             + self.shared.wheel.pinned_bytes()
             + self.shared.subjects.pinned_bytes()
             + self.net.pinned_bytes()
             + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
+    }
+
+    fn queued_by_reference_bytes(&self) -> usize {
+        usize::try_from(self.shared.pools.outbox.shared_bytes()).unwrap_or(usize::MAX)
     }
 }

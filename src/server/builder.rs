@@ -12,8 +12,9 @@ use crate::handshake::Origins;
 use crate::limits::{HandshakeLimits, LoopLimits};
 use crate::protocol::Config;
 use crate::reactor::{
-    Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy, Reactor,
-    ReactorBuilder, ReactorConfig, Route, ShardIndex, SocketOptions, Tls,
+    Board, Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy,
+    PressureSettings, Reactor, ReactorBuilder, ReactorConfig, Route, ShardIndex, SocketOptions,
+    Tls,
 };
 use crate::wire::Role;
 
@@ -57,6 +58,7 @@ pub struct ServerBuilder<N = MioNet> {
     listen: ListenOptions,
     limits: LoopLimits,
     panics: PanicPolicy,
+    pressure: Pressure,
     on_thread_start: ThreadHook,
     network: NetworkFactory<N>,
 }
@@ -90,6 +92,14 @@ struct Bound<N> {
 
 type NetworkFactory<N> = Box<dyn Fn(&LoopLimits) -> io::Result<N>>;
 
+/// Whether memory is looked at.
+enum Pressure {
+    /// By a server, and not by a loop inside somebody else's: who owns the process decides there.
+    Usual,
+    Never,
+    By(Box<PressureSettings>),
+}
+
 /// So many shards a connection's name can tell apart.
 const THREADS_MAX: usize = 1 << u8::BITS;
 
@@ -108,6 +118,7 @@ impl ServerBuilder {
             listen: ListenOptions::default(),
             limits: LoopLimits::default(),
             panics: PanicPolicy::default(),
+            pressure: Pressure::Usual,
             on_thread_start: Arc::new(|_| {}),
             network: Box::new(|limits| MioNet::new(limits.receive_buffer_bytes)),
         }
@@ -262,6 +273,35 @@ impl<N: Net> ServerBuilder<N> {
         self
     }
 
+    /// Changes how memory pressure is seen, and what is done about it. Default: the budget is that of
+    /// the process' cgroup or of the machine, and everything is done; but for
+    /// [`build_reactor`](Self::build_reactor), whose loop does not look unless this is called.
+    ///
+    /// ```
+    /// use corewire::Server;
+    ///
+    /// let builder = Server::builder().pressure(|pressure| {
+    ///     pressure.budget_bytes = Some(512 << 20);
+    ///     pressure.reactions.close_connections = false;
+    /// });
+    /// # let _ = builder;
+    /// ```
+    pub fn pressure(mut self, change: impl FnOnce(&mut PressureSettings)) -> Self {
+        let mut settings = match self.pressure {
+            Pressure::By(settings) => settings,
+            Pressure::Usual | Pressure::Never => Box::default(),
+        };
+        change(&mut settings);
+        self.pressure = Pressure::By(settings);
+        self
+    }
+
+    /// Does not look at memory.
+    pub fn no_pressure(mut self) -> Self {
+        self.pressure = Pressure::Never;
+        self
+    }
+
     /// Runs on each loop's thread before anything else does, to pin it to a core or to name it. The
     /// first loop's thread is the one that calls [`Server::run`].
     pub fn on_thread_start(mut self, hook: impl Fn(ShardIndex) + Send + Sync + 'static) -> Self {
@@ -287,6 +327,7 @@ impl<N: Net> ServerBuilder<N> {
             listen: self.listen,
             limits: self.limits,
             panics: self.panics,
+            pressure: self.pressure,
             on_thread_start: self.on_thread_start,
             network: Box::new(make),
         }
@@ -310,7 +351,8 @@ impl<N: Net> ServerBuilder<N> {
             return Err(ServerError::ThreadCount { threads });
         }
         let on_thread_start = self.on_thread_start.clone();
-        let Bound { loops, endpoints, acceptor } = self.bind(threads)?;
+        let usual = Some(PressureSettings::default());
+        let Bound { loops, endpoints, acceptor } = self.bind(threads, usual)?;
         let handles: Vec<_> = loops.iter().map(ReactorBuilder::handle).collect();
         let handle = ServerHandle::new(handles, acceptor.as_ref().map(Acceptor::switch));
         let factory = Arc::new(factory);
@@ -340,12 +382,16 @@ impl<N: Net> ServerBuilder<N> {
     /// As [`ServerBuilder::build`].
     pub fn build_reactor<H: Handler>(mut self, handler: H) -> Result<Reactor<N, H>, ServerError> {
         self.spread = Spread::ByKernel;
-        let reactor = self.bind(1)?.loops.pop().expect("as many loops as were asked for");
+        let reactor = self.bind(1, None)?.loops.pop().expect("as many loops as were asked for");
         Ok(reactor.build(handler))
     }
 
     /// As many loops, each listening everywhere, or one acceptor that does so for all.
-    fn bind(mut self, threads: usize) -> Result<Bound<N>, ServerError> {
+    fn bind(
+        mut self,
+        threads: usize,
+        usual_pressure: Option<PressureSettings>,
+    ) -> Result<Bound<N>, ServerError> {
         let mut places = self.describe()?;
         let (mut acceptor, mut endpoints) = (None, Vec::with_capacity(places.len()));
         if self.spread == Spread::LeastLoaded {
@@ -359,13 +405,20 @@ impl<N: Net> ServerBuilder<N> {
             }
         }
         let mut loops = Vec::with_capacity(threads);
+        let board = Arc::new(Board::new(threads));
+        let pressure = match std::mem::replace(&mut self.pressure, Pressure::Never) {
+            Pressure::Usual => usual_pressure,
+            Pressure::Never => None,
+            Pressure::By(settings) => Some(*settings),
+        };
         for index in 0..threads {
             let mut config = ReactorConfig::new(seed()?);
             config.shard = ShardIndex(index as u8);
             config.limits = self.limits.clone();
             config.panics = self.panics;
+            config.pressure = pressure.clone();
             let net = (self.network)(&self.limits).map_err(ServerError::Network)?;
-            let mut reactor = ReactorBuilder::new(net, config);
+            let mut reactor = ReactorBuilder::new(net, config).with_board(board.clone());
             for place in &mut places {
                 let endpoint = place.endpoint.clone();
                 let listened = if index == 0 && threads > 1 {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::acceptor::Switch;
+use crate::limit::PressureSnapshot;
 use crate::metrics::Counters;
 use crate::protocol::PreparedMessage;
 use crate::reactor::{
@@ -199,6 +200,13 @@ impl ServerHandle {
             // It says nothing of a loop.
             Command::Notify(_) => Err(PostError::WrongShard(command)),
         }
+    }
+
+    /// The latest look at memory, of the loop that sees the highest level; `None` before the first,
+    /// and if the server does not look.
+    pub fn pressure(&self) -> Option<PressureSnapshot> {
+        let snapshots = self.loops.iter().filter_map(Handle::pressure);
+        snapshots.max_by_key(|snapshot| (snapshot.level, snapshot.at))
     }
 
     /// The handles of the loops, in the order of their shards.

@@ -16,6 +16,7 @@ use corewire::{
 };
 
 use crate::client::Client;
+use crate::running::Running;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -254,4 +255,23 @@ fn reactor_for_embedding_is_turned_by_its_owner() {
     }
     assert_eq!(client.join().unwrap(), "Hello");
     assert_eq!(opened.recv().unwrap().shard(), ShardIndex(0));
+}
+
+/// Each loop looks in its first turn; what all of them hold is told by each.
+#[test]
+fn server_sees_its_budget_and_every_loop_tells_it() {
+    let builder = Server::builder().listen(([127, 0, 0, 1], 0)).threads(2);
+    let running = Running::start(builder.pressure(|it| it.budget_bytes = Some(1 << 40)));
+    let told = |handle: &corewire::Handle| handle.pressure().is_some();
+    while !running.handle.loops().iter().all(told) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let snapshot = running.handle.pressure().unwrap();
+    assert_eq!((snapshot.budget_bytes, snapshot.percent), (1 << 40, 0));
+    assert!(snapshot.sample.rss_bytes > 1 << 20, "{snapshot:?}");
+    running.stop();
+    let running = Running::start(Server::builder().listen(([127, 0, 0, 1], 0)).no_pressure());
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(running.handle.pressure().is_none());
+    running.stop();
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use corewire::{
     Accept, Arrival, Chunk, CloseSummary, Config, ConnectionId, Context, Drain, DrainReport,
-    Handler, ListenOptions, ListenerSettings, Loop, Message, Reactor, ReactorConfig, Request,
-    Response, Role, TrustedProxies, Usage, Verdict,
+    Handler, ListenOptions, ListenerSettings, Loop, Message, PressureChange, Reactor,
+    ReactorConfig, Request, Response, Role, TrustedProxies, Usage, Verdict,
 };
 
 use crate::sim_net::{Sim, SimNet, SimPeer};
@@ -88,6 +88,8 @@ pub struct Probe {
     watch: Watch,
     next_open: Option<NextOpen>,
     news: NewsLog,
+    /// Changes of the level of memory pressure, in their order.
+    pub pressure: Vec<PressureChange>,
     is_inside: bool,
 }
 
@@ -182,6 +184,12 @@ impl Handler for Probe {
         self.hear(ctx, Occasion::Drain);
     }
 
+    fn on_pressure(&mut self, at: &mut Loop<'_, ()>, change: &PressureChange) {
+        assert!(!self.is_inside, "a callback inside a callback");
+        assert_eq!(at.pressure(), Some(&change.snapshot));
+        self.pressure.push(*change);
+    }
+
     fn on_close(&mut self, ctx: &mut Context<'_, ()>, summary: &CloseSummary) {
         self.hear(ctx, Occasion::Close(summary));
     }
@@ -261,6 +269,7 @@ impl Bed {
             watch: settings.watch,
             next_open: None,
             news: news.clone(),
+            pressure: Vec::new(),
             is_inside: false,
         };
         let mut reactor = Reactor::new(net, probe, settings.reactor);

@@ -72,11 +72,22 @@ impl<B: Select> Core<B> {
         if next == desired {
             return;
         }
+        self.keep(next, desired.saturating_sub(next), now);
+    }
+
+    /// Keeps no more than the least number, at once: what is free beyond that is closed.
+    pub(crate) fn shrink(&mut self, now: Instant) {
+        self.keep(self.settings.min, u32::MAX, now);
+    }
+
+    /// Keeps so many from now on. Of those that are free and too many, at most `closes_max` are
+    /// closed, those not used for longest.
+    fn keep(&mut self, desired: u32, closes_max: u32, now: Instant) {
         self.sized_at = Some(now);
-        self.stats.desired = next;
-        for _ in next..desired {
+        self.stats.desired = desired;
+        for _ in 0..closes_max {
             match self.least_recent() {
-                Some((_, key)) if self.living() > next => self.close(key, Eviction::Shrunk, now),
+                Some((_, key)) if self.living() > desired => self.close(key, Eviction::Shrunk, now),
                 _ => break,
             }
         }

@@ -600,6 +600,28 @@ fn the_load_moves_the_number_of_connections_in_steps() {
 }
 
 #[test]
+fn scarce_memory_closes_what_is_free_down_to_the_minimum() {
+    let mut bed = Bed::new(1, |settings| (settings.min, settings.max) = (2, 14));
+    bed.open_all();
+    for _ in 0..6 {
+        bed.pass(10 * S);
+        bed.pool.set_load(1.0, bed.now);
+        bed.settle();
+    }
+    let size = bed.pool.stats().size();
+    assert!(size > 6, "{size}");
+    let leases: Vec<_> = (0..3).map(|_| bed.lease()).collect();
+    bed.pool.shrink(bed.now);
+    bed.settle();
+    assert_eq!((bed.pool.stats().desired, bed.pool.stats().size()), (2, 3), "who is out stays");
+    assert_eq!(bed.pool.stats().evicted(Eviction::Shrunk), u64::from(size - 3));
+    leases.into_iter().for_each(|lease| bed.release(lease));
+    bed.pool.shrink(bed.now);
+    bed.settle();
+    assert_eq!(bed.pool.stats().size(), 2);
+}
+
+#[test]
 fn growing_counts_from_what_is_handed_out() {
     let mut bed = Bed::new(1, |settings| (settings.min, settings.max) = (0, 100));
     let tickets: Vec<_> = (0..12).map(|_| bed.ticket()).collect();

@@ -139,6 +139,11 @@ impl<W: PartialEq> DnsCache<W> {
         if waiters.is_empty() { Left::Nobody } else { Left::Others }
     }
 
+    /// Forgets what is known; who waits goes on waiting.
+    pub fn shrink(&mut self) {
+        self.names.retain(|_, entry| matches!(entry, Entry::UnderWay { .. }));
+    }
+
     /// A name is not asked for any more, and there will be no answer. For one that nobody waits for.
     pub fn handle_withdrawn(&mut self, host: &str, port: u16) {
         let key = (Box::from(host), port);
@@ -228,6 +233,19 @@ mod tests {
             assert!(matches!(cache.lookup("a", 80, 4, end), Cached::Waiting), "no stale answer");
             assert_eq!(cache.handle_answer("a", 80, answer(), end).0, [3, 4]);
         }
+    }
+
+    #[test]
+    fn what_is_known_is_forgotten_and_who_waits_goes_on_waiting() {
+        let now = Instant::now();
+        let mut cache = cache(8);
+        assert!(matches!(cache.lookup("a", 80, 1, now), Cached::Ask));
+        let _ = cache.handle_answer("a", 80, found(), now);
+        assert!(matches!(cache.lookup("b", 80, 2, now), Cached::Ask));
+        cache.shrink();
+        assert!(matches!(cache.lookup("a", 80, 3, now), Cached::Ask), "forgotten");
+        assert!(matches!(cache.lookup("b", 80, 4, now), Cached::Waiting));
+        assert_eq!(cache.handle_answer("b", 80, found(), now).0, [2, 4]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::limits::{
     DEFLATED_BYTES_RETAINED, DEFLATER_WINDOW_BITS_MIN, DEFLATERS_RETAINED, LoopLimits,
 };
 use crate::protocol::message::{PreparedMessage, SendOutcome, encode_frame, whole_header};
+use crate::protocol::pools::Contexts;
 use crate::protocol::sender::Rare;
 use crate::protocol::transmit::Transmit;
 use crate::wire::{Header, Opcode};
@@ -42,6 +43,7 @@ pub(in crate::protocol) struct DeflatePool {
     /// Those that no connection owns, of any shape.
     free: Vec<Deflater>,
     takeovers: usize,
+    contexts: Contexts,
     /// Of all compressors and windows.
     used_bytes: usize,
     pinned_bytes_max: usize,
@@ -58,11 +60,22 @@ pub(in crate::protocol) enum Takeover {
     Window(History),
 }
 
+impl Takeover {
+    /// Memory that it holds.
+    pub(in crate::protocol) fn pinned_bytes(&self) -> usize {
+        match self {
+            Self::Compressor(deflater) => deflater.shape().pinned_bytes(),
+            Self::Window(window) => window.bytes_max(),
+        }
+    }
+}
+
 impl DeflatePool {
     pub(in crate::protocol) fn new(limits: &LoopLimits) -> Self {
         Self {
             free: Vec::new(),
             takeovers: 0,
+            contexts: Contexts::Given,
             used_bytes: 0,
             pinned_bytes_max: limits.deflate_bytes_max,
             output: Vec::new(),
@@ -78,6 +91,19 @@ impl DeflatePool {
         self.takeovers
     }
 
+    /// Frees the compressors that are kept for the next message or connection.
+    pub(in crate::protocol) fn shrink(&mut self) {
+        for deflater in std::mem::take(&mut self.free) {
+            self.used_bytes -= deflater.shape().pinned_bytes();
+        }
+        self.output = Vec::new();
+    }
+
+    /// Whether connections that own nothing yet may begin to.
+    pub(in crate::protocol) fn set_contexts(&mut self, contexts: Contexts) {
+        self.contexts = contexts;
+    }
+
     /// The connection is over.
     pub(in crate::protocol) fn release(&mut self, takeover: Takeover) {
         self.takeovers -= 1;
@@ -90,6 +116,9 @@ impl DeflatePool {
     /// What a connection needs for messages that refer to each other, `None` if there is no memory
     /// for it.
     fn take_over(&mut self, shape: Shape) -> Option<Takeover> {
+        if self.contexts == Contexts::Refused {
+            return None;
+        }
         let takeover = if shape.window_bits < DEFLATER_WINDOW_BITS_MIN {
             let window = History::new(shape.window_bits);
             // All of it at once: a message that was compressed has to be remembered.

@@ -113,6 +113,22 @@ impl InflatePool {
             + self.windows.capacity() * size_of::<History>()
     }
 
+    /// Frees the decompressors that are kept for the next message.
+    pub(in crate::protocol) fn shrink(&mut self) {
+        for inflating in std::mem::take(&mut self.free) {
+            self.history_bytes -= inflating.history.pinned_bytes();
+        }
+        self.windows.shrink_to_fit();
+    }
+
+    /// What is kept of this peer's messages.
+    pub(in crate::protocol) fn window_bytes(&self, key: InflateKey) -> usize {
+        match key.window() {
+            Window::At(index) => size_of::<History>() + self.windows[index].pinned_bytes(),
+            Window::None | Window::Unmade { .. } => 0,
+        }
+    }
+
     /// Messages being inflated.
     pub(in crate::protocol) fn inflaters_in_use(&self) -> usize {
         self.in_use
@@ -222,6 +238,13 @@ impl InflatePool {
         history.append(bytes);
         self.history_bytes += growth;
         Ok(())
+    }
+}
+
+impl Inflating {
+    /// Memory that it holds.
+    pub(in crate::protocol) fn pinned_bytes(&self) -> usize {
+        Inflater::PINNED_BYTES + self.history.pinned_bytes()
     }
 }
 

@@ -42,10 +42,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         for part in nonce.chunks_mut(4) {
             part.copy_from_slice(&keys.next_key().to_bytes());
         }
+        let refuses_contexts = self.shared.refuses_contexts();
         let Some(dialling) = self.shared.dialling(key) else { return };
         let settings = &dialling.settings;
         let mut request = settings.request.clone();
-        if let Some(offer) = settings.config.offer() {
+        if !refuses_contexts && let Some(offer) = settings.config.offer() {
             request = request.with_offer(&offer);
         }
         self.scratch.clear();

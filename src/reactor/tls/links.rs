@@ -140,6 +140,18 @@ impl Links {
             && self.get(key).is_some_and(|(link, _)| link.holds_records())
     }
 
+    /// What the session of `key` and its buffers take.
+    pub fn bytes_of(&self, key: NetKey) -> usize {
+        let link = self.links.get(key.0 as usize).and_then(Option::as_ref);
+        link.map_or(0, |link| link.held_bytes())
+    }
+
+    /// Frees what is kept for the next record.
+    pub fn shrink(&mut self) {
+        self.workshop.output = Vec::new();
+        self.workshop.gathered = Vec::new();
+    }
+
     /// What sessions and their buffers take, all together.
     pub fn pinned_bytes(&self) -> usize {
         self.workshop.held_bytes

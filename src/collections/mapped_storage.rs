@@ -1,0 +1,53 @@
+//! The memory of a block: large ones are mapped, so that the system has them back when they go.
+//!
+//! An allocator keeps what is freed when something that still lives stands behind it, and glibc's
+//! hands out of that, by and by, blocks of any size: after a flood a process with nothing to hold had
+//! as much resident as at its peak.
+
+use std::ops::{Deref, DerefMut};
+
+use memmap2::MmapMut;
+
+/// Zeroed bytes, initialised once.
+#[derive(Debug)]
+pub enum Storage {
+    Heap(Box<[u8]>),
+    Mapped(MmapMut),
+}
+
+/// From so many bytes on a block is mapped: where glibc begins to do so (`M_MMAP_THRESHOLD`), before
+/// the first that is freed has moved that bound up.
+const MAPPED_BYTES_MIN: usize = 128 << 10;
+
+impl Storage {
+    pub fn zeroed(bytes: usize) -> Self {
+        // There may be no more mappings where there is still memory.
+        let mapped = (bytes >= MAPPED_BYTES_MIN).then(|| MmapMut::map_anon(bytes).ok()).flatten();
+        match mapped {
+            Some(mapped) => Self::Mapped(mapped),
+            None => Self::Heap(vec![0; bytes].into_boxed_slice()),
+        }
+    }
+}
+
+impl Deref for Storage {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Storage {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
+}
