@@ -22,4 +22,6 @@ mod tests;
 
 pub use names::NameError;
 pub use settings::{SlowPolicy, TopicSettings};
+#[cfg(fuzzing)]
+pub use topics::TopicEvent;
 pub use topics::{SubscribeError, Subscribed, TopicChange, TopicId, Topics};

@@ -201,7 +201,7 @@ impl Topics {
     }
 
     /// How many topics there are.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn topic_count(&self) -> usize {
         self.topics.len()
     }
@@ -288,7 +288,7 @@ impl Topics {
     }
 
     /// The settings of a topic, if it is there and has some.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn settings(&self, topic: TopicId) -> Option<TopicSettings> {
         self.topics.get(topic.0)?.settings
     }

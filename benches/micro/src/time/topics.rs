@@ -71,7 +71,7 @@ fn bench_matching(bencher: Bencher<'_, '_>, topics: &mut Topics, subscribers: u3
 
 fn count(topics: &mut Topics, name: &str) -> u32 {
     let mut count = 0;
-    let matching = topics.matching(black_box(name), |subscriber, id| {
+    let matching = topics.matching(black_box(name), |subscriber, id, _| {
         black_box((subscriber, id));
         count += 1;
     });
