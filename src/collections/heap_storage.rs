@@ -1,4 +1,4 @@
-//! The memory of a block, from the allocator.
+//! The memory of a block or a ring, from the allocator.
 
 use std::ops::{Deref, DerefMut};
 

@@ -1,5 +1,7 @@
 //! A circular byte buffer of fixed size, and the pool that keeps such buffers for reuse.
 
+use super::storage::Storage;
+
 /// A circular buffer of bytes whose capacity is a power of two.
 ///
 /// The storage is initialised once, when the ring is made; reuse never clears it. Whenever the ring
@@ -7,7 +9,7 @@
 /// in turn stays contiguous.
 #[derive(Debug)]
 pub struct Ring {
-    storage: Box<[u8]>,
+    storage: Storage,
     /// Position of the first held byte; always below the capacity, and 0 when the ring is empty.
     start: u32,
     /// How many bytes are held; never more than the capacity.
@@ -22,7 +24,7 @@ impl Ring {
     pub fn with_capacity(bytes: usize) -> Self {
         assert!(bytes.is_power_of_two(), "a ring's capacity is a power of two");
         assert!(bytes <= CAPACITY_BYTES_MAX, "a ring's positions are 32-bit numbers");
-        Self { storage: vec![0; bytes].into_boxed_slice(), start: 0, len: 0 }
+        Self { storage: Storage::zeroed(bytes), start: 0, len: 0 }
     }
 
     /// How many bytes fit into the ring when it is empty.
