@@ -1,4 +1,4 @@
-//! The memory of a block or a ring: all but small ones are mapped, so that the system has them back
+//! The memory of blocks and rings: all but small blocks are mapped, so that the system has them back
 //! when they go.
 //!
 //! An allocator keeps what is freed when something stands behind it that still lives, or is kept for
@@ -9,7 +9,16 @@ use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-/// Zeroed bytes, initialised once.
+/// The zeroed bytes of a ring. Always mapped: a choice would have to be made anew with each message
+/// that is queued. What is smaller than a page takes one.
+pub type RingStorage = MmapMut;
+
+/// `None` where the system has no more memory, or mappings.
+pub fn ring_storage(bytes: usize) -> Option<RingStorage> {
+    MmapMut::map_anon(bytes).ok()
+}
+
+/// The zeroed bytes of a block, initialised once.
 #[derive(Debug)]
 pub enum Storage {
     Heap(Box<[u8]>),
