@@ -1,8 +1,17 @@
-//! The memory of a block, from the allocator.
+//! The memory of blocks and rings, from the allocator.
 
 use std::ops::{Deref, DerefMut};
 
-/// Zeroed bytes, initialised once.
+/// The zeroed bytes of a ring.
+pub type RingStorage = Box<[u8]>;
+
+/// There is memory, or the process ends.
+#[expect(clippy::unnecessary_wraps, reason = "as where rings are mapped")]
+pub fn ring_storage(bytes: usize) -> Option<RingStorage> {
+    Some(vec![0; bytes].into_boxed_slice())
+}
+
+/// The zeroed bytes of a block, initialised once.
 #[derive(Debug)]
 pub struct Storage(Box<[u8]>);
 

@@ -1,23 +1,33 @@
-//! The memory of a block: large ones are mapped, so that the system has them back when they go.
+//! The memory of blocks and rings: all but small blocks are mapped, so that the system has them back
+//! when they go.
 //!
-//! An allocator keeps what is freed when something that still lives stands behind it, and glibc's
-//! hands out of that, by and by, blocks of any size: after a flood a process with nothing to hold had
-//! as much resident as at its peak.
+//! An allocator keeps what is freed when something stands behind it that still lives, or is kept for
+//! the next of its size: after a flood a process that held nothing had as much resident as at its
+//! peak.
 
 use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-/// Zeroed bytes, initialised once.
+/// The zeroed bytes of a ring. Always mapped: a choice would have to be made anew with each message
+/// that is queued. What is smaller than a page takes one.
+pub type RingStorage = MmapMut;
+
+/// `None` where the system has no more memory, or mappings.
+pub fn ring_storage(bytes: usize) -> Option<RingStorage> {
+    MmapMut::map_anon(bytes).ok()
+}
+
+/// The zeroed bytes of a block, initialised once.
 #[derive(Debug)]
 pub enum Storage {
     Heap(Box<[u8]>),
     Mapped(MmapMut),
 }
 
-/// From so many bytes on a block is mapped: where glibc begins to do so (`M_MMAP_THRESHOLD`), before
-/// the first that is freed has moved that bound up.
-const MAPPED_BYTES_MIN: usize = 128 << 10;
+/// From so many bytes on it is mapped: four pages, so that what mapping costs is little beside what is
+/// written there. The pools keep blocks and rings for the next message, so it is paid seldom.
+const MAPPED_BYTES_MIN: usize = 16 << 10;
 
 impl Storage {
     pub fn zeroed(bytes: usize) -> Self {

@@ -125,11 +125,10 @@ impl OutboxPool {
         }
     }
 
-    /// Whether so many more rings and segments may be taken.
+    /// Whether so many more rings and segments may be taken; the rings are ready then.
     #[inline]
-    pub(super) fn reserve(&self, rings: usize, segments: usize) -> Result<(), PoolExhausted> {
-        let fits =
-            rings <= self.rings.available() && segments <= self.segments_max - self.segments.len();
+    pub(super) fn reserve(&mut self, rings: usize, segments: usize) -> Result<(), PoolExhausted> {
+        let fits = segments <= self.segments_max - self.segments.len() && self.rings.prepare(rings);
         if fits { Ok(()) } else { Err(PoolExhausted) }
     }
 

@@ -1,5 +1,7 @@
 //! A circular byte buffer of fixed size, and the pool that keeps such buffers for reuse.
 
+use super::storage::{RingStorage, ring_storage};
+
 /// A circular buffer of bytes whose capacity is a power of two.
 ///
 /// The storage is initialised once, when the ring is made; reuse never clears it. Whenever the ring
@@ -7,7 +9,7 @@
 /// in turn stays contiguous.
 #[derive(Debug)]
 pub struct Ring {
-    storage: Box<[u8]>,
+    storage: RingStorage,
     /// Position of the first held byte; always below the capacity, and 0 when the ring is empty.
     start: u32,
     /// How many bytes are held; never more than the capacity.
@@ -18,11 +20,17 @@ impl Ring {
     /// Makes an empty ring of `bytes`.
     ///
     /// # Panics
-    /// If `bytes` is no power of two or above [`CAPACITY_BYTES_MAX`].
+    /// If `bytes` is no power of two or above [`CAPACITY_BYTES_MAX`], or there is no memory for it.
+    #[cfg(any(test, fuzzing))]
     pub fn with_capacity(bytes: usize) -> Self {
+        Self::new(bytes).expect("there is memory for a ring")
+    }
+
+    /// The same, `None` where the system has no memory for it.
+    fn new(bytes: usize) -> Option<Self> {
         assert!(bytes.is_power_of_two(), "a ring's capacity is a power of two");
         assert!(bytes <= CAPACITY_BYTES_MAX, "a ring's positions are 32-bit numbers");
-        Self { storage: vec![0; bytes].into_boxed_slice(), start: 0, len: 0 }
+        Some(Self { storage: ring_storage(bytes)?, start: 0, len: 0 })
     }
 
     /// How many bytes fit into the ring when it is empty.
@@ -160,14 +168,34 @@ impl RingPool {
         self
     }
 
-    /// Hands out an empty ring, or `None` when `count_max` rings are out already.
+    /// Hands out an empty ring, or `None` when `count_max` rings are out already, or the system has no
+    /// memory for another.
     #[inline]
     pub fn take(&mut self) -> Option<Ring> {
         if self.in_use == self.count_max {
             return None;
         }
+        let ring = match self.free.pop() {
+            Some(ring) => ring,
+            None => Ring::new(self.ring_bytes)?,
+        };
         self.in_use += 1;
-        Some(self.free.pop().unwrap_or_else(|| Ring::with_capacity(self.ring_bytes)))
+        Some(ring)
+    }
+
+    /// Has so many rings ready, so that [`RingPool::take`] hands out as many; says whether there are.
+    #[inline]
+    pub fn prepare(&mut self, count: usize) -> bool {
+        count <= self.available() && (count <= self.free.len() || self.make(count))
+    }
+
+    #[cold]
+    fn make(&mut self, count: usize) -> bool {
+        while self.free.len() < count {
+            let Some(ring) = Ring::new(self.ring_bytes) else { return false };
+            self.free.push(ring);
+        }
+        true
     }
 
     /// Takes a ring of this pool back; what it held is forgotten.

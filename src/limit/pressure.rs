@@ -218,7 +218,9 @@ impl PressureGauge {
             thresholds,
             level: PressureLevel::Normal,
             calm_since: None,
-            history: VecDeque::new(),
+            // All of it now: what is allocated in the middle of a flood and stays lies behind what
+            // the flood gives back, and many an allocator can give no more to the system than that.
+            history: VecDeque::with_capacity(HISTORY_RECORDS_MAX),
         }
     }
 

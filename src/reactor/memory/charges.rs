@@ -31,6 +31,13 @@ pub struct Charges {
 }
 
 impl Charges {
+    /// Nothing for so many listeners, in the memory that is there.
+    pub(super) fn reset(&mut self, listeners: usize) {
+        self.listeners.clear();
+        self.listeners.resize(listeners, Charge::default());
+        self.dialled = Charge::default();
+    }
+
     pub(super) fn add(&mut self, listener: Option<usize>, bytes: usize) {
         let charge = match listener {
             Some(index) => {
@@ -82,17 +89,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// What is held for whom. It looks at every connection.
     pub fn charges(&self) -> Charges {
-        let mut charges = self.no_charges();
+        let mut charges = Charges::default();
+        charges.reset(self.shared.listeners.len());
         for key in self.shared.slots.keys() {
             let Some(slot) = self.shared.slots.get(key) else { continue };
             charges.add(self.shared.listener(slot), self.bytes_of(key));
         }
         charges
-    }
-
-    pub(super) fn no_charges(&self) -> Charges {
-        let listeners = vec![Charge::default(); self.shared.listeners.len()];
-        Charges { listeners, ..Charges::default() }
     }
 
     pub(super) fn bytes_of(&self, key: Key) -> usize {

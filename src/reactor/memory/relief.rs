@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::charges::Charges;
 use super::settings::PressureReactions;
 use super::watch::Waiting;
 use crate::collections::Key;
@@ -109,7 +110,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
 
     /// Everybody who holds much, in no order. On the way the charges are summed up.
     pub(super) fn weigh(&mut self, weight: Weight) -> Vec<Weighed> {
-        let mut charges = self.no_charges();
+        let mut charges = match &mut self.shared.watch {
+            Some(watch) => std::mem::take(&mut watch.charges),
+            None => Charges::default(),
+        };
+        charges.reset(self.shared.listeners.len());
         let mut weighed = Vec::new();
         for key in self.shared.slots.keys() {
             let Some(slot) = self.shared.slots.get(key) else { continue };
