@@ -2,7 +2,7 @@
 //
 //     node client.mjs URL [going-away]
 //
-// Exits with 0 if everything did. With `going-away` it connects, says so, and waits for 1001.
+// Exits with 0 if everything did. With `going-away` it connects, says so, and waits for 1012.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -125,7 +125,7 @@ async function goingAway(url) {
   await receive(ws);
   const closed = once(ws, 'close');
   console.log('connected');
-  assert.equal((await closed)[0], 1001);
+  assert.equal((await closed)[0], 1012);
 }
 
 const [url, mode] = process.argv.slice(2);

@@ -2,7 +2,7 @@
 
     client.py URL [going-away]
 
-Exits with 0 if everything did. With `going-away` it connects, says so, and waits for 1001.
+Exits with 0 if everything did. With `going-away` it connects, says so, and waits for 1012.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ async def going_away(url):
         await ws.send("hello")
         await ws.recv()
         print("connected", flush=True)
-    assert (await close_code_after(url, wait))[0] == 1001, "not 1001"
+    assert (await close_code_after(url, wait))[0] == 1012, "not 1012"
 
 
 async def main(url, mode=None):

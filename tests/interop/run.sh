@@ -40,7 +40,7 @@ server='' servers=()
 start_server() { # [ARGUMENT]...: leaves $server and $port
   local log="$out/server${#servers[@]}.log"
   port=$(python3 -c 'import socket as s; p = s.socket(); p.bind(("127.0.0.1", 0)); print(p.getsockname()[1])')
-  "$program" serve --listen "127.0.0.1:$port" "$@" > "$log" 2>&1 &
+  "$program" serve --listen "127.0.0.1:$port" --drain-window 0s "$@" > "$log" 2>&1 &
   server=$!
   servers+=("$server")
   await_listening "$port" "$server" || { cat "$log" >&2; die "corewire did not start"; }
@@ -57,7 +57,7 @@ stop_servers() {
   return "$status"
 }
 
-# RFC 6455 §7.4.1: a server that goes down says 1001. The client is told by a line on its standard
+# A server that is told to drain says 1012. The client is told by a line on its standard
 # output that the time has come, and ends well if that code arrives.
 go_away() { # CLIENT COMMAND...
   local line status=0
