@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{Client, ClientBuilder, CloseCode, FlushError, Message, SendError};
 
-use crate::naive_server::{Peer, frame, listen};
+use crate::naive_server::{Peer, listen};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(100);
@@ -91,25 +91,7 @@ fn client_that_does_not_receive_holds_the_server_back_and_loses_nothing() {
     let (tell, told) = mpsc::channel();
     let serving = thread::spawn(move || {
         let mut peer = Peer::accept(&listener);
-        peer.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-        let (mut sent, mut stalls) = (0u32, 0);
-        while sent < 20_000 {
-            let payload = [&sent.to_be_bytes()[..], &[0; 996]].concat();
-            let mut rest = &frame(2, &payload)[..];
-            while !rest.is_empty() {
-                match io::Write::write(&mut peer.0, rest) {
-                    Ok(count) => rest = &rest[count..],
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        stalls += 1;
-                        if stalls == 1 {
-                            tell.send(sent).unwrap();
-                        }
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            }
-            sent += 1;
-        }
+        peer.flood(20_000, &tell);
         peer
     });
     let client = narrow(&url).connect().unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use base64::Engine;
@@ -29,6 +30,29 @@ impl Peer {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Peer(stream)
+    }
+
+    /// Sends so many numbered messages of 1,000 bytes, however long the client does not read; tells
+    /// how many had gone when it stalled first.
+    pub fn flood(&mut self, count: u32, tell: &Sender<u32>) {
+        self.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let mut stalls = 0;
+        for sent in 0..count {
+            let frame = frame(2, &numbered(sent));
+            let mut rest = &frame[..];
+            while !rest.is_empty() {
+                match self.0.write(rest) {
+                    Ok(count) => rest = &rest[count..],
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        stalls += 1;
+                        if stalls == 1 {
+                            tell.send(sent).unwrap();
+                        }
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
     }
 }
 
@@ -121,4 +145,11 @@ pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     }
     frame.extend(payload);
     frame
+}
+
+/// A payload of 1,000 bytes that begins with its number.
+pub fn numbered(number: u32) -> [u8; 1000] {
+    let mut payload = [0; 1000];
+    payload[..4].copy_from_slice(&number.to_be_bytes());
+    payload
 }

@@ -11,7 +11,7 @@ use corewire::{
     UnsentReason,
 };
 
-use crate::naive_server::{Peer, frame, listen};
+use crate::naive_server::{Peer, listen, numbered};
 use crate::own_server::OwnServer;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -33,12 +33,6 @@ fn narrow(url: &str, close_timeout: Duration) -> ClientSettings {
         sockets.receive_buffer_bytes = Some(64 << 10);
     });
     to.build().unwrap()
-}
-
-fn numbered(number: u32) -> [u8; 1000] {
-    let mut payload = [0; 1000];
-    payload[..4].copy_from_slice(&number.to_be_bytes());
-    payload
 }
 
 /// Sends until there is no more room; gives the number of messages that were taken.
@@ -88,24 +82,7 @@ fn lease_that_does_not_receive_holds_the_server_back_and_loses_nothing() {
     let (tell, told) = mpsc::channel();
     let serving = thread::spawn(move || {
         let mut peer = Peer::accept(&listener);
-        peer.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-        let mut stalls = 0;
-        for sent in 0..COUNT {
-            let frame = frame(2, &numbered(sent));
-            let mut rest = &frame[..];
-            while !rest.is_empty() {
-                match io::Write::write(&mut peer.0, rest) {
-                    Ok(count) => rest = &rest[count..],
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        stalls += 1;
-                        if stalls == 1 {
-                            tell.send(sent).unwrap();
-                        }
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }
+        peer.flood(COUNT, &tell);
         peer
     });
     let pool = Pool::builder().min(0).max(1).endpoint(narrow(&url, LONG)).start().unwrap();

@@ -97,12 +97,11 @@ impl Driver {
 
     /// Gives away what waits, as far as it goes, and begins to close once it has gone.
     fn pump(&mut self, at: &mut Loop<'_, ()>, clients: &mut Clients) {
-        let client = self.client;
         if matches!(self.stage, Stage::Parting | Stage::Finished) {
             return;
         }
         let orders = self.shared.take_outgoing(&mut self.hand);
-        let bytes = self.give(at, clients, client, orders.barrier);
+        let bytes = self.give(at, clients, orders.barrier);
         let is_reached = orders.barrier.is_some_and(|barrier| self.hand.given >= barrier);
         let is_settled = is_reached && clients.flush(at, self.client);
         let settled = is_settled.then_some(self.hand.given);
@@ -117,13 +116,12 @@ impl Driver {
         &mut self,
         at: &mut Loop<'_, ()>,
         clients: &mut Clients,
-        client: ClientId,
         barrier: Option<u64>,
     ) -> usize {
-        let Self { shared, on_event, hand, .. } = self;
+        let Self { shared, on_event, hand, client, .. } = self;
         hand.give(
             barrier,
-            |message| clients.offer(at, client, message),
+            |message| clients.offer(at, *client, message),
             |message, reason| {
                 shared.handle_unsent(1);
                 on_event(ClientEvent::Unsent { message, reason });
