@@ -3,12 +3,12 @@
 mod support;
 
 use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Peer, listed};
+use support::{Peer, Uninterrupted, listed};
 use tungstenite::{Error, Message, WebSocket, accept};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -17,7 +17,7 @@ const IN_FLIGHT: usize = 5;
 
 struct Client {
     process: Child,
-    sockets: Vec<WebSocket<TcpStream>>,
+    sockets: Vec<WebSocket<Uninterrupted>>,
 }
 
 impl Client {
@@ -37,7 +37,7 @@ impl Client {
         for _ in 0..CONNECTIONS {
             let (stream, _) = listener.accept().expect("the client connects");
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-            client.sockets.push(accept(stream).expect("the client upgrades"));
+            client.sockets.push(accept(Uninterrupted(stream)).expect("the client upgrades"));
         }
         client
     }
@@ -92,7 +92,7 @@ fn so_many_messages_are_under_way_and_no_more() {
             }
             let socket = &mut client.sockets[0];
             let pause = Some(Duration::from_millis(50));
-            socket.get_ref().set_read_timeout(pause).expect("a timeout can be set");
+            socket.get_ref().0.set_read_timeout(pause).expect("a timeout can be set");
             let Err(Error::Io(silence)) = socket.read() else { panic!("one message too many") };
             assert!(matches!(silence.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
         }

@@ -11,15 +11,16 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use support::{Peer, Protocol, Server, listed, peers};
+use support::{Peer, Protocol, Server, Uninterrupted, listed, peers};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket, client::client_with_config};
 
-fn upgrade(server: &Server) -> WebSocket<TcpStream> {
+fn upgrade(server: &Server) -> WebSocket<Uninterrupted> {
     let limits = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
     let url = format!("ws://{}/", server.address);
     let (socket, _response) =
-        client_with_config(url, server.connect(), Some(limits)).expect("the peer upgrades");
+        client_with_config(url, Uninterrupted(server.connect()), Some(limits))
+            .expect("the peer upgrades");
     socket
 }
 
@@ -52,7 +53,7 @@ fn binary(payload_bytes: usize) -> Message {
 }
 
 /// No `assert_eq`: nobody wants to read a mebibyte twice.
-fn assert_echo(socket: &mut WebSocket<TcpStream>, sent: &Message) {
+fn assert_echo(socket: &mut WebSocket<Uninterrupted>, sent: &Message) {
     let mut got = socket.read().expect("an answer");
     // On a busy machine a large message may take so long that the peer asks for a sign of life.
     while got.is_ping() {
@@ -157,7 +158,7 @@ fn raw_bytes_come_back_as_they_are() {
             assert!(got == sent, "{bytes} bytes came back changed");
         }
         stream.shutdown(std::net::Shutdown::Write).expect("an open socket");
-        assert_eq!(stream.read(&mut [0]).expect("an end"), 0);
+        assert_eq!(Uninterrupted(stream).read(&mut [0]).expect("an end"), 0);
     });
 }
 
