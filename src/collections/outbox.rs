@@ -384,7 +384,8 @@ impl Outbox {
         self.tail = index;
     }
 
-    #[inline]
+    // What frees a mapped ring makes this too large to be inlined unasked, and each write comes here.
+    #[inline(always)]
     fn pop_front(&mut self, pool: &mut OutboxPool) {
         let segment = pool.segments.remove(self.head as usize);
         self.head = segment.next;
