@@ -17,7 +17,7 @@ mod sim_peer;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{env, fs, thread};
 
 use bad::Flood;
 use cgroup::Cgroup;
@@ -68,7 +68,9 @@ fn flood(served: Served) {
         after >> 10,
     );
     assert!(report.offered_bytes >= 2048 * MIB && report.taken_bytes > BUDGET, "{report:?}");
-    assert!(levels.contains("-> High at 7") && levels.contains("of 256 MiB"), "{levels}");
+    // Where looks are late it may be past High when it is seen.
+    let is_seen = levels.contains("-> High at ") || levels.contains("-> Critical at ");
+    assert!(is_seen && levels.contains("of 256 MiB"), "{levels}");
     assert!(is_normal(&levels), "{levels}");
     assert!(peak <= BUDGET + BUDGET / 10, "{} MiB", peak / MIB);
     assert!(after <= before + before / 5, "{before} before, {after} after");
@@ -93,7 +95,10 @@ fn flood_of_two_gibibytes_is_held_within_the_limit_of_a_cgroup() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     match Cgroup::new(BUDGET) {
         Ok(cgroup) => flood(Served::start(0, Some(&cgroup))),
-        // Whoever runs the tests may not be allowed to.
-        Err(error) => println!("not tested, there is no cgroup to be had: {error}"),
+        // Whoever runs the tests at home may not be allowed to.
+        Err(error) if env::var_os("CI").is_none() => {
+            println!("not tested, there is no cgroup to be had: {error}");
+        }
+        Err(error) => panic!("there is no cgroup to be had: {error}"),
     }
 }
