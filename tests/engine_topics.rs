@@ -5,6 +5,10 @@
 
 #[path = "engine_topics/bed.rs"]
 mod bed;
+#[path = "engine_topics/callbacks.rs"]
+mod callbacks;
+#[path = "engine_topics/loops.rs"]
+mod loops;
 #[path = "engine_topics/publishing.rs"]
 mod publishing;
 #[path = "engine_topics/slow.rs"]
