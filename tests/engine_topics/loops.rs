@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use corewire::{Loop, LoopLimits, PreparedMessage, PublishError};
+use corewire::{Loop, LoopLimits, PreparedMessage, PublishError, TopicChange};
 
 use crate::bed::{Bed, Occasion, texts};
-use crate::sim_peer::{close, frames};
+use crate::sim_errno::EPIPE;
+use crate::sim_peer::close;
+use crate::sim_world::Call;
 
 fn say(at: &mut Loop<'_, ()>, text: &str) {
     at.publish("all", &PreparedMessage::text(text)).expect("a good name, and there is room");
@@ -29,30 +31,34 @@ fn end(bed: &mut Bed) {
 
 #[test]
 fn last_words_of_a_loop_reach_the_others() {
-    let (mut one, mut other) = loops(100);
-    let listener = other.subscriber("all");
-    let member = one.subscriber("all");
-    one.app().habit = Some(|at, occasion, _| match occasion {
-        Occasion::Topic | Occasion::Close | Occasion::Gone | Occasion::Drained => {
-            say(at, &format!("{occasion:?}"));
+    for errors in [&[][..], &[EPIPE]] {
+        let (mut one, mut other) = loops(100);
+        let listener = other.subscriber("all");
+        let member = one.subscriber("all");
+        one.app().habit = Some(|at, occasion, _| match occasion {
+            Occasion::Topic | Occasion::Close | Occasion::Gone | Occasion::Drained => {
+                say(at, &format!("{occasion:?}"));
+            }
+            _ => {}
+        });
+        // Who cannot be told is closed and gone in the last turn.
+        one.sim.fail(Call::Send, errors);
+        end(&mut one);
+        if errors.is_empty() {
+            member.peer.write_all(&close(1001));
+            member.peer.fin();
         }
-        _ => {}
-    });
-    end(&mut one);
-    let (told, _) = frames(&member.peer.read_all());
-    assert_eq!(told.last().unwrap().close_code(), Some(1001));
-    member.peer.write_all(&close(1001));
-    member.peer.fin();
-    while !one.reactor.is_finished() {
-        one.turn();
+        while !one.reactor.is_finished() {
+            one.turn();
+        }
+        other.turn();
+        let mut words = texts(&listener.peer);
+        assert_eq!(words.pop().as_deref(), Some("Drained"));
+        words.sort_unstable();
+        assert_eq!(words, ["Close", "Gone", "Topic"]);
+        let last = ("all".to_owned(), TopicChange::Last);
+        assert_eq!(one.app().topics.last(), Some(&last));
     }
-    other.turn();
-    let mut words = texts(&listener.peer);
-    assert_eq!(words.pop().as_deref(), Some("Drained"));
-    words.sort_unstable();
-    assert_eq!(words, ["Close", "Gone", "Topic"]);
-    let last = ("all".to_owned(), corewire::TopicChange::Last);
-    assert_eq!(one.app().topics.last(), Some(&last));
 }
 
 #[test]
