@@ -7,6 +7,9 @@
 mod bed;
 #[path = "engine_topics/callbacks.rs"]
 mod callbacks;
+#[cfg(feature = "deflate")]
+#[path = "engine_topics/compressed.rs"]
+mod compressed;
 #[path = "engine_topics/loops.rs"]
 mod loops;
 #[path = "engine_topics/publishing.rs"]
@@ -14,6 +17,9 @@ mod publishing;
 #[path = "engine_topics/slow.rs"]
 mod slow;
 
+#[cfg(feature = "deflate")]
+#[path = "support/deflated.rs"]
+mod deflated;
 #[path = "support/sim_errno.rs"]
 mod sim_errno;
 #[path = "support/sim_host.rs"]
