@@ -100,13 +100,13 @@ impl Siblings {
     /// Posts what this turn has published, behind what waits; where there is no room it is tried
     /// again later.
     pub(super) fn post(&mut self, wheel: &mut Wheel<Timer>, now: Instant) {
-        let batch: Arc<[TopicMessage]> = mem::take(&mut self.batch).into();
-        let batch_bytes = TopicMessage::bytes(&batch);
+        let batch = mem::take(&mut self.batch);
+        let batch: Option<Arc<[TopicMessage]>> = (!batch.is_empty()).then(|| batch.into());
         let mut is_waiting = false;
         for sibling in &mut self.siblings {
-            if !batch.is_empty() {
+            if let Some(batch) = &batch {
                 sibling.waiting_messages += batch.len();
-                sibling.waiting_bytes += batch_bytes;
+                sibling.waiting_bytes += TopicMessage::bytes(batch);
                 sibling.waiting.push_back(batch.clone());
             }
             sibling.post();
