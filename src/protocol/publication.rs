@@ -164,6 +164,11 @@ impl Transmit<'_> {
         }
     }
 
+    /// What waits and is a small part of what many wait for gets memory of its own.
+    pub(crate) fn leave_log(&mut self) {
+        self.sender.outbox.leave_log(&mut self.pools.outbox);
+    }
+
     /// The same behind what the kernel has refused, so that the message can be taken back as long as
     /// nothing of it is written. What a window of context takeover has seen cannot, so that one is
     /// not used.

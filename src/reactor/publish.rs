@@ -80,6 +80,8 @@ pub(super) struct Subjects {
     seed: u64,
     /// What slow subscribers have lost and were not told of, by connection and topic.
     dropped: BTreeMap<(Key, TopicId), Dropped>,
+    /// Who has begun to be slow in this turn.
+    fallen_behind: Vec<Key>,
     siblings: Siblings,
     /// Something of this has changed in this turn.
     is_stirred: bool,
@@ -104,6 +106,7 @@ impl Subjects {
             topics: Topics::new(limits, seed),
             seed,
             dropped: BTreeMap::new(),
+            fallen_behind: Vec::new(),
             siblings: Siblings::default(),
             is_stirred: false,
         }
@@ -134,6 +137,13 @@ impl Subjects {
     /// Whether something is to be told.
     fn has_news(&self) -> bool {
         !self.dropped.is_empty() || self.topics.events() > 0
+    }
+
+    /// A connection is held up, and was not before.
+    pub(super) fn note_held_up(&mut self, key: Key) {
+        if self.is_stirred {
+            self.fallen_behind.push(key);
+        }
     }
 
     pub(super) fn handle_retry(&mut self) {
@@ -354,6 +364,10 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// What was published in this turn has left: it is handed to the other loops.
     #[cold]
     pub(super) fn end_publishing(&mut self) {
+        // All have been written to: who still refers to what this turn has published is slow.
+        for key in mem::take(&mut self.shared.subjects.fallen_behind) {
+            self.shared.with_transmit(key, &mut self.net, |transmit| transmit.leave_log());
+        }
         self.shared.pools.outbox.frames.end_turn();
         self.shared.subjects.is_stirred = self.shared.subjects.has_news();
         let Shared { subjects, wheel, now, .. } = &mut self.shared;

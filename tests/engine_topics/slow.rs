@@ -206,3 +206,31 @@ fn messages_without_a_key_and_those_of_any_key_do_not_take_each_others_places() 
     let got = texts_of(&drain(&mut bed, &slow));
     assert_eq!(got[got.len() - 2..], ["none 2", "zero 2"]);
 }
+
+/// They are written to in front of those who do read, when all still refer to the same place.
+#[test]
+fn readers_who_fall_behind_beside_many_who_do_not_keep_little_more_than_they_wait_for() {
+    const STUCK: usize = 20;
+    let mut bed = Bed::new(|_| {});
+    let members: Vec<_> = (0..STUCK).map(|_| bed.open_with("")).collect();
+    let quick: Vec<_> = (0..30).map(|_| bed.subscriber("all")).collect();
+    // An emptied log is kept for the next turn.
+    bed.publish("all", &numbered(0..60, 1000));
+    quick.iter().for_each(|member| drop(texts(&member.peer)));
+    let before = bed.reactor.usage().pinned_bytes;
+    for member in &members {
+        let id = member.id;
+        member.peer.set_buffers(1 << 20, 100);
+        bed.act(move |at| {
+            assert!(at.peer(id).subscribe("news").unwrap());
+            at.publish("news", &PreparedMessage::text(&"x".repeat(1000))).unwrap();
+            assert!(at.peer(id).unsubscribe("news"));
+            for text in numbered(0..60, 1000) {
+                at.publish("all", &PreparedMessage::text(&text)).unwrap();
+            }
+        });
+        assert!(quick.iter().all(|member| texts(&member.peer).len() == 60));
+    }
+    let each = (bed.reactor.usage().pinned_bytes - before) / STUCK;
+    assert!(each <= 2 << 10, "{each} bytes each");
+}
