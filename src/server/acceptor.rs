@@ -5,6 +5,8 @@
 //!                        │ rests while no loop has room, or descriptors have run out:
 //!                        └ who waits then waits in the kernel's queue, one at most in hand
 //! ```
+//!
+//! While the loops drain it goes on: they tell who comes to go elsewhere.
 
 use std::io;
 use std::sync::Arc;
@@ -153,6 +155,10 @@ impl<N: Net> Acceptor<N> {
                 }
             }
         }
+        // Loops that are about to end wait for whoever is on the way to them.
+        while !self.hand_over(loops) {
+            std::thread::sleep(HAND_OVER_AGAIN);
+        }
         Ok(())
     }
 
@@ -226,6 +232,9 @@ impl<N: Net> Acceptor<N> {
     }
 }
 
+/// When the last one in hand is offered again: what a loop needs to empty its mailbox. Guess.
+const HAND_OVER_AGAIN: Duration = Duration::from_millis(1);
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -235,9 +244,12 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::protocol::Config;
     use crate::reactor::{
-        Accepted, Buffer, Listening, MioNet, ReactorBuilder, ReactorConfig, Readiness, Received,
+        Accepted, Buffer, Drain, ListenerSettings, Listening, MioNet, ReactorBuilder,
+        ReactorConfig, Readiness, Received,
     };
+    use crate::wire::Role;
 
     /// Accepting goes by this script, an error number for each call that fails, and time passes by
     /// waiting. At the script's end the acceptor is switched off.
@@ -246,6 +258,8 @@ mod tests {
         now: Instant,
         waits: Arc<Mutex<Vec<Wait>>>,
         switch: Option<Arc<Switch>>,
+        /// The other ends.
+        peers: Vec<UnixStream>,
     }
 
     struct NoWake;
@@ -275,7 +289,11 @@ mod tests {
         fn accept_detached(&mut self, _: NetKey) -> io::Result<OwnedFd> {
             match self.accepts.pop_front().unwrap_or(NONE_WAITS) {
                 NONE_AT_ALL => Err(io::ErrorKind::Unsupported.into()),
-                None => UnixStream::pair().map(|(stream, _)| stream.into()),
+                None => {
+                    let (stream, peer) = UnixStream::pair()?;
+                    self.peers.push(peer);
+                    Ok(stream.into())
+                }
                 Some(number) => Err(io::Error::from_raw_os_error(number)),
             }
         }
@@ -326,7 +344,8 @@ mod tests {
         let mut limits = LoopLimits { accepts_per_turn: 4, ..LoopLimits::default() };
         change(&mut limits);
         let accepts = accepts.iter().copied().collect();
-        let net = Scripted { accepts, now, waits: Arc::clone(&waits), switch: None };
+        let net =
+            Scripted { accepts, now, waits: Arc::clone(&waits), switch: None, peers: Vec::new() };
         let mut acceptor = Acceptor::new(net, &limits);
         acceptor.net.switch = Some(acceptor.switch());
         let options = ListenOptions::default();
@@ -378,7 +397,7 @@ mod tests {
         limits: LoopLimits,
     ) -> (Acceptor<Scripted>, ReactorBuilder<MioNet>) {
         let (accepts, waits) = (vec![None; waiting].into(), Arc::default());
-        let net = Scripted { accepts, now: Instant::now(), waits, switch: None };
+        let net = Scripted { accepts, now: Instant::now(), waits, switch: None, peers: Vec::new() };
         let mut acceptor = Acceptor::new(net, &limits);
         let endpoint = Endpoint::from(([127, 0, 0, 1], 80));
         acceptor.listen(0, &endpoint, &ListenOptions::default()).unwrap();
@@ -408,6 +427,38 @@ mod tests {
         // Nobody will leave: it ends with the loop.
         drop(one);
         acceptor.run(&handle).unwrap();
+    }
+
+    struct Nobody;
+
+    impl crate::reactor::Handler for Nobody {
+        type Data = ();
+
+        fn on_message(
+            &mut self,
+            _: &mut crate::reactor::Context<'_, ()>,
+            _: crate::reactor::Message<'_>,
+        ) {
+        }
+    }
+
+    #[test]
+    fn acceptor_gives_whom_it_has_in_hand_to_a_loop_that_ends_its_drain() {
+        let limits = LoopLimits { mailbox_commands_max: 1, ..LoopLimits::default() };
+        let (mut acceptor, mut one) = with_one_loop(2, limits);
+        let settings = ListenerSettings::new(Config::new(Role::Server));
+        one.listen(Endpoint::Detached, &ListenOptions::default(), settings).unwrap();
+        let mut one = one.build(Nobody);
+        let handle = ServerHandle::new([one.handle()], None);
+        acceptor.accept_from(0, acceptor.net.now, &handle).unwrap();
+        assert!(acceptor.in_hand.is_some());
+        one.turn(Some(Duration::ZERO)).unwrap();
+        handle.drain(&Drain::default()).unwrap();
+        one.turn(Some(Duration::ZERO)).unwrap();
+        assert!(handle.is_closed() && !one.is_finished());
+        acceptor.run(&handle).unwrap();
+        one.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((one.counters().accepted, one.counters().adoptions_failed), (2, 0));
     }
 
     #[test]
