@@ -122,10 +122,10 @@ fn malformed_bytes_read_ahead_are_refused_as_any() {
 #[test]
 fn time_for_the_handshake_begins_with_the_adoption() {
     let mut reactor = reactor(|builder| {
-        builder.handshake(|handshake| handshake.timeout = Duration::from_millis(300))
+        builder.handshake(|handshake| handshake.timeout = Duration::from_secs(2))
     });
     // Nobody turns an embedded loop that has nothing to do.
-    thread::sleep(Duration::from_millis(400));
+    thread::sleep(Duration::from_millis(2100));
     let (mut client, stream) = UnixStream::pair().unwrap();
     reactor.adopt(Adoption::new(stream, 0)).unwrap();
     turns(&mut reactor, 2);
@@ -133,7 +133,7 @@ fn time_for_the_handshake_begins_with_the_adoption() {
     assert!(answers(&mut reactor, &mut client, 1).starts_with(b"HTTP/1.1 101 "));
     let (mut silent, stream) = UnixStream::pair().unwrap();
     reactor.adopt(Adoption::new(stream, 0)).unwrap();
-    thread::sleep(Duration::from_millis(400));
+    thread::sleep(Duration::from_millis(2100));
     assert!(answers(&mut reactor, &mut silent, 1).starts_with(b"HTTP/1.1 408 "));
 }
 
