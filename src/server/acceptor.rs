@@ -155,11 +155,32 @@ impl<N: Net> Acceptor<N> {
                 }
             }
         }
-        // Loops that are about to end wait for whoever is on the way to them.
+        self.hand_over_last(loops);
+        if !self.switch.is_off.load(Ordering::Acquire) {
+            self.accept_all(loops);
+        }
+        Ok(())
+    }
+
+    /// Takes everybody who waits at sockets that are about to close, which would reset them: loops
+    /// that end their drain tell them 503.
+    fn accept_all(&mut self, loops: &ServerHandle) {
+        for at in 0..self.gates.len() {
+            let Gate { listener, key, .. } = self.gates[at];
+            while !loops.is_gone()
+                && let Ok(stream) = self.net.accept_detached(key)
+            {
+                self.in_hand = Some(Adoption::new(stream, listener));
+                self.hand_over_last(loops);
+            }
+        }
+    }
+
+    /// Waits for room: loops that are about to end wait for whoever is on the way to them.
+    fn hand_over_last(&mut self, loops: &ServerHandle) {
         while !self.hand_over(loops) {
             std::thread::sleep(HAND_OVER_AGAIN);
         }
-        Ok(())
     }
 
     fn wait(&self) -> Wait {
@@ -443,22 +464,25 @@ mod tests {
     }
 
     #[test]
-    fn acceptor_gives_whom_it_has_in_hand_to_a_loop_that_ends_its_drain() {
-        let limits = LoopLimits { mailbox_commands_max: 1, ..LoopLimits::default() };
-        let (mut acceptor, mut one) = with_one_loop(2, limits);
+    fn acceptor_gives_who_is_left_to_a_loop_that_ends_its_drain() {
+        let limits = LoopLimits { mailbox_commands_max: 4, ..LoopLimits::default() };
+        let (mut acceptor, mut one) = with_one_loop(3, limits);
         let settings = ListenerSettings::new(Config::new(Role::Server));
         one.listen(Endpoint::Detached, &ListenOptions::default(), settings).unwrap();
         let mut one = one.build(Nobody);
         let handle = ServerHandle::new([one.handle()], None);
+        let (stream, _mute) = UnixStream::pair().unwrap();
+        handle.adopt(Adoption::new(stream, 0)).unwrap();
+        (0..3).for_each(|_| one.handle().notify(()).unwrap());
         acceptor.accept_from(0, acceptor.net.now, &handle).unwrap();
-        assert!(acceptor.in_hand.is_some());
+        assert!(acceptor.in_hand.is_some() && acceptor.net.accepts.len() == 2);
         one.turn(Some(Duration::ZERO)).unwrap();
         handle.drain(&Drain::default()).unwrap();
         one.turn(Some(Duration::ZERO)).unwrap();
         assert!(handle.is_closed() && !one.is_finished());
         acceptor.run(&handle).unwrap();
         one.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!((one.counters().accepted, one.counters().adoptions_failed), (2, 0));
+        assert_eq!((one.counters().accepted, one.counters().adoptions_failed), (4, 0));
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl ServerHandle {
                 outcome => return outcome,
             }
         }
-        if self.loops.iter().all(|handle| handle.room() == Room::Gone) {
+        if self.is_gone() {
             // It ends as the loops did.
             return self.loops[turn].adopt(adoption);
         }
@@ -145,6 +145,11 @@ impl ServerHandle {
     /// Whether no loop will ever take one more.
     pub(super) fn is_closed(&self) -> bool {
         self.loops.iter().all(|handle| matches!(handle.room(), Room::Closed | Room::Gone))
+    }
+
+    /// Whether all loops have ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.loops.iter().all(|handle| handle.room() == Room::Gone)
     }
 
     pub(super) fn stop_accepting(&self) {
