@@ -58,10 +58,12 @@ const NOT_SANS_IO: [&str; 13] = [
 const OFF_THE_MESSAGE_PATH: [&str; 2] = ["server", "client"];
 /// What threads share. A loop shares nothing with others on a message's way, so none of these stands
 /// there; an `Arc` may, where it is only looked through, but it is not counted for a message.
-const SHARED: [&str; 8] = [
+const SHARED: [&str; 10] = [
     "Mutex",
     "RwLock",
     "Condvar",
+    "Barrier",
+    "mpsc",
     "OnceLock",
     "LazyLock",
     "RefCell",
@@ -69,12 +71,14 @@ const SHARED: [&str; 8] = [
     "Arc::clone",
 ];
 /// Where they stand nevertheless, and why that costs no message anything.
-const SHARING: [(&str, &[&str], &str); 6] = [
+const SHARING: [(&str, &[&str], &str); 8] = [
     (
         "src/reactor/mailbox.rs",
         &["Mutex", "Condvar", "AtomicBool"],
         "what crosses: a turn reads the flag, and takes the lock if something waits",
     ),
+    ("src/reactor/command.rs", &["mpsc"], "the way back of who asks a loop for its counters"),
+    ("src/reactor/counting.rs", &["mpsc"], "the same, of who asks"),
     ("src/reactor/load.rs", &["AtomicU32"], "written when a connection comes or goes"),
     (
         "src/reactor/memory/board.rs",
@@ -500,6 +504,7 @@ mod tests {
         let read = "src/reactor/read.rs";
         judge(read, "use std::sync::Arc; fn f(a: &Arc<u8>, run: impl FnOnce()) {} // Mutex", 0);
         judge(read, "use std::sync::{Mutex, RwLock}; struct A(std::sync::Condvar);", 3);
+        judge(read, "use std::sync::mpsc::channel; fn f(a: std::sync::Barrier) {}", 2);
         judge(read, "static A: AtomicU64 = AtomicU64::new(0);", 2);
         judge(read, "use std::sync::atomic::{AtomicBool, Ordering};", 1);
         judge(read, "fn f(a: &Arc<u8>) { drop(Arc::clone(a)); std::sync::Arc::clone(a); }", 2);

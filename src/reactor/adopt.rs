@@ -64,11 +64,20 @@ impl Adoption {
         self
     }
 
-    /// From now on it counts as one of that loop; `None` takes that back.
-    pub(super) fn announce(&mut self, to: Option<&Arc<Load>>) {
-        // What was announced before is taken back first.
+    /// From now on it counts as one of that loop, unless that is over.
+    pub(super) fn announce(&mut self, to: &Arc<Load>) {
+        if self.on_the_way.as_ref().is_none_or(|announced| !announced.is_to(to)) {
+            self.on_the_way = OnTheWay::to(to);
+        }
+    }
+
+    /// It is on its way no longer.
+    pub(super) fn turn_back(&mut self) {
         self.on_the_way = None;
-        self.on_the_way = to.map(OnTheWay::to);
+    }
+
+    pub(super) const fn is_announced(&self) -> bool {
+        self.on_the_way.is_some()
     }
 }
 
@@ -88,7 +97,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     ///
     /// # Errors
     /// The stream is closed then. `InvalidInput` for what is no stream, has more bytes than a head
-    /// may have, or names no listener; `ConnectionRefused` once the loop drains;
+    /// may have, or names no listener; `ConnectionRefused` once the loop shuts down or has drained;
     /// `QuotaExceeded` if the loop has no place left, `OutOfMemory` if its pool has none; and what
     /// the network says.
     pub fn adopt(&mut self, adoption: Adoption) -> io::Result<ConnectionId> {
@@ -104,8 +113,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if bytes.len() > listener.head.head_bytes_max as usize {
             return Err(invalid("no head has so many bytes"));
         }
-        // In the course of a drain's window it is told 503, as who comes by a listener.
-        if !self.shared.departure.is_dialling() {
+        // In the course of a drain it is told 503, as who comes by a listener.
+        if !self.shared.departure.answers_newcomers() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let key = self.shared.slots.vacant_key().ok_or(io::ErrorKind::QuotaExceeded)?;

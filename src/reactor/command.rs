@@ -126,7 +126,7 @@ impl Handle {
     /// [`PostError::Full`] and [`PostError::WrongShard`] give the command back;
     /// [`PostError::InvalidClose`] says what is wrong with a close.
     pub fn post(&self, command: Command) -> Result<(), PostError> {
-        self.mailbox.post(self.checked(command)?).map_err(full)
+        self.mailbox.post(self.checked(command)?).map_err(|command| self.full(command))
     }
 
     /// Posts a command; if the mailbox is full, waits so long for the loop to empty it. Who else
@@ -136,17 +136,30 @@ impl Handle {
     /// # Errors
     /// As [`Handle::post`].
     pub fn post_timeout(&self, command: Command, timeout: Duration) -> Result<(), PostError> {
-        self.mailbox.post_timeout(self.checked(command)?, timeout).map_err(full)
+        let posted = self.mailbox.post_timeout(self.checked(command)?, timeout);
+        posted.map_err(|command| self.full(command))
     }
 
-    /// Posts a command to several loops, or to none if a mailbox is full. They come in the order of
-    /// their shards.
+    /// Posts a command that is for no connection, and in order, to several loops, or to none if a
+    /// mailbox is full. They come in the order of their shards.
     pub(crate) fn post_to_all(
         handles: &[Self],
         command: impl Fn() -> Command,
     ) -> Result<(), PostError> {
         let boxes: Vec<_> = handles.iter().map(|handle| &*handle.mailbox).collect();
-        Mailbox::post_to_all(&boxes, command).map_err(full)
+        Mailbox::post_to_all(&boxes, command).map_err(PostError::Full)
+    }
+
+    /// A command that finds no room. If it is a connection, it is on its way no longer.
+    fn full(&self, mut command: Command) -> PostError {
+        if let Command::Adopt(adoption) = &mut command {
+            adoption.turn_back();
+            if self.load.room() == Room::Closed {
+                // The loop may have nobody else left to wait for.
+                self.mailbox.wake();
+            }
+        }
+        PostError::Full(command)
     }
 
     /// How many connections the loop has, in whatever phase, with those on their way to it. It is a
@@ -183,9 +196,9 @@ impl Handle {
             Command::Close(_, code, reason) => {
                 encode_close(*code, reason).map_err(PostError::InvalidClose)?;
             }
-            Command::Adopt(adoption) => adoption.announce(Some(&self.load)),
+            Command::Adopt(adoption) => adoption.announce(&self.load),
             Command::Drain(drain) | Command::Rebalance(_, drain) => {
-                encode_close(drain.code, "").map_err(PostError::InvalidClose)?;
+                drain.check().map_err(PostError::InvalidClose)?;
             }
             Command::Send(..)
             | Command::Abort(_)
@@ -197,6 +210,13 @@ impl Handle {
             | Command::Shutdown(_) => {}
         }
         Ok(command)
+    }
+
+    /// Keeps the loop from its end until the connection has come to it; says whether it
+    /// has not ended before.
+    pub(crate) fn awaits(&self, adoption: &mut Adoption) -> bool {
+        adoption.announce(&self.load);
+        adoption.is_announced()
     }
 
     /// Sends a message to a connection of this loop.
@@ -282,14 +302,11 @@ impl Handle {
     pub fn shutdown(&self, deadline: Duration) -> Result<(), PostError> {
         self.post(Command::Shutdown(deadline))
     }
-}
 
-/// A command that finds no room. If it is a connection, it is on its way no longer.
-fn full(mut command: Command) -> PostError {
-    if let Command::Adopt(adoption) = &mut command {
-        adoption.announce(None);
+    /// The same, whether there is room or not: for who cannot try again, and does so once.
+    pub(crate) fn shutdown_anyway(&self, deadline: Duration) {
+        self.mailbox.post_anyway(Command::Shutdown(deadline));
     }
-    PostError::Full(command)
 }
 
 impl<N: Net, H: Handler> Reactor<N, H> {

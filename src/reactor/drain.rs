@@ -7,12 +7,12 @@ use super::handler::Handler;
 use super::net::Net;
 use super::pace::{self, Pace, share};
 use super::shared::{Shared, after};
-use super::slot::Phase;
+use super::slot::{Inbound, Phase};
 use super::turn::{Reactor, Timer};
 use crate::collections::{Key, TimerKey};
 use crate::metrics::Counters;
 use crate::protocol::{CloseCause, CloseSummary, Initiator, Sender};
-use crate::wire::CloseCode;
+use crate::wire::{CloseCode, InvalidClose, encode_close};
 
 /// How connections are told to go: spread over time, so that they do not all come back at once.
 ///
@@ -61,6 +61,11 @@ impl Drain {
     pub fn at_once(grace: Duration) -> Self {
         let (window, code) = (Duration::ZERO, CloseCode::GOING_AWAY);
         Self { window, code, grace, ..Self::default() }
+    }
+
+    /// Whether its code may stand on the wire.
+    pub(crate) fn check(&self) -> Result<(), InvalidClose> {
+        encode_close(self.code, "").map(|_| ())
     }
 }
 
@@ -132,6 +137,16 @@ impl Departure {
     /// Whether new connections are welcome.
     pub(super) const fn is_running(&self) -> bool {
         matches!(self, Self::Running)
+    }
+
+    /// Whether who comes is told what becomes of him: let in, or sent away until a paced drain is
+    /// over. At a shutdown nobody waits for what a newcomer has to say.
+    pub(super) const fn answers_newcomers(&self) -> bool {
+        match self {
+            Self::Running | Self::Leaving(_) => true,
+            Self::Ending(course) => !course.drain.window.is_zero(),
+            Self::Finished => false,
+        }
     }
 
     /// Whether there may still be somebody to dial for.
@@ -297,6 +312,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let Departure::Leaving(course) = self.shared.departure else { return };
         self.shared.departure = Departure::Ending(course);
         self.stop_pacing();
+        if self.shared.departure.answers_newcomers() {
+            self.accept_all();
+        }
         self.stop_listening(|_| true);
         // Whoever hands connections over goes elsewhere.
         self.shared.occupancy.close();
@@ -326,11 +344,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
-    /// A plain HTTP connection without a request under way has nothing to wait for.
+    /// A plain HTTP connection without a request under way has nothing to wait for, unless it has
+    /// just come.
     fn end_idle_http(&mut self, key: Key) {
         let is_http = matches!(self.shared.slots.get(key), Some(slot)
             if matches!(&slot.phase, Phase::Http(outbox) if outbox.is_empty()));
-        if is_http && !self.has_backlog(key) {
+        if !is_http || self.has_backlog(key) {
+            return;
+        }
+        let is_new = matches!(&self.receivers[key.index as usize].inbound,
+            Inbound::Http(http) if http.requests == 0);
+        if !is_new || !self.shared.departure.answers_newcomers() {
             self.end(key);
         }
     }
@@ -363,8 +387,13 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         if !self.shared.slots.is_empty() || self.shared.subjects.is_stirred() {
             return;
         }
-        // What was published last may wait for the mailbox of another loop.
-        if course.deadline.is_some() && self.shared.subjects.waiting_messages() > 0 {
+        // Until the deadline it waits for what was published last, whose way to another loop may be
+        // full, and for those who are on their way to it.
+        let has_time = course.deadline.is_some();
+        if has_time && self.shared.subjects.waiting_messages() > 0 {
+            return;
+        }
+        if !self.shared.occupancy.leave_empty() && has_time {
             return;
         }
         if let Some(timer) = course.deadline {

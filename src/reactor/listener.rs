@@ -277,6 +277,24 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
+    /// Takes everybody who waits at listeners that are about to close, which would reset them.
+    pub(super) fn accept_all(&mut self) {
+        for index in 0..self.shared.listeners.len() {
+            let listener = &mut self.shared.listeners[index];
+            // Whoever lends a socket goes on with it.
+            if listener.socket.is_none() || listener.is_lent {
+                continue;
+            }
+            if matches!(listener.accepting, Accepting::Idle) {
+                listener.accepting = Accepting::Ready;
+            }
+            // It ends with an empty queue, or with the last slot.
+            while matches!(self.shared.listeners[index].accepting, Accepting::Ready) {
+                self.accept_from(index);
+            }
+        }
+    }
+
     fn accept_from(&mut self, index: usize) {
         let mut failures = 0;
         for _ in 0..self.limits.accepts_per_turn {

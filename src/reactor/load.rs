@@ -12,7 +12,7 @@ use crate::limits::LoopLimits;
 /// from another thread gets a number of just now, so nothing hangs by the order of these writes.
 #[derive(Debug)]
 pub(super) struct Load {
-    /// With [`CLOSED`] once the loop takes no more.
+    /// With [`CLOSED`] once the loop takes no more, and [`GONE`] once it is over.
     count: AtomicU32,
     places: u32,
 }
@@ -24,17 +24,22 @@ pub(crate) enum Room {
     Open(u32),
     /// Not before one of its own has gone.
     Full,
-    /// Never again: it has ended, or is about to.
+    /// Never again: it is about to end. Who is sent to it nevertheless is told so.
     Closed,
+    /// It has ended.
+    Gone,
 }
 
 /// A loop can name [`CONNECTIONS_MAX`] connections, fewer than 2^24, so this bit is none of the
 /// count's.
 const CLOSED: u32 = 1 << 31;
+/// Nor is this one.
+const GONE: u32 = 1 << 30;
 
 impl Load {
     pub(super) fn room(&self) -> Room {
         match self.count.load(Ordering::Relaxed) {
+            count if count & GONE != 0 => Room::Gone,
             count if count & CLOSED != 0 => Room::Closed,
             count if count >= self.places => Room::Full,
             count => Room::Open(count),
@@ -42,7 +47,7 @@ impl Load {
     }
 
     pub(super) fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed) & !CLOSED
+        self.count.load(Ordering::Relaxed) & !(CLOSED | GONE)
     }
 }
 
@@ -74,11 +79,18 @@ impl Occupancy {
     pub(super) fn close(&self) {
         self.0.count.fetch_or(CLOSED, Ordering::Relaxed);
     }
+
+    /// A loop that takes no more is over, unless it has connections or somebody is on the way to it: whoever was
+    /// announced in time arrives. From now on nobody can be.
+    pub(super) fn leave_empty(&self) -> bool {
+        let (order, over) = (Ordering::Relaxed, CLOSED | GONE);
+        self.0.count.compare_exchange(CLOSED, over, order, order).is_ok()
+    }
 }
 
 impl Drop for Occupancy {
     fn drop(&mut self) {
-        self.close();
+        self.0.count.fetch_or(CLOSED | GONE, Ordering::Relaxed);
     }
 }
 
@@ -88,9 +100,16 @@ impl Drop for Occupancy {
 pub(super) struct OnTheWay(Option<Arc<Load>>);
 
 impl OnTheWay {
-    pub(super) fn to(load: &Arc<Load>) -> Self {
-        load.count.fetch_add(1, Ordering::Relaxed);
-        Self(Some(load.clone()))
+    /// `None` if the loop is over. All of this is one number, so that either this is seen here, or
+    /// the loop sees who is on the way to it and does not end before.
+    pub(super) fn to(load: &Arc<Load>) -> Option<Self> {
+        let announced = Self(Some(load.clone()));
+        let before = load.count.fetch_add(1, Ordering::Relaxed);
+        (before & GONE == 0).then_some(announced)
+    }
+
+    pub(super) fn is_to(&self, load: &Arc<Load>) -> bool {
+        self.0.as_ref().is_some_and(|own| Arc::ptr_eq(own, load))
     }
 
     /// It is there, and counts as the loop's own from now on.
@@ -123,7 +142,7 @@ mod tests {
     fn connections_count_from_their_announcement_to_their_end() {
         let loop_end = Occupancy::new(3);
         let load = loop_end.load();
-        let [first, second] = [(); 2].map(|()| OnTheWay::to(&load));
+        let [first, second] = [(); 2].map(|()| OnTheWay::to(&load).unwrap());
         assert_eq!(load.room(), Room::Open(2));
         first.arrive();
         assert_eq!(load.room(), Room::Open(2), "it is counted once");
@@ -148,6 +167,26 @@ mod tests {
         let loop_end = Occupancy::new(1);
         let load = loop_end.load();
         drop(loop_end);
-        assert_eq!(load.room(), Room::Closed);
+        assert_eq!(load.room(), Room::Gone);
+        assert!(OnTheWay::to(&load).is_none() && load.count() == 0);
+    }
+
+    #[test]
+    fn loop_is_not_over_before_those_have_come_who_are_on_the_way() {
+        let loop_end = Occupancy::new(1);
+        let load = loop_end.load();
+        let [first, second] = [(); 2].map(|()| OnTheWay::to(&load).unwrap());
+        loop_end.close();
+        first.arrive();
+        assert!(!loop_end.leave_empty(), "two");
+        loop_end.depart();
+        assert!(!loop_end.leave_empty(), "one is still on the way");
+        // Nobody chooses it any more, and who does nevertheless is told.
+        let third = OnTheWay::to(&load).unwrap();
+        assert_eq!((load.room(), load.count()), (Room::Closed, 2));
+        drop((second, third));
+        assert!(loop_end.leave_empty());
+        assert!(OnTheWay::to(&load).is_none());
+        assert_eq!((load.room(), load.count()), (Room::Gone, 0));
     }
 }

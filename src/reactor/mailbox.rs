@@ -76,12 +76,22 @@ impl<C> Mailbox<C> {
         Ok(())
     }
 
-    fn put(&self, mut content: MutexGuard<'_, Content<C>>, command: C) -> Result<(), C> {
+    /// Puts a command in, also where there is no room.
+    pub(super) fn post_anyway(&self, command: C) {
+        self.push(self.content(), command);
+    }
+
+    fn put(&self, content: MutexGuard<'_, Content<C>>, command: C) -> Result<(), C> {
         if content.is_full(self.commands_max) {
             return Err(command);
         }
+        self.push(content, command);
+        Ok(())
+    }
+
+    fn push(&self, mut content: MutexGuard<'_, Content<C>>, command: C) {
         // A command for a loop that is gone is dropped at the end of this function, behind the lock.
-        let Some(commands) = content.commands.as_mut() else { return Ok(()) };
+        let Some(commands) = content.commands.as_mut() else { return };
         commands.push(command);
         let is_first = commands.len() == 1;
         if is_first {
@@ -91,7 +101,11 @@ impl<C> Mailbox<C> {
         if is_first {
             self.waker.wake();
         }
-        Ok(())
+    }
+
+    /// Has the loop look around, though nothing is posted.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
     }
 
     /// Whether something waits; whoever posted it has woken the loop, or is about to.
@@ -203,11 +217,22 @@ mod models {
     use super::*;
 
     /// A poll that does nothing but wait to be woken; it may end sooner, as polls may.
-    struct Bell(Notify);
+    struct Bell {
+        rope: Notify,
+        /// Nothing hangs by it, so it is none of the model's.
+        rings: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Bell {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { rope: Notify::new(), rings: Default::default() })
+        }
+    }
 
     impl Wake for Bell {
         fn wake(&self) {
-            self.0.notify();
+            self.rings.fetch_add(1, Ordering::Relaxed);
+            self.rope.notify();
         }
     }
 
@@ -219,24 +244,27 @@ mod models {
         bell: Arc<Bell>,
         inbox: Inbox<Posted>,
         taken: Vec<Posted>,
+        batches: usize,
     }
 
     impl Sleeper {
         fn new(commands_max: usize) -> Self {
-            let bell = Arc::new(Bell(Notify::new()));
+            let bell = Bell::new();
             let inbox = Inbox::new(bell.clone(), commands_max);
-            Self { bell, inbox, taken: Vec::new() }
+            Self { bell, inbox, taken: Vec::new(), batches: 0 }
         }
 
         /// One turn: waits, looks, takes.
         fn turn(&mut self) {
-            self.bell.0.wait();
+            self.bell.rope.wait();
             self.look();
         }
 
         fn look(&mut self) {
             if self.inbox.is_waiting() {
                 let mut batch = self.inbox.take();
+                assert!(!batch.is_empty(), "the flag tells the truth");
+                self.batches += 1;
                 self.taken.append(&mut batch);
                 self.inbox.give_back(batch);
             }
@@ -263,6 +291,8 @@ mod models {
             posters.into_iter().for_each(|poster| poster.join().expect("it ends"));
             assert_eq!([sleeper.of(1), sleeper.of(2)], [[0, 1], [0, 1]]);
             assert!(!sleeper.inbox.is_waiting() && sleeper.inbox.take().is_empty());
+            let rings = sleeper.bell.rings.load(Ordering::Relaxed);
+            assert_eq!(rings, sleeper.batches, "one for each batch, however many commands it has");
         });
     }
 
@@ -329,8 +359,7 @@ mod models {
     #[test]
     fn end_of_the_loop_lets_go_of_every_command_and_of_who_waits() {
         loom::model(|| {
-            let bell = Arc::new(Bell(Notify::new()));
-            let inbox = Inbox::new(bell, 1);
+            let inbox = Inbox::new(Bell::new(), 1);
             let command = Arc::new(());
             inbox.post(command.clone()).expect("there is room for one");
             let posters = [1, 2].map(|_| {

@@ -5,6 +5,8 @@
 //!                        │ rests while no loop has room, or descriptors have run out:
 //!                        └ who waits then waits in the kernel's queue, one at most in hand
 //! ```
+//!
+//! While the loops drain it goes on: they tell who comes to go elsewhere.
 
 use std::io;
 use std::sync::Arc;
@@ -153,7 +155,32 @@ impl<N: Net> Acceptor<N> {
                 }
             }
         }
+        self.hand_over_last(loops);
+        if !self.switch.is_off.load(Ordering::Acquire) {
+            self.accept_all(loops);
+        }
         Ok(())
+    }
+
+    /// Takes everybody who waits at sockets that are about to close, which would reset them: loops
+    /// that end their drain tell them 503.
+    fn accept_all(&mut self, loops: &ServerHandle) {
+        for at in 0..self.gates.len() {
+            let Gate { listener, key, .. } = self.gates[at];
+            while !loops.is_gone()
+                && let Ok(stream) = self.net.accept_detached(key)
+            {
+                self.in_hand = Some(Adoption::new(stream, listener));
+                self.hand_over_last(loops);
+            }
+        }
+    }
+
+    /// Waits for room: loops that are about to end wait for whoever is on the way to them.
+    fn hand_over_last(&mut self, loops: &ServerHandle) {
+        while !self.hand_over(loops) {
+            std::thread::sleep(HAND_OVER_AGAIN);
+        }
     }
 
     fn wait(&self) -> Wait {
@@ -226,6 +253,9 @@ impl<N: Net> Acceptor<N> {
     }
 }
 
+/// When the last one in hand is offered again: what a loop needs to empty its mailbox. Guess.
+const HAND_OVER_AGAIN: Duration = Duration::from_millis(1);
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -235,9 +265,12 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::protocol::Config;
     use crate::reactor::{
-        Accepted, Buffer, Listening, MioNet, ReactorBuilder, ReactorConfig, Readiness, Received,
+        Accepted, Buffer, Drain, ListenerSettings, Listening, MioNet, ReactorBuilder,
+        ReactorConfig, Readiness, Received,
     };
+    use crate::wire::Role;
 
     /// Accepting goes by this script, an error number for each call that fails, and time passes by
     /// waiting. At the script's end the acceptor is switched off.
@@ -246,6 +279,8 @@ mod tests {
         now: Instant,
         waits: Arc<Mutex<Vec<Wait>>>,
         switch: Option<Arc<Switch>>,
+        /// The other ends.
+        peers: Vec<UnixStream>,
     }
 
     struct NoWake;
@@ -275,7 +310,11 @@ mod tests {
         fn accept_detached(&mut self, _: NetKey) -> io::Result<OwnedFd> {
             match self.accepts.pop_front().unwrap_or(NONE_WAITS) {
                 NONE_AT_ALL => Err(io::ErrorKind::Unsupported.into()),
-                None => UnixStream::pair().map(|(stream, _)| stream.into()),
+                None => {
+                    let (stream, peer) = UnixStream::pair()?;
+                    self.peers.push(peer);
+                    Ok(stream.into())
+                }
                 Some(number) => Err(io::Error::from_raw_os_error(number)),
             }
         }
@@ -326,7 +365,8 @@ mod tests {
         let mut limits = LoopLimits { accepts_per_turn: 4, ..LoopLimits::default() };
         change(&mut limits);
         let accepts = accepts.iter().copied().collect();
-        let net = Scripted { accepts, now, waits: Arc::clone(&waits), switch: None };
+        let net =
+            Scripted { accepts, now, waits: Arc::clone(&waits), switch: None, peers: Vec::new() };
         let mut acceptor = Acceptor::new(net, &limits);
         acceptor.net.switch = Some(acceptor.switch());
         let options = ListenOptions::default();
@@ -378,7 +418,7 @@ mod tests {
         limits: LoopLimits,
     ) -> (Acceptor<Scripted>, ReactorBuilder<MioNet>) {
         let (accepts, waits) = (vec![None; waiting].into(), Arc::default());
-        let net = Scripted { accepts, now: Instant::now(), waits, switch: None };
+        let net = Scripted { accepts, now: Instant::now(), waits, switch: None, peers: Vec::new() };
         let mut acceptor = Acceptor::new(net, &limits);
         let endpoint = Endpoint::from(([127, 0, 0, 1], 80));
         acceptor.listen(0, &endpoint, &ListenOptions::default()).unwrap();
@@ -408,6 +448,41 @@ mod tests {
         // Nobody will leave: it ends with the loop.
         drop(one);
         acceptor.run(&handle).unwrap();
+    }
+
+    struct Nobody;
+
+    impl crate::reactor::Handler for Nobody {
+        type Data = ();
+
+        fn on_message(
+            &mut self,
+            _: &mut crate::reactor::Context<'_, ()>,
+            _: crate::reactor::Message<'_>,
+        ) {
+        }
+    }
+
+    #[test]
+    fn acceptor_gives_who_is_left_to_a_loop_that_ends_its_drain() {
+        let limits = LoopLimits { mailbox_commands_max: 4, ..LoopLimits::default() };
+        let (mut acceptor, mut one) = with_one_loop(3, limits);
+        let settings = ListenerSettings::new(Config::new(Role::Server));
+        one.listen(Endpoint::Detached, &ListenOptions::default(), settings).unwrap();
+        let mut one = one.build(Nobody);
+        let handle = ServerHandle::new([one.handle()], None);
+        let (stream, _mute) = UnixStream::pair().unwrap();
+        handle.adopt(Adoption::new(stream, 0)).unwrap();
+        (0..3).for_each(|_| one.handle().notify(()).unwrap());
+        acceptor.accept_from(0, acceptor.net.now, &handle).unwrap();
+        assert!(acceptor.in_hand.is_some() && acceptor.net.accepts.len() == 2);
+        one.turn(Some(Duration::ZERO)).unwrap();
+        handle.drain(&Drain::default()).unwrap();
+        one.turn(Some(Duration::ZERO)).unwrap();
+        assert!(handle.is_closed() && !one.is_finished());
+        acceptor.run(&handle).unwrap();
+        one.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((one.counters().accepted, one.counters().adoptions_failed), (4, 0));
     }
 
     #[test]

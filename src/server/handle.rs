@@ -105,25 +105,32 @@ impl ServerHandle {
     /// [`PostError::Full`] gives it back: no loop has a place for it, or room in its mailbox.
     pub fn adopt(&self, mut adoption: Adoption) -> Result<(), PostError> {
         let turn = self.adoptions.fetch_add(1, Ordering::Relaxed) % self.loops.len();
-        if self.is_closed() {
-            // It ends as the loops do.
-            return self.loops[turn].adopt(adoption);
-        }
         let (earlier, first) = self.loops.split_at(turn);
         let in_turn = first.iter().chain(earlier);
-        let mut open: Vec<_> = in_turn
+        // Loops that are about to end tell it so, if there are no others.
+        let is_closed = self.is_closed();
+        let mut takers: Vec<_> = in_turn
             .filter_map(|handle| match handle.room() {
                 Room::Open(count) => Some((count, handle)),
-                Room::Full | Room::Closed => None,
+                Room::Closed if is_closed => Some((0, handle)),
+                Room::Full | Room::Closed | Room::Gone => None,
             })
             .collect();
         // A stable sort: who has as many keeps his turn.
-        open.sort_by_key(|(count, _)| *count);
-        for (_, handle) in open {
+        takers.sort_by_key(|(count, _)| *count);
+        for (_, handle) in takers {
+            // It may have ended meanwhile.
+            if !handle.awaits(&mut adoption) {
+                continue;
+            }
             match handle.adopt(adoption) {
                 Err(PostError::Full(Command::Adopt(refused))) => adoption = refused,
                 outcome => return outcome,
             }
+        }
+        if self.is_gone() {
+            // It ends as the loops did.
+            return self.loops[turn].adopt(adoption);
         }
         Err(PostError::Full(Command::Adopt(adoption)))
     }
@@ -151,7 +158,12 @@ impl ServerHandle {
 
     /// Whether no loop will ever take one more.
     pub(super) fn is_closed(&self) -> bool {
-        self.loops.iter().all(|handle| handle.room() == Room::Closed)
+        self.loops.iter().all(|handle| matches!(handle.room(), Room::Closed | Room::Gone))
+    }
+
+    /// Whether all loops have ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.loops.iter().all(|handle| handle.room() == Room::Gone)
     }
 
     pub(super) fn stop_accepting(&self) {
@@ -174,9 +186,11 @@ impl ServerHandle {
     /// [`Handle::rebalance`].
     ///
     /// # Errors
-    /// As [`ServerHandle::drain`].
+    /// [`PostError::InvalidClose`] for a code that may not stand on the wire. [`PostError::Full`] if
+    /// a mailbox was full; no loop does anything then, so it can be asked for again.
     pub fn rebalance(&self, fraction: f64, drain: &Drain) -> Result<(), PostError> {
-        self.post_to_all(|| Command::Rebalance(fraction, Box::new(*drain)))
+        drain.check().map_err(PostError::InvalidClose)?;
+        Handle::post_to_all(&self.loops, || Command::Rebalance(fraction, Box::new(*drain)))
     }
 
     /// Stops listening, closes all connections with 1001 and ends the loops when they are gone, at
@@ -187,6 +201,13 @@ impl ServerHandle {
     pub fn shutdown(&self, deadline: Duration) -> Result<(), PostError> {
         self.stop_accepting();
         self.post_to_all(|| Command::Shutdown(deadline))
+    }
+
+    /// As [`ServerHandle::shutdown`], also where a mailbox is full: a loop that was not told would go
+    /// on for ever, and the server's end wait for it.
+    pub(super) fn shutdown_anyway(&self, deadline: Duration) {
+        self.stop_accepting();
+        self.loops.iter().for_each(|handle| handle.shutdown_anyway(deadline));
     }
 
     /// Posts a command: one about a connection to the loop of that connection, an adoption to one

@@ -188,8 +188,7 @@ impl ShutDownOnDrop {
 impl Drop for ShutDownOnDrop {
     fn drop(&mut self) {
         if let Some(handle) = &self.0 {
-            // A mailbox that is full belongs to a loop with worse troubles.
-            let _ = handle.shutdown(FAILURE_DEADLINE);
+            handle.shutdown_anyway(FAILURE_DEADLINE);
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use corewire::{
-    CloseCause, CloseCode, Config, ConfigError, Lifetime, ListenOptions, ListenerSettings, Part,
-    Role,
+    CloseCause, CloseCode, Config, ConfigError, Drain, Lifetime, ListenOptions, ListenerSettings,
+    Part, Role,
 };
 
 use crate::sim_bed::{Bed, Heard, Occasion, read_frames};
@@ -221,6 +221,24 @@ fn who_is_leaving_already_is_not_told_again() {
     let frames = read_frames(&peer);
     assert_eq!((frames.len(), frames[0].close_code()), (1, Some(1000)));
     assert_eq!(bed.reactor.counters().lifetimes_ended, 0);
+}
+
+#[test]
+fn life_that_ends_in_a_drain_ends_as_ever_and_nobody_is_told_twice() {
+    let mut bed = seeded(1, |settings| {
+        settings.config.max_lifetime = Some(Lifetime { jitter: 0.0, ..Lifetime::new(seconds(4)) });
+        settings.config.close_timeout = seconds(60);
+    });
+    let peers: Vec<_> = (0..4).map(|_| (bed.open(), Manners::IsSilent)).collect();
+    bed.reactor.handle().drain(&Drain { jitter: 0.0, ..Drain::default() }).unwrap();
+    let told = watch(&mut bed, &peers, seconds(16));
+    let codes: Vec<_> = told.iter().map(|told| told.code).collect();
+    // Two are told by the drain, at 1.25 s and 3.75 s.
+    assert_eq!(codes, [1012, 1012, 1001, 1001]);
+    assert!(bed.reactor.is_finished());
+    let counters = bed.reactor.counters();
+    assert_eq!((counters.lifetimes_ended, counters.drain_cut_off), (2, 4));
+    bed.assert_empty();
 }
 
 #[test]

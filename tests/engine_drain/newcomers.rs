@@ -120,3 +120,52 @@ fn who_is_not_told_yet_is_served_as_ever() {
     let (echoes, _) = frames(&peer.read_all());
     assert_eq!(echoes[0].close_code(), Some(1000));
 }
+
+#[test]
+fn who_has_come_within_the_window_is_answered_behind_its_end_too() {
+    let mut bed = seeded(1, |_| {});
+    let peers = polite(&mut bed, 1);
+    let idle = bed.sim.connect(bed.address);
+    idle.write_all(&plain_request("/before"));
+    bed.turns(3);
+    assert_eq!(answers(&idle.read_all())[0].0, 200);
+    bed.reactor.handle().drain(&drain()).unwrap();
+    // The only one is told at 5 s.
+    assert_eq!(watch(&mut bed, &peers, millis(4999)).len(), 0);
+    let [silent, prompt, mute] = [(); 3].map(|()| bed.sim.connect(bed.address));
+    prompt.write_all(&upgrade_request("/", ""));
+    assert_eq!(watch(&mut bed, &peers, millis(2)).len(), 1);
+    assert!(bed.sim.connect_from(bed.address, ([1, 1, 1, 1], 1).into()).is_none());
+    assert!(idle.is_at_end(), "it has its answer, and waits for nothing");
+    bed.run_for(seconds(2));
+    silent.write_all(&upgrade_request("/", ""));
+    bed.turns(3);
+    for peer in [&silent, &prompt] {
+        let answer = peer.read_all();
+        assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", answer.escape_ascii());
+        peer.fin();
+    }
+    bed.turns(2);
+    assert!(!bed.reactor.is_finished() && !mute.is_at_end());
+    bed.run_for(seconds(3));
+    assert!(bed.reactor.is_finished(), "who says nothing is not waited for beyond the grace");
+    assert_eq!(bed.reactor.counters().refused_draining, 2);
+    bed.assert_empty();
+}
+
+#[test]
+fn who_waits_at_a_listener_that_closes_is_taken_and_answered() {
+    let mut bed = seeded(1, |settings| settings.reactor.limits.accepts_per_turn = 1);
+    let peers = polite(&mut bed, 1);
+    bed.reactor.handle().drain(&drain()).unwrap();
+    assert_eq!(watch(&mut bed, &peers, millis(4999)).len(), 0);
+    let late = [(); 6].map(|()| bed.sim.connect(bed.address));
+    late.iter().for_each(|peer| peer.write_all(&upgrade_request("/", "")));
+    assert_eq!(watch(&mut bed, &peers, millis(2)).len(), 1);
+    bed.turns(3);
+    for peer in late {
+        let answer = peer.read_all();
+        assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", answer.escape_ascii());
+    }
+    assert_eq!(bed.reactor.counters().refused_draining, 6);
+}

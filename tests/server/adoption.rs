@@ -122,10 +122,10 @@ fn malformed_bytes_read_ahead_are_refused_as_any() {
 #[test]
 fn time_for_the_handshake_begins_with_the_adoption() {
     let mut reactor = reactor(|builder| {
-        builder.handshake(|handshake| handshake.timeout = Duration::from_millis(300))
+        builder.handshake(|handshake| handshake.timeout = Duration::from_secs(2))
     });
     // Nobody turns an embedded loop that has nothing to do.
-    thread::sleep(Duration::from_millis(400));
+    thread::sleep(Duration::from_millis(2100));
     let (mut client, stream) = UnixStream::pair().unwrap();
     reactor.adopt(Adoption::new(stream, 0)).unwrap();
     turns(&mut reactor, 2);
@@ -133,7 +133,7 @@ fn time_for_the_handshake_begins_with_the_adoption() {
     assert!(answers(&mut reactor, &mut client, 1).starts_with(b"HTTP/1.1 101 "));
     let (mut silent, stream) = UnixStream::pair().unwrap();
     reactor.adopt(Adoption::new(stream, 0)).unwrap();
-    thread::sleep(Duration::from_millis(400));
+    thread::sleep(Duration::from_millis(2100));
     assert!(answers(&mut reactor, &mut silent, 1).starts_with(b"HTTP/1.1 408 "));
 }
 
@@ -357,5 +357,62 @@ fn what_is_posted_and_answered_is_printed_without_what_it_says() {
     ] {
         // As text or as a list of bytes.
         assert!(!printed.contains("geheim") && !printed.contains("103, 101, 104"), "{printed}");
+    }
+}
+
+/// Hands a connection over at a moment of the drain.
+struct Late {
+    at_end: bool,
+    stream: Option<UnixStream>,
+}
+
+impl Late {
+    fn post(&mut self, handle: &corewire::Handle) {
+        handle.adopt(Adoption::new(self.stream.take().unwrap(), 0)).unwrap();
+    }
+}
+
+impl corewire::Handler for Late {
+    type Data = ();
+
+    fn on_message(&mut self, _: &mut corewire::Context<'_, ()>, _: corewire::Message<'_>) {}
+
+    fn on_draining(&mut self, at: &mut corewire::Loop<'_, ()>, _: &corewire::Drain) {
+        if !self.at_end {
+            self.post(&at.handle());
+        }
+    }
+
+    fn on_shutdown(&mut self, at: &mut corewire::Loop<'_, ()>) {
+        if self.at_end {
+            self.post(&at.handle());
+        }
+    }
+}
+
+#[test]
+fn connection_on_its_way_to_a_loop_that_ends_its_drain_is_told_503() {
+    for at_end in [false, true] {
+        let (mut client, stream) = UnixStream::pair().unwrap();
+        client.write_all(request("/", "").as_bytes()).unwrap();
+        let late = Late { at_end, stream: Some(stream) };
+        let builder = server().listen(Endpoint::Detached);
+        let mut reactor = builder.build_reactor(late).unwrap();
+        // Nobody is there to be told, so the drain is over as soon as it begins.
+        reactor.handle().drain(&corewire::Drain::default()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut answer = Vec::new();
+        for _ in 0..10 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            let _ = client.read_to_end(&mut answer);
+        }
+        let told = answer.escape_ascii().to_string();
+        assert!(answer.starts_with(b"HTTP/1.1 503 "), "{at_end}: {told}");
+        drop(client);
+        while !reactor.is_finished() {
+            reactor.turn(None).unwrap();
+        }
+        let counters = reactor.counters();
+        assert_eq!((counters.refused_draining, counters.adoptions_failed), (1, 0));
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use corewire::metrics::Counters;
 use corewire::{
-    Adoption, Context, CountersError, Endpoint, Handler, Message, Server, ServerBuilder, Spread,
-    TrustedProxies, UnixEndpoint,
+    Adoption, Command, Context, CountersError, Drain, Endpoint, Handler, Message, PostError,
+    Server, ServerBuilder, Spread, TrustedProxies, UnixEndpoint,
 };
 
 use crate::client::{Client, request};
@@ -287,10 +287,14 @@ struct Moods {
 }
 
 fn moody() -> Moods {
+    moods(local(2))
+}
+
+fn moods(builder: ServerBuilder) -> Moods {
     let ((blocking, blocks), (go_on, goes_on)) = (channel(), channel());
     let goes_on = Arc::new(Mutex::new(goes_on));
     let make = move |_| Moody { blocks: blocking.clone(), goes_on: goes_on.clone() };
-    Moods { server: local(2).build(make).unwrap(), blocks, go_on }
+    Moods { server: builder.build(make).unwrap(), blocks, go_on }
 }
 
 #[test]
@@ -377,4 +381,45 @@ fn tls_is_that_of_the_loops() {
     assert_eq!(running.handle.counters(PATIENCE).unwrap().tls_handshakes, 1);
     client.close();
     running.stop();
+}
+
+#[test]
+fn panic_of_a_loop_reaches_the_others_also_where_a_mailbox_is_full() {
+    let Moods { server, blocks, go_on } =
+        moods(local(2).limits(|limits| limits.mailbox_commands_max = 1));
+    let (address, handle) = (server.local_addresses()[0], server.handle());
+    let running = thread::spawn(move || server.run());
+    let mut clients = [(); 2].map(|()| {
+        let mut client = Client::dial(address);
+        client.upgrade("/");
+        client
+    });
+    clients[0].say("block");
+    blocks.recv().unwrap();
+    // The first to come is on the first loop, which stands still now.
+    while handle.loops()[0].notify(()).is_ok() {}
+    clients[1].say("panic");
+    // Its loop takes its connections with it, and tells the other.
+    assert_eq!(clients[1].0.read(&mut [0]).unwrap_or(0), 0);
+    thread::sleep(Duration::from_millis(50));
+    go_on.send(()).unwrap();
+    assert_eq!(clients[0].frame(), (8, 1001u16.to_be_bytes().to_vec()));
+    drop(clients);
+    let payload = running.join().unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"as you wish"));
+}
+
+#[test]
+fn rebalancing_is_asked_of_all_loops_or_of_none() {
+    let server = local(2).limits(|limits| limits.mailbox_commands_max = 1);
+    let server = server.build(|_shard| crate::running::Teller).unwrap();
+    let handle = server.handle();
+    handle.loops()[1].notify(()).unwrap();
+    let refused = handle.rebalance(0.5, &Drain::default());
+    assert!(matches!(refused, Err(PostError::Full(Command::Rebalance(..)))), "{refused:?}");
+    // Nothing is in the other's mailbox, which has room for one.
+    handle.loops()[0].notify(()).unwrap();
+    let code = corewire::CloseCode::ABNORMAL;
+    let refused = handle.rebalance(0.5, &Drain { code, ..Drain::default() });
+    assert!(matches!(refused, Err(PostError::InvalidClose(_))), "{refused:?}");
 }

@@ -67,11 +67,14 @@ pub fn attend(mut signals: Signals, server: ServerHandle, drain: Drain, secured:
     });
 }
 
-/// A mailbox is full for a moment only.
+/// A mailbox is full for a moment only, or its loop stands still: then the next signal is heard too.
 fn tell(server: &ServerHandle, drain: &Drain) {
-    while server.drain(drain).is_err() {
-        thread::sleep(Duration::from_millis(1));
-    }
+    let (server, drain) = (server.clone(), *drain);
+    thread::spawn(move || {
+        while server.drain(&drain).is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
 }
 
 fn reload(secured: &Secured) {
@@ -111,3 +114,31 @@ pub fn cores() -> Result<Vec<usize>, Failure> {
 /// See [`cores`].
 #[cfg(not(target_os = "linux"))]
 pub fn pin(_: &[usize], _: ShardIndex) {}
+
+#[cfg(test)]
+mod tests {
+    use corewire::{Context, Handler, Message, Server};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        type Data = ();
+
+        fn on_message(&mut self, _: &mut Context<'_, ()>, _: Message<'_>) {}
+    }
+
+    #[test]
+    fn loop_that_stands_still_with_a_full_mailbox_does_not_hide_the_next_signal() {
+        let builder = Server::builder().listen(([127, 0, 0, 1], 0)).threads(2);
+        let builder = builder.limits(|limits| limits.mailbox_commands_max = 1);
+        let server = builder.build(|_shard| Nobody).unwrap();
+        let handle = server.handle();
+        handle.loops()[1].notify(()).unwrap();
+        tell(&handle, &Drain::default());
+        assert!(handle.loops()[1].notify(()).is_err(), "nobody has emptied it");
+        // It is told as soon as it goes on.
+        server.run().unwrap();
+    }
+}
