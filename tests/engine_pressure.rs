@@ -21,6 +21,8 @@ mod looking;
 #[cfg(feature = "deflate")]
 #[path = "support/deflated.rs"]
 mod deflated;
+#[path = "support/made_up_memory.rs"]
+mod made_up_memory;
 #[path = "support/rng.rs"]
 mod rng;
 #[path = "support/sim_bed.rs"]
