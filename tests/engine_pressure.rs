@@ -17,6 +17,8 @@ mod floods;
 mod holding;
 #[path = "engine_pressure/looking.rs"]
 mod looking;
+#[path = "engine_pressure/shared.rs"]
+mod shared;
 
 #[cfg(feature = "deflate")]
 #[path = "support/deflated.rs"]

@@ -133,6 +133,19 @@ impl Frames {
         }
     }
 
+    /// The memory of the block that a range is of.
+    pub(super) fn block_bytes(&self, range: FrameRange) -> usize {
+        match &self.blocks[range.block as usize].storage {
+            Storage::Log(log) => log.capacity(),
+            Storage::Own(bytes) => bytes.len(),
+        }
+    }
+
+    /// How many refer to the block that a range is of.
+    pub(super) fn references(&self, range: FrameRange) -> u32 {
+        self.blocks[range.block as usize].references
+    }
+
     #[inline]
     pub(super) fn retain(&mut self, range: FrameRange) {
         self.blocks[range.block as usize].references += 1;

@@ -412,6 +412,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.pools.outbox.frames.end_turn();
         self.shared.subjects.is_stirred = self.shared.subjects.has_news();
         self.post_published();
+        self.note_published_growth();
     }
 
     fn post_published(&mut self) {
