@@ -40,6 +40,7 @@ mod settings;
 mod shared;
 mod slot;
 mod socket;
+mod subprotocols;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

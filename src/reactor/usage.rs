@@ -1,8 +1,9 @@
 //! What a loop holds, to be watched.
 
+use super::dial::Dialling;
 use super::handler::Handler;
 use super::net::Net;
-use super::slot::ReceiveSlot;
+use super::slot::{HttpState, ReceiveSlot};
 use super::turn::Reactor;
 
 /// What a loop holds at the moment.
@@ -81,5 +82,17 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             + self.shared.subjects.pinned_bytes()
             + self.net.pinned_bytes()
             + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
+            + self.shared.subprotocols.pinned_bytes()
+            + self.early_bytes()
+    }
+
+    /// What connections have besides until they open. What has closed and is not gone counts too, and
+    /// what waits for decisions does not, which is a little and not for long.
+    fn early_bytes(&self) -> usize {
+        let dialling = self.shared.dialling as usize;
+        let early =
+            self.shared.slots.len() - (self.shared.open as usize).min(self.shared.slots.len());
+        dialling * size_of::<Dialling<H::Data>>()
+            + early.saturating_sub(dialling) * size_of::<HttpState<H::Data>>()
     }
 }
