@@ -11,6 +11,8 @@
 #[path = "support/deflated.rs"]
 mod deflated;
 
+#[path = "allocations/charged.rs"]
+mod charged;
 #[path = "allocations/client.rs"]
 mod client;
 #[cfg(feature = "tls")]

@@ -13,6 +13,8 @@ mod offline;
 mod orders;
 #[path = "engine_client/panics.rs"]
 mod panics;
+#[path = "engine_client/pressure.rs"]
+mod pressure;
 #[path = "engine_client/reconnecting.rs"]
 mod reconnecting;
 #[path = "engine_client/redirects.rs"]
@@ -20,6 +22,8 @@ mod redirects;
 
 #[path = "support/layer_bed.rs"]
 mod layer_bed;
+#[path = "support/made_up_memory.rs"]
+mod made_up_memory;
 #[path = "support/naive.rs"]
 mod naive;
 #[path = "support/sim_errno.rs"]

@@ -23,6 +23,8 @@ mod lives;
 mod loops;
 #[path = "engine_pool/model.rs"]
 mod model;
+#[path = "engine_pool/pressure.rs"]
+mod pressure;
 #[path = "engine_pool/sending.rs"]
 mod sending;
 #[path = "engine_pool/simulation.rs"]
@@ -32,6 +34,8 @@ mod sizing;
 #[path = "engine_pool/steady.rs"]
 mod steady;
 
+#[path = "support/made_up_memory.rs"]
+mod made_up_memory;
 #[path = "support/naive.rs"]
 mod naive;
 #[path = "support/rng.rs"]

@@ -17,10 +17,14 @@ mod floods;
 mod holding;
 #[path = "engine_pressure/looking.rs"]
 mod looking;
+#[path = "engine_pressure/shared.rs"]
+mod shared;
 
 #[cfg(feature = "deflate")]
 #[path = "support/deflated.rs"]
 mod deflated;
+#[path = "support/made_up_memory.rs"]
+mod made_up_memory;
 #[path = "support/rng.rs"]
 mod rng;
 #[path = "support/sim_bed.rs"]

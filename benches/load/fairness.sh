@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What a flood of tiny messages on one connection costs a quiet one beside it: the round trips of
-# the quiet one, calm and flooded by turns, and how long the server is at one budget of a flooder,
-# 1,024 messages. Wanted: the flooded p99 is below the calm p99 and two budgets.
+# What a flood of tiny messages on one connection costs 10,000 quiet ones beside it: the round trips
+# of the quiet ones, which play one after the other, calm and flooded by turns, and how long the
+# server is at one budget of a flooder, 1,024 messages. Wanted: the flooded p99 is below the bound,
+# the calm p99 and two budgets.
 #
-#   benches/load/fairness.sh [-b BYTES] [-r ROUNDS] [-d SECONDS] [-p PORT] [-s COMMAND]
+#   benches/load/fairness.sh [-n QUIET] [-b BYTES] [-r ROUNDS] [-d SECONDS] [-p PORT] [-s COMMAND]
 #
 # The server runs on core 0 and the load on core 1; each round is one calm and one flooded phase of
 # so many seconds. -s as in compare.sh. Whether the bound holds is printed and no more than that:
@@ -11,11 +12,12 @@
 set -euo pipefail
 
 die() { echo "fairness: $*" >&2; exit 2; }
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
-bytes=20 rounds=5 seconds=1 port=9401 command=''
-while getopts b:r:d:p:s: option; do
+quiet=10000 bytes=20 rounds=5 seconds=1 port=9401 command=''
+while getopts n:b:r:d:p:s: option; do
   case $option in
+    n) quiet=$OPTARG ;;
     b) bytes=$OPTARG ;; r) rounds=$OPTARG ;; d) seconds=$OPTARG ;; p) port=$OPTARG ;;
     s) command=$OPTARG ;; *) usage ;;
   esac
@@ -38,6 +40,9 @@ if [ -z "$command" ]; then
   command="${CARGO_TARGET_DIR:-$root/target}/release/corewire serve --threads 1 --listen {}"
 fi
 
+limit=$(ulimit -Hn)
+[ "$limit" = unlimited ] || [ "$limit" -gt $((quiet + 32)) ] ||
+  die "$quiet connections need more than the hard limit of $limit descriptors"
 ! listening "$port" || die "port $port is taken"
 read -ra words <<< "${command//\{\}/$address}"
 log=$(mktemp)
@@ -46,5 +51,5 @@ server=$!
 trap 'kill "$server" 2> /dev/null || true; rm -f "$log"' EXIT
 await_listening "$port" "$server" ||
   { cat "$log" >&2; die "the server did not start: ${words[*]}"; }
-"$bin/load" --url "$address" --fairness "$rounds" --duration "$seconds" --bytes "$bytes" --pin 1 \
-  --pid "$server" || die "the connections did not stay"
+"$bin/load" --url "$address" --fairness "$rounds" --quiet "$quiet" --duration "$seconds" \
+  --bytes "$bytes" --pin 1 --pid "$server" || die "the connections did not stay"

@@ -141,6 +141,19 @@ impl Frames {
         }
     }
 
+    /// The memory of the block that a range is of.
+    pub(super) fn block_bytes(&self, range: FrameRange) -> usize {
+        match &self.blocks[range.block as usize].storage {
+            Storage::Log(log) => log.capacity(),
+            Storage::Own(bytes) => bytes.len(),
+        }
+    }
+
+    /// How many refer to the block that a range is of.
+    pub(super) fn references(&self, range: FrameRange) -> u32 {
+        self.blocks[range.block as usize].references
+    }
+
     /// Takes one more reference, which [`Frames::release`] gives up.
     #[inline]
     pub fn retain(&mut self, range: FrameRange) {

@@ -12,6 +12,7 @@ mod outbox_pool;
 mod recall;
 pub mod ring;
 mod segment;
+mod shares;
 #[cfg_attr(feature = "net", path = "mapped_storage.rs")]
 #[cfg_attr(not(feature = "net"), path = "heap_storage.rs")]
 mod storage;

@@ -319,13 +319,13 @@ impl Outbox {
         self.queued_bytes = 0;
     }
 
-    /// Memory that the queue holds: its rings and segments, and what is queued by reference. It
-    /// takes as long as there are segments.
+    /// Memory that the queue holds: its rings and segments, and what is queued by reference; of frames
+    /// that others have queued too, its part. It takes as long as there are segments.
     pub fn pinned_bytes(&self, pool: &OutboxPool) -> usize {
         let mut bytes = 0;
         let mut index = self.head;
         while let Some(segment) = pool.segments.get(index as usize) {
-            bytes += size_of::<Segment>() + segment.data.pinned_bytes();
+            bytes += size_of::<Segment>() + pool.share_bytes(&segment.data);
             index = segment.next;
         }
         bytes

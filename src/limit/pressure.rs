@@ -277,14 +277,15 @@ impl PressureGauge {
 
     /// By how much `used_bytes` are above what leaves `level`; nothing if they are not.
     pub fn excess_bytes(&self, used_bytes: u64, level: PressureLevel) -> u64 {
-        used_bytes.saturating_sub(self.share(self.thresholds.ends_below(level)))
+        let end = self.first_bytes(self.thresholds.ends_below(level));
+        used_bytes.saturating_sub(end.saturating_sub(1))
     }
 
     /// How much more may be used until the next level begins; at `Critical`, until the budget ends.
     pub fn room_bytes(&self, used_bytes: u64) -> u64 {
         let above = PressureLevel::ALL.into_iter().find(|level| *level > self.level);
         let end = above.map_or(100, |above| self.thresholds.begins_at(above));
-        self.share(end).saturating_sub(used_bytes)
+        self.first_bytes(end).saturating_sub(used_bytes)
     }
 
     /// The latest sample and what it means.
@@ -308,9 +309,9 @@ impl PressureGauge {
         self.history.push_back(PressureRecord { snapshot, released, rss_bytes_after: None });
     }
 
-    /// So many percent of the budget.
-    fn share(&self, percent: u8) -> u64 {
-        let bytes = u128::from(self.budget_bytes) * u128::from(percent) / 100;
+    /// What is used at least when it is so many percent of the budget.
+    fn first_bytes(&self, percent: u8) -> u64 {
+        let bytes = (u128::from(self.budget_bytes) * u128::from(percent)).div_ceil(100);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }
@@ -421,8 +422,39 @@ mod tests {
         assert_eq!([gauge.room_bytes(599), gauge.room_bytes(600)], [1, 0]);
         gauge.handle_sample(Instant::now(), used(850));
         assert_eq!(gauge.room_bytes(850), 150);
-        assert_eq!([gauge.excess_bytes(850, Critical), gauge.excess_bytes(850, High)], [100, 180]);
-        assert_eq!(gauge.excess_bytes(740, Critical), 0);
+        assert_eq!([gauge.excess_bytes(850, Critical), gauge.excess_bytes(850, High)], [101, 181]);
+        assert_eq!([749, 750].map(|used| gauge.excess_bytes(used, Critical)), [0, 1]);
+    }
+
+    /// Budgets that are no whole number of percents, and those that are.
+    const BUDGETS: [u64; 8] = [1, 7, 99, 100, 101, 4097, (1 << 40) + 1, u64::MAX];
+
+    #[test]
+    fn levels_begin_and_end_at_the_very_byte_whatever_the_budget() {
+        for budget_bytes in BUDGETS {
+            for level in [Moderate, High, Critical] {
+                let first = |percent: u8| {
+                    let hundredfold = u128::from(budget_bytes) * u128::from(percent);
+                    hundredfold.div_ceil(100) as u64
+                };
+                let thresholds = PressureThresholds::default();
+                let begin = first(thresholds.begins_at(level));
+                let end = first(thresholds.ends_below(level));
+                let now = Instant::now();
+                let mut gauge = PressureGauge::new(budget_bytes, thresholds);
+                gauge.handle_sample(now, used(begin - 1));
+                assert!(gauge.level() < level, "{budget_bytes}");
+                gauge.handle_sample(now, used(begin));
+                assert!(gauge.level() >= level, "{budget_bytes}");
+                let entered = gauge.level();
+                gauge.handle_sample(now, used(end));
+                gauge.handle_sample(now + Duration::from_secs(9), used(end));
+                assert!(gauge.level() >= level, "{budget_bytes}: the band begins with {end}");
+                gauge.handle_sample(now + Duration::from_secs(10), used(end - 1));
+                gauge.handle_sample(now + Duration::from_secs(11), used(end - 1));
+                assert!(gauge.level() < entered, "{budget_bytes}");
+            }
+        }
     }
 
     #[test]
@@ -488,6 +520,34 @@ mod tests {
                     held = Some(if level < before && !is_kept(level) { at - 1 } else { at });
                 }
                 before = level;
+            }
+        }
+
+        /// To release less than the excess leaves the level standing, to release it does not; and to
+        /// take the room in begins the next one.
+        #[test]
+        fn excess_and_room_are_exact(
+            budget_bytes in prop_oneof![1..1000_u64, any::<u64>()],
+            percent in 0..120_u64,
+            level in prop::sample::select(&PressureLevel::ALL[1..]),
+        ) {
+            let budget_bytes = budget_bytes.max(1);
+            let used_bytes = (u128::from(budget_bytes) * u128::from(percent) / 100)
+                .try_into()
+                .unwrap_or(u64::MAX);
+            let now = Instant::now();
+            let mut gauge = PressureGauge::new(budget_bytes, PressureThresholds::default());
+            gauge.handle_sample(now, used(used_bytes));
+            let percent_of = |used_bytes: u64| u128::from(used_bytes) * 100 / u128::from(budget_bytes);
+            let end = u128::from(gauge.thresholds.ends_below(level));
+            let excess = gauge.excess_bytes(used_bytes, level);
+            prop_assert!(percent_of(used_bytes - excess) < end);
+            prop_assert!(excess == 0 || percent_of(used_bytes - excess + 1) >= end);
+            let room = gauge.room_bytes(used_bytes);
+            if let Some(above) = PressureLevel::ALL.into_iter().find(|it| *it > gauge.level()) {
+                let begin = u128::from(gauge.thresholds.begins_at(above));
+                prop_assert!(percent_of(used_bytes + room) >= begin);
+                prop_assert!(room > 0 && percent_of(used_bytes + room - 1) < begin);
             }
         }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::assembler::ReceivePools;
 use super::compression::DeflatePool;
 use super::masking_keys::MaskingKeys;
+use super::sender::Sender;
 use super::timer::Timeline;
 use crate::collections::OutboxPool;
 use crate::limits::LoopLimits;
@@ -97,7 +98,8 @@ impl Pools {
 impl SendPools {
     /// Bytes of memory that these hold, in use or kept for the next message.
     pub(crate) fn pinned_bytes(&self) -> usize {
-        self.outbox.pinned_bytes() + self.deflate.pinned_bytes()
+        let owners_bytes = self.takeovers() * Sender::TAKEOVER_PLACE_BYTES;
+        self.outbox.pinned_bytes() + self.deflate.pinned_bytes() + owners_bytes
     }
 
     /// Frees what is kept for the next batch or message.

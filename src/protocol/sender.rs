@@ -162,6 +162,9 @@ impl Sender {
         self.last_life
     }
 
+    /// The place where a sender has its [`Takeover`], beside what that holds.
+    pub(super) const TAKEOVER_PLACE_BYTES: usize = size_of::<Rare>();
+
     /// Memory that it holds besides its queue.
     pub(crate) fn own_bytes(&self) -> usize {
         self.rare.as_ref().map_or(0, |rare| {

@@ -346,7 +346,7 @@ impl<D> Peer<'_, D> {
     /// The subprotocol that was agreed on.
     pub fn subprotocol(&self) -> Option<&str> {
         self.shared.slots.get(self.key)?;
-        self.shared.negotiated.get(&self.key.index)?.subprotocol.as_deref()
+        self.shared.subprotocols.get(self.key.index)
     }
 
     /// What the application keeps for the connection.

@@ -41,6 +41,7 @@ mod shared;
 mod siblings;
 mod slot;
 mod socket;
+mod subprotocols;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

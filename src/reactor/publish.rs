@@ -372,6 +372,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         self.shared.subjects.is_stirred = self.shared.subjects.has_news();
         let Shared { subjects, wheel, now, .. } = &mut self.shared;
         subjects.siblings.post(wheel, *now);
+        self.note_published_growth();
     }
 
     /// Tells who lost what, and which topics have their first subscriber or none any more.

@@ -1,7 +1,7 @@
 //! What callbacks and the loop share: all sending halves, their pools, and notes of what is to do.
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,9 @@ use super::load::Occupancy;
 use super::memory::Watch;
 use super::publish::Subjects;
 use super::slot::{Pause, Phase, Slot};
+use super::subprotocols::Subprotocols;
 use super::turn::Timer;
 use crate::collections::{Key, Table, Wheel};
-use crate::handshake::Negotiated;
 use crate::metrics::Counters;
 use crate::protocol::{
     BatchOutcome, Config, DropReason, Moment, SendOutcome, SendPools, Sender, Transmit,
@@ -38,9 +38,7 @@ pub(super) struct Shared<D> {
     pub(super) listeners: Vec<Listener>,
     /// Of each listener, followed by those of its routes.
     pub(super) configs: Configs,
-    /// What was agreed on, by index. Most connections agree on nothing, so no slot has a place
-    /// for it.
-    pub(super) negotiated: BTreeMap<u32, Negotiated>,
+    pub(super) subprotocols: Subprotocols,
     /// Those that may have input to handle, each at most once; served in turn.
     pub(super) ready: VecDeque<Key>,
     /// Those with output of this turn, or whose state may have changed.

@@ -185,6 +185,11 @@ impl<D> HttpState<D> {
         let scanner = HeadScanner::request();
         Self { scanner, deadline, requests: 0, deferral: None, expects, rests: false }
     }
+
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.deferral.as_ref().map_or(0, |deferral| size_of_val(&**deferral))
+    }
 }
 
 /// What comes next from a connection that is no WebSocket yet.

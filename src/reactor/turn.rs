@@ -1,6 +1,6 @@
 //! The loop itself: one turn after another.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::publish::Subjects;
 use super::settings::{PanicPolicy, ReactorConfig};
 use super::shared::{Shared, after};
 use super::slot::{Backlog, Pause, Phase, ReceiveSlot};
+use super::subprotocols::Subprotocols;
 use super::transport::{Flushed, Transport};
 use crate::collections::{Key, Table, Wheel};
 use crate::limits::LoopLimits;
@@ -134,7 +135,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                 pools: send,
                 listeners: Vec::new(),
                 configs: Configs::default(),
-                negotiated: BTreeMap::new(),
+                subprotocols: Subprotocols::default(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
                 attachment: None,
@@ -411,7 +412,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     fn reap(&mut self) {
         let mut ended = std::mem::take(&mut self.ended);
         for key in ended.drain(..) {
-            self.shared.negotiated.remove(&key.index);
+            self.shared.subprotocols.remove(key.index);
             if let Some(slot) = self.shared.slots.remove(key) {
                 self.shared.occupancy.depart();
                 debug_assert!(matches!(slot.phase, Phase::Ended), "only ended slots are reaped");

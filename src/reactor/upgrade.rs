@@ -239,11 +239,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             accept = accept.extension(agreement.into());
         }
         match write_accept(upgrade, &accept, &mut self.scratch) {
-            Ok(mut negotiated) => {
-                if compression.is_some() {
-                    // Its two halves know it: it needs no place among what few have agreed on.
-                    negotiated.extensions.pop();
-                }
+            Ok(negotiated) => {
                 if let Some(slot) = self.shared.slots.get_mut(place.key) {
                     slot.config = config;
                 }
@@ -352,8 +348,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             compression.map(|agreement| compression_keys(&agreement, config.role)).unzip();
         let sender = Sender::new(outbox, config, self.shared.moment).with_deflate(deflate);
         slot.phase = Phase::Open { sender, data };
-        if negotiated != Negotiated::default() {
-            self.shared.negotiated.insert(key.index, negotiated);
+        if let Some(subprotocol) = negotiated.subprotocol {
+            self.shared.subprotocols.insert(key.index, subprotocol);
         }
         let address = slot.peer.unpack().ip();
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));

@@ -1,8 +1,9 @@
 //! What a loop holds, to be watched.
 
+use super::dial::Dialling;
 use super::handler::Handler;
 use super::net::Net;
-use super::slot::ReceiveSlot;
+use super::slot::{HttpState, ReceiveSlot};
 use super::turn::Reactor;
 
 /// What a loop holds at the moment.
@@ -40,8 +41,8 @@ pub struct Usage {
     pub tls_bytes: usize,
     /// Subscriptions to topics.
     pub subscriptions: usize,
-    /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept;
-    /// what is queued by reference counts once for each connection.
+    /// Bytes of slots, timers, blocks, send queues, compressors, windows and TLS, in use or kept, and
+    /// of what is queued by reference, each once however many connections have it.
     pub pinned_bytes: usize,
     /// Of these, free blocks that are kept for the next message.
     pub retained_bytes: usize,
@@ -66,24 +67,32 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             tls_sessions: self.net.links(),
             tls_bytes: self.net.pinned_bytes(),
             subscriptions: self.shared.subjects.subscriptions(),
-            pinned_bytes: self.accounted_bytes() + self.queued_by_reference_bytes(),
+            pinned_bytes: self.accounted_bytes(),
             retained_bytes: self.receive_pools.blocks.retained_bytes(),
         }
     }
 
-    /// All memory that grows with connections and traffic, whoever it is held for, but for what is
-    /// queued by reference: that may be one message for all.
+    /// All memory that grows with connections and traffic, whoever it is held for.
     pub(super) fn accounted_bytes(&self) -> usize {
         self.receive_pools.pinned_bytes()
             + self.shared.pools.pinned_bytes()
+            + self.shared.pools.outbox.distinct_shared_bytes()
             + self.shared.slots.pinned_bytes()
             + self.shared.wheel.pinned_bytes()
             + self.shared.subjects.pinned_bytes()
             + self.net.pinned_bytes()
             + self.receivers.len() * size_of::<ReceiveSlot<H::Data>>()
+            + self.shared.subprotocols.pinned_bytes()
+            + self.early_bytes()
     }
 
-    fn queued_by_reference_bytes(&self) -> usize {
-        usize::try_from(self.shared.pools.outbox.shared_bytes()).unwrap_or(usize::MAX)
+    /// What connections have besides until they open. What has closed and is not gone counts too, and
+    /// what waits for decisions does not, which is a little and not for long.
+    fn early_bytes(&self) -> usize {
+        let dialling = self.shared.dialling as usize;
+        let early =
+            self.shared.slots.len() - (self.shared.open as usize).min(self.shared.slots.len());
+        dialling * size_of::<Dialling<H::Data>>()
+            + early.saturating_sub(dialling) * size_of::<HttpState<H::Data>>()
     }
 }

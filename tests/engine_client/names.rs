@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use corewire::{Client, ClientId, ClientSettings, ClientState, Resolver, StopReason};
 
 use crate::layer_bed::{LayerBed, Told, address, exact};
+use crate::pressure::{percent, watching};
 use crate::sim_host::Reply;
 
 const SEC: Duration = Duration::from_secs(1);
@@ -134,6 +135,33 @@ fn name_is_asked_for_once_by_all_and_remembered_for_30_s() {
     // Another port is another question.
     bed.add(&named("example.com:81"));
     turn_until(&mut bed, |_| script.asked() == 3);
+}
+
+#[test]
+fn names_are_forgotten_when_memory_becomes_scarce_and_who_waits_goes_on_waiting() {
+    let (pressure, memory) = watching(|_| {});
+    let script = Arc::new(Script::default());
+    let resolver = script.clone();
+    let mut bed = LayerBed::new(|settings| {
+        settings.resolver = resolver;
+        settings.reactor.pressure = Some(pressure);
+    });
+    let first = bed.add(&named("example.com"));
+    connected(&mut bed, first, 1);
+    bed.add(&named("example.com"));
+    bed.turns(2);
+    assert_eq!((bed.host.tries(), script.asked()), (2, 1), "it is known");
+    script.answers.lock().unwrap().push_back(Says::Hangs);
+    bed.add(&named("slow.example"));
+    turn_until(&mut bed, |_| script.asked() == 2);
+    memory.set(percent(60));
+    bed.run_for(Duration::from_millis(260));
+    bed.add(&named("example.com"));
+    turn_until(&mut bed, |bed| bed.host.tries() == 3);
+    assert_eq!(script.asked(), 3);
+    script.release();
+    turn_until(&mut bed, |bed| bed.host.tries() == 4);
+    assert_eq!(script.asked(), 3);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use corewire::{
     Acquired, ClientHandler, ClientLayer, Clients, CloseCause, CloseSummary, ConnectionId, Context,
     DialError, LeakReport, Lease, LeaseTicket, LoadSource, Loop, Message, Owner, Pool, PoolBuilder,
-    PoolError, PoolId, PoolStats, Reactor, ReactorConfig, TimerId, Undecodable, Unsent,
-    UnsentReason, Usage,
+    PoolError, PoolId, PoolStats, PressureSettings, Reactor, ReactorConfig, TimerId, Undecodable,
+    Unsent, UnsentReason, Usage,
 };
 
 use crate::back_end::BackEnd;
@@ -202,11 +202,28 @@ impl Bed {
     }
 
     pub fn on(net: SimNet, sim: Sim, seed: u64, back_ends: usize) -> Self {
+        Self::with(net, sim, seed, back_ends, None)
+    }
+
+    /// With a loop that looks at memory so.
+    pub fn watching(pressure: PressureSettings, back_ends: usize) -> Self {
+        let (net, sim) = SimNet::new(1, 64 << 10);
+        Self::with(net, sim, 1, back_ends, Some(pressure))
+    }
+
+    fn with(
+        net: SimNet,
+        sim: Sim,
+        seed: u64,
+        back_ends: usize,
+        pressure: Option<PressureSettings>,
+    ) -> Self {
         let jobs = Jobs::default();
         let act: Act = Box::new(|_, _, _| {});
         let app = App { sim: sim.clone(), jobs: jobs.clone(), act, heard: Vec::new() };
         let mut config = ReactorConfig::new([seed as u8; 32]);
         config.seed[..8].copy_from_slice(&seed.to_be_bytes());
+        config.pressure = pressure;
         let reactor = Reactor::new(net, ClientLayer::new(app), config);
         let back_ends = (0..back_ends).map(|number| BackEnd::new(&sim, number)).collect();
         Self { reactor, sim, back_ends, jobs, taken: 0 }

@@ -1,40 +1,17 @@
 //! A loop that looks at a memory which the test has made up.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use corewire::{ConnectionId, MemorySample, MemorySource, PressureLevel, PressureSettings};
+use corewire::{ConnectionId, PressureLevel, PressureSettings};
 
+use crate::made_up_memory::Memory;
 use crate::sim_bed::{Bed, Settings, echo};
 use crate::sim_net::SimPeer;
 use crate::sim_peer::{BINARY, message};
 
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
-
-/// What the process takes, as the test says.
-#[derive(Debug, Default)]
-pub struct Memory(Mutex<MemorySample>);
-
-impl Memory {
-    pub fn set(&self, rss_bytes: usize) {
-        self.0.lock().unwrap().rss_bytes = rss_bytes as u64;
-    }
-
-    pub fn set_stall(&self, percent: u8) {
-        self.0.lock().unwrap().stall_percent = Some(percent);
-    }
-}
-
-impl MemorySource for Memory {
-    fn budget_bytes(&self) -> Option<u64> {
-        Some(BUDGET_BYTES as u64)
-    }
-
-    fn sample(&self) -> MemorySample {
-        *self.0.lock().unwrap()
-    }
-}
 
 /// A hundred times a number of kibibytes, so that percents are exact.
 pub const BUDGET_BYTES: usize = 10_000 * KIB;
@@ -53,7 +30,7 @@ pub fn bed_with(
     change: impl FnOnce(&mut PressureSettings),
     settings: impl FnOnce(&mut Settings),
 ) -> (Bed, Arc<Memory>) {
-    let memory = Arc::new(Memory::default());
+    let memory = Arc::new(Memory::new(BUDGET_BYTES as u64));
     let mut pressure = PressureSettings::default();
     pressure.source = Some(memory.clone());
     change(&mut pressure);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use corewire::{
     Client, ClientBuilder, ClientChange, ClientHandler, ClientId, ClientLayer, ClientSettings,
     ClientState, Clients, CloseSummary, ConnectionId, Context, DialError, DnsSettings, Jitter,
-    Loop, Message, Owner, Reactor, ReactorConfig, Reconnect, Resolver, StopReason, SystemResolver,
-    TimerId, Undecodable, Unsent, UnsentReason, Usage,
+    Loop, Message, Owner, PressureChange, PressureLevel, Reactor, ReactorConfig, Reconnect,
+    Resolver, StopReason, SystemResolver, TimerId, Undecodable, Unsent, UnsentReason, Usage,
 };
 
 use crate::naive::Frame;
@@ -36,6 +36,7 @@ pub enum Told {
     Unsent(ClientId, u64, Vec<u8>, UnsentReason),
     Stop(ClientId, StopReason),
     Timer(u64),
+    Pressure(PressureLevel),
     Shutdown,
     OwnDialFailed(ConnectionId, u32),
 }
@@ -187,6 +188,15 @@ impl ClientHandler for Diary {
 
     fn on_timer(&mut self, at: &mut Loop<'_, u32>, clients: &mut Clients, _: TimerId, cookie: u64) {
         self.tell(at, clients, Told::Timer(cookie));
+    }
+
+    fn on_pressure(
+        &mut self,
+        at: &mut Loop<'_, u32>,
+        clients: &mut Clients,
+        change: &PressureChange,
+    ) {
+        self.tell(at, clients, Told::Pressure(change.to));
     }
 
     fn on_notice(

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use corewire::{
     Accept, Arrival, Chunk, ClientAddress, CloseSummary, Context, Dropped, Handler, Loop, Message,
-    Request, Response, TopicChange, Verdict,
+    PressureChange, PressureLevel, Request, Response, ShardIndex, TopicChange, Verdict,
 };
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::echo;
 use super::topics::{self, Keys, Role};
 use crate::settings::{Listener, Service};
+use crate::units::display_bytes;
 
 /// Answers requests, and hands messages on to whom they are for.
 #[derive(Clone)]
@@ -78,6 +79,19 @@ fn page() -> Response {
         .expect("legal headers")
 }
 
+/// What a thread has seen of the memory, in a line.
+fn pressure(shard: ShardIndex, change: &PressureChange) -> String {
+    let PressureChange { from, to, snapshot, .. } = change;
+    let budget = display_bytes(snapshot.budget_bytes);
+    let resident = display_bytes(snapshot.sample.rss_bytes);
+    let held = display_bytes(snapshot.sample.accounted_bytes);
+    format!(
+        "thread {}: memory pressure {from:?} -> {to:?}: {} % of {budget}; {resident} resident, \
+         {held} held by connections",
+        shard.0, snapshot.percent
+    )
+}
+
 fn answer(status: u16, content_type: &str, body: &'static str) -> Response {
     let response = Response::new(status).and_then(|it| it.header("Content-Type", content_type));
     response.expect("a legal status and header").body(body.as_bytes())
@@ -133,6 +147,14 @@ impl Handler for App {
 
     fn on_topic(&mut self, _: &mut Loop<'_, Role>, topic: &str, change: TopicChange) {
         debug!("{topic:?}: {change:?} subscriber of a loop");
+    }
+
+    fn on_pressure(&mut self, at: &mut Loop<'_, Role>, change: &PressureChange) {
+        let word = pressure(at.handle().shard(), change);
+        match change.to {
+            PressureLevel::Normal => info!("{word}"),
+            _ => warn!("{word}"),
+        }
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, Role>, summary: &CloseSummary) {

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use corewire::{
-    Config, Delivery, Heartbeat, Lifetime, ListenOptions, ListenerSettings, Origins, Route, Server,
-    ServerBuilder, TrustedProxies,
+    Config, Delivery, Heartbeat, Lifetime, ListenOptions, ListenerSettings, MemorySource, Origins,
+    Route, Server, ServerBuilder, SystemMemory, TrustedProxies,
 };
 
 use super::places::Place;
 use super::process;
 use super::topics;
 use crate::args::Failure;
-use crate::settings::{Listener, PLAIN_PATHS, RouteArgs, ServeArgs, Service};
+use crate::settings::{Listener, MemoryBudget, PLAIN_PATHS, RouteArgs, ServeArgs, Service};
 
 /// A server that listens at `places`.
 pub fn server(args: &ServeArgs, places: &[Place]) -> Result<ServerBuilder, Failure> {
-    let mut builder = Server::builder().threads(threads(args)).limits(|limits| {
+    let builder = Server::builder().threads(threads(args)).spread(args.spread);
+    let mut builder = memory(builder, args).limits(|limits| {
         limits.connections_max = args.max_connections;
         limits.connections_per_address_max = args.max_connections_per_address;
         topics::widen(limits);
@@ -32,6 +33,27 @@ pub fn server(args: &ServeArgs, places: &[Place]) -> Result<ServerBuilder, Failu
         });
     }
     Ok(builder)
+}
+
+fn memory(builder: ServerBuilder, args: &ServeArgs) -> ServerBuilder {
+    match args.memory_budget {
+        Some(MemoryBudget::Off) => builder.no_pressure(),
+        budget => builder.pressure(|pressure| {
+            pressure.reactions = args.reactions();
+            if let Some(MemoryBudget::Bytes(bytes)) = budget {
+                pressure.budget_bytes = Some(bytes);
+            }
+        }),
+    }
+}
+
+/// What the process may take, if anybody looks and knows.
+pub fn budget_bytes(args: &ServeArgs) -> Option<u64> {
+    match args.memory_budget {
+        Some(MemoryBudget::Off) => None,
+        Some(MemoryBudget::Bytes(bytes)) => Some(bytes),
+        None => SystemMemory::new().budget_bytes(),
+    }
 }
 
 pub fn threads(args: &ServeArgs) -> usize {

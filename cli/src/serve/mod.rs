@@ -72,7 +72,13 @@ fn serve(settings: &Settings) -> Result<ExitCode, Failure> {
         info!("{}", place.tell(endpoint));
     }
     let max_message = display_bytes(args.listener.route.max_message);
-    info!("threads: {}; largest message: {max_message}", describe::threads(args));
+    let threads = describe::threads(args);
+    match describe::budget_bytes(args).map(display_bytes) {
+        Some(budget) => {
+            info!("threads: {threads}; largest message: {max_message}; memory: at most {budget}");
+        }
+        None => info!("threads: {threads}; largest message: {max_message}; memory: not watched"),
+    }
     for fingerprint in settings.secured.iter().filter_map(|it| it.fingerprint.as_ref()) {
         warn!("the certificate is our own, browsers will warn of it; SHA-256 {fingerprint}");
     }
@@ -137,12 +143,21 @@ fn summarise(counters: &Counters, started: Instant) {
         (counters.published_skipped, "messages of topics skipped for slow clients"),
         (counters.published_displaced, "messages of topics displaced by newer ones"),
         (counters.published_conflated, "messages of topics conflated"),
+        (counters.pressure_changes, "changes of the memory pressure"),
+        (counters.refused_under_pressure, "handshakes refused for want of memory"),
+        (counters.pressure_held, "connections not read for a while for want of memory"),
+        (counters.pressure_closed_idle, "idle connections closed for want of memory"),
+        (counters.pressure_closed_heavy, "heavy connections closed for want of memory"),
         (counters.accept_pauses, "pauses of accepting"),
         (counters.pool_exhausted, "pools exhausted"),
     ] {
         if count > 0 {
             troubles.push(format!("{count} {what}"));
         }
+    }
+    if counters.pressure_released_bytes > 0 {
+        let released = display_bytes(counters.pressure_released_bytes);
+        troubles.push(format!("{released} given back for want of memory"));
     }
     if !troubles.is_empty() {
         info!("of note: {}", troubles.join(", "));

@@ -117,13 +117,38 @@ impl<'a> Request<'a> {
     pub fn parse(text: &'a str) -> Result<Self, (Option<&'a RawValue>, Error)> {
         let written: Written<'a> = serde_json::from_str(text).map_err(|error| {
             let label = serde_json::from_str::<Labelled<'a>>(text).ok();
+            let id = label.and_then(|label| label.id).filter(|id| !is_array(text) && is_short(id));
             let code = if error.is_data() { Code::BadRequest } else { Code::BadJson };
-            (label.and_then(|label| label.id), Error::new(code, error))
+            (id, Error::new(code, error))
         })?;
+        if is_array(text) {
+            return Err((None, Error::new(Code::BadRequest, "a request is an object")));
+        }
         let id = written.id;
+        if !id.is_none_or(is_short) {
+            let reason = format_args!("an id has at most {ID_BYTES_MAX} bytes");
+            return Err((None, Error::new(Code::BadRequest, reason)));
+        }
         written.understand().map_err(|error| (id, error))
     }
 }
+
+/// Serde takes the values of the fields in their order for a structure, too. In JSON nothing but an
+/// array begins so.
+fn is_array(text: &str) -> bool {
+    text.trim_ascii_start().starts_with('[')
+}
+
+/// An answer holds the id again, and has to fit between others.
+fn is_short(id: &RawValue) -> bool {
+    id.get().len() <= ID_BYTES_MAX
+}
+
+/// More than anybody needs to know a request by.
+const ID_BYTES_MAX: usize = 1024;
+
+/// Reasons quote what was found in the place of something else, which may be most of a message.
+const REASON_CHARS_MAX: usize = 200;
 
 impl<'a> Written<'a> {
     fn understand(self) -> Result<Request<'a>, Error> {
@@ -168,7 +193,12 @@ impl<'a> Payload<'a> {
 
 impl Error {
     pub fn new(code: Code, reason: impl fmt::Display) -> Self {
-        Self { code, reason: reason.to_string() }
+        let mut reason = reason.to_string();
+        if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+            reason.truncate(end);
+            reason.push('…');
+        }
+        Self { code, reason }
     }
 }
 
@@ -246,10 +276,57 @@ mod tests {
         ] {
             assert_eq!(refused(text), (id.map(str::to_owned), code), "{text}");
         }
+        // What JSON allows and no text is, numbers that no number is, and what is said twice.
+        for (text, id, code) in [
+            (r#"{"type":"subscribe","id":null,"topic":"\ud800"}"#, None, Code::BadJson),
+            (r#"{"type":"subscribe","id":1,"topic":"\udc00\ud800"}"#, Some("1"), Code::BadJson),
+            (r#"{"type":1e999999,"id":1}"#, Some("1"), Code::BadJson),
+            (r#"{"type":99999999999999999999999999,"id":1}"#, Some("1"), Code::BadRequest),
+            (r#"{"type":"ping","id":-1e999999}"#, Some("-1e999999"), Code::UnknownType),
+            (r#"{"type":"ping","id":"\ud800"}"#, Some(r#""\ud800""#), Code::UnknownType),
+            (r#"{"type":"ping","type":"ping","id":1}"#, Some("1"), Code::BadRequest),
+            (r#"{"type":"ping","id":1,"id":1}"#, None, Code::BadRequest),
+            ("\u{feff}{}", None, Code::BadJson),
+            // No object, though the values stand in the order of the fields.
+            (r#" ["subscribe",1,"a",null,null,null]"#, None, Code::BadRequest),
+            (r#"["ping",1]"#, None, Code::BadRequest),
+            (r#"[1]"#, None, Code::BadRequest),
+        ] {
+            assert_eq!(refused(text), (id.map(str::to_owned), code), "{text}");
+        }
         // As deep as a stack could not go.
         assert_eq!(refused(&"[".repeat(100_000)).1, Code::BadRequest);
         let deep = format!(r#"{{"id":{}"#, "[".repeat(100_000));
         assert_eq!(refused(&deep).1, Code::BadJson);
+    }
+
+    #[test]
+    fn answer_is_short_whatever_the_request_says() {
+        let long = "é".repeat(100_000);
+        for (request, id, code) in [
+            (format!(r#""{long}""#), None, Code::BadRequest),
+            (format!(r#"{{"type":"ping","id":1,"key":["{long}"]}}"#), Some(1), Code::BadRequest),
+            (format!(r#"{{"type":"subscribe","id":1,"{long}":7}}"#), Some(1), Code::BadRequest),
+            (
+                format!(r#"{{"type":"subscribe","topic":"a","id":"{long}"}}"#),
+                None,
+                Code::BadRequest,
+            ),
+            (format!(r#"{{"type":7,"topic":"a","id":"{long}"}}"#), None, Code::BadRequest),
+        ] {
+            let (found, error) = Request::parse(&request).expect_err("it is wrong");
+            assert_eq!(
+                (found.map(ToString::to_string), error.code),
+                (id.map(|id: u8| id.to_string()), code)
+            );
+            assert!(Answer::error(found, &error).to_json().len() < 1000);
+        }
+        let longest = format!(
+            r#"{{"type":"subscribe","topic":"a","id":"{}"}}"#,
+            "x".repeat(ID_BYTES_MAX - 2)
+        );
+        assert!(Request::parse(&longest).is_ok());
+        assert!(Request::parse(&longest.replacen("\"x", "\"xx", 1)).is_err());
     }
 
     #[test]

@@ -2,15 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use super::flags::{ListenerArgs, RouteArgs};
+use super::flags::{ListenerArgs, RouteArgs, ServeArgs};
 use super::layer::Source;
 use super::mistake::Mistake;
+use super::values::{MemoryBudget, MemoryReaction};
 
 /// Which settings contradict each other, and why. Where one line says both the first one is named.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Contradiction {
     pub keys: &'static [&'static str],
     pub reason: String,
+}
+
+/// Everything that is wrong between the settings of the whole server.
+pub fn general(args: &ServeArgs) -> Vec<Contradiction> {
+    let mut found = Vec::new();
+    let reactions = &args.memory_reaction[..];
+    let stands_alone = |reaction| matches!(reaction, &MemoryReaction::All | &MemoryReaction::None);
+    if reactions.is_empty() || reactions.len() > 1 && reactions.iter().any(stands_alone) {
+        let reason = "all and none stand alone: it takes one of them, or names of reactions";
+        found.push(contradiction(&["memory-reaction"], reason));
+    }
+    if args.memory_budget == Some(MemoryBudget::Off) && reactions != [MemoryReaction::All] {
+        let reason = "nobody would see that memory is scarce: memory-budget is off";
+        found.push(contradiction(&["memory-reaction", "memory-budget"], reason));
+    }
+    found
 }
 
 /// Everything that is wrong between the settings of a listener, but for those of its routes.
@@ -62,13 +79,20 @@ pub fn bad_path(reason: &str) -> Contradiction {
     contradiction(&["path"], reason)
 }
 
-/// Permissions for files where there are none.
-pub fn idle_modes(modes: &BTreeMap<Source, bool>) -> impl Iterator<Item = Mistake> {
-    modes.iter().filter(|(_, is_of_use)| !**is_of_use).map(|(source, _)| Mistake {
-        source: *source,
-        key: "unix-mode".into(),
-        reason: "no listener with it is a Unix socket of ours with a file: listen = \"unix:PATH\""
-            .into(),
+/// What was said, where and by which key, and whether anything has a use for it.
+pub type Uses = BTreeMap<(Source, &'static str), bool>;
+
+/// Settings that need something else to mean anything, where nothing is of that kind: permissions of
+/// files, and what is about topics.
+pub fn idle(uses: &Uses) -> impl Iterator<Item = Mistake> {
+    uses.iter().filter(|(_, is_of_use)| !**is_of_use).map(|((source, key), _)| {
+        let reason = match *key {
+            "unix-mode" => {
+                "no listener with it is a Unix socket of ours with a file: listen = \"unix:PATH\""
+            }
+            _ => "no listener with it serves topics: topics = true",
+        };
+        Mistake { source: *source, key: (*key).into(), reason: reason.into() }
     })
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use corewire::{
     CloseCode, Compression, ConnectionLimits, Drain, ForwardedField, Forwarding, IpStack,
-    SlowPolicy, TopicSettings, TrustedProxies,
+    PressureReactions, SlowPolicy, Spread, TopicSettings, TrustedProxies,
 };
 use tracing::Level;
 
 use super::layer::Layer;
-use super::values::{self, Listen, Mode};
+use super::values::{self, Listen, MemoryBudget, MemoryReaction, Mode};
 use crate::units;
 
 /// What stands behind `corewire serve`.
@@ -45,6 +45,11 @@ pub struct ServeArgs {
     /// Pin each thread to a core of its own (Linux)
     #[arg(long, help_heading = "Loops")]
     pub pin: bool,
+    /// Who decides which thread a connection is for: the `kernel`, by a hash of its addresses, or one
+    /// thread more, which accepts for all and chooses the `least-loaded`
+    #[arg(long, value_name = "kernel|least-loaded", default_value = "kernel")]
+    #[arg(value_parser = values::spread, help_heading = "Loops")]
+    pub spread: Spread,
     /// Connections of each thread; more are answered 503
     #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Loops")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
@@ -53,6 +58,20 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", help_heading = "Loops")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_address: Option<u32>,
+
+    /// Memory that the process may take: from 60 % of it on the server gives back what it can, from
+    /// 72 % it does not read from those who hold the most, from 80 % it lets nobody in and closes
+    /// connections with 1013. `off`: it does not look [default: the least limit of its cgroups, or
+    /// the physical memory]
+    #[arg(long, value_name = "SIZE|off", value_parser = values::memory_budget)]
+    #[arg(help_heading = "Memory")]
+    pub memory_budget: Option<MemoryBudget>,
+    /// What is done when memory is scarce: `all`, `none`, which leaves the word in the log, or
+    /// (repeatable) `shrink`, `flush`, `hold`, `plain`, `refuse`, `close`, as the guide has them
+    #[arg(long, value_name = "all|none|REACTION", default_value = "all")]
+    #[arg(value_parser = values::memory_reaction, help_heading = "Memory")]
+    pub memory_reaction: Vec<MemoryReaction>,
+
     /// Over how long the connections are closed, evenly, when SIGTERM comes; who comes meanwhile is
     /// answered 503
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
@@ -247,6 +266,24 @@ impl ListenerArgs {
 }
 
 impl ServeArgs {
+    /// What is done when memory is scarce. There are no clients here that could give something back.
+    pub fn reactions(&self) -> PressureReactions {
+        let mut reactions = PressureReactions::none();
+        for reaction in &self.memory_reaction {
+            match reaction {
+                MemoryReaction::All => return PressureReactions::default(),
+                MemoryReaction::None => {}
+                MemoryReaction::Shrink => reactions.shrink_pools = true,
+                MemoryReaction::Flush => reactions.flush_all = true,
+                MemoryReaction::Hold => reactions.hold_senders = true,
+                MemoryReaction::Plain => reactions.refuse_contexts = true,
+                MemoryReaction::Refuse => reactions.refuse_upgrades = true,
+                MemoryReaction::Close => reactions.close_connections = true,
+            }
+        }
+        reactions
+    }
+
     /// How the server ends when there is time.
     pub fn drain(&self) -> Drain {
         let (window, grace, code) = (self.drain_window, self.drain_grace, self.drain_code);

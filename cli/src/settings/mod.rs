@@ -14,21 +14,20 @@ mod mistake;
 mod print;
 mod values;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use certificates::Security;
-use check::Contradiction;
+use check::{Contradiction, Uses};
 use corewire::limits::ROUTES_MAX;
 use corewire::{Forwarding, Routes, Tls};
 use file::File;
-use layer::{InForce, Layer, Source};
+use layer::{Entry, InForce, Layer, Source};
 use mistake::Mistake;
 
 pub use certificates::Secured;
 pub use flags::{ListenerArgs, RouteArgs, ServeArgs, ServeCommand};
-pub use values::{Listen, compression};
+pub use values::{Listen, MemoryBudget, compression};
 
 /// What is in force.
 #[derive(Debug)]
@@ -128,8 +127,9 @@ impl<'a> Layers<'a> {
     fn settle(&self, path: &Path) -> (Settings, Vec<Mistake>) {
         let in_force = InForce::new::<ServeArgs>(&self.upon(&[]));
         let document = print::document(self, &in_force, path);
-        let general = in_force.typed();
+        let general: ServeArgs = in_force.typed();
         let mut settling = Settling::default();
+        settling.blame(&in_force, check::general(&general));
         let own: Vec<_> = self.file.listeners.iter().map(|layer| self.upon(&[layer])).collect();
         let is_in_use = in_force.get("listen").is_some_and(|entry| !entry.values.is_empty());
         if is_in_use || own.is_empty() {
@@ -138,8 +138,12 @@ impl<'a> Layers<'a> {
         for layers in own {
             settling.listener(&layers, &self.file.routes);
         }
-        let Settling { listeners, secured, mut mistakes, modes } = settling;
-        mistakes.extend(check::idle_modes(&modes));
+        let has_topics = settling.listeners.iter().any(|listener| listener.args.topics);
+        if let Some(is_of_use) = settling.uses(&in_force, &self.defaults, "max-subscriptions") {
+            *is_of_use |= has_topics;
+        }
+        let Settling { listeners, secured, mut mistakes, uses } = settling;
+        mistakes.extend(check::idle(&uses));
         mistakes.sort_by_key(|mistake| mistake.source);
         (Settings { general, listeners, secured, document }, mistakes)
     }
@@ -151,8 +155,8 @@ struct Settling {
     listeners: Vec<Arc<Listener>>,
     secured: Vec<Secured>,
     mistakes: Vec<Mistake>,
-    /// Where a unix-mode was said, and whether anything that is listened at has a use for it.
-    modes: BTreeMap<Source, bool>,
+    /// What only some listeners have a use for.
+    uses: Uses,
 }
 
 /// What is answered at paths without a WebSocket, in routes of the server's own.
@@ -167,12 +171,15 @@ impl Settling {
         let in_force = InForce::new::<ListenerArgs>(layers);
         let args: ListenerArgs = in_force.typed();
         let mut contradictions = check::listener(&args);
-        if let Some(source) = in_force.get("unix-mode").map(|mode| mode.source) {
-            // Who listens elsewhere by a flag has put out what the file says of its sockets.
-            let is_put_out = source < Source::Flag
-                && in_force.get("listen").is_some_and(|listen| listen.source == Source::Flag);
-            let is_of_use = is_put_out || args.listen.iter().any(Listen::is_file);
-            *self.modes.entry(source).or_default() |= is_of_use;
+        if let Some(defaults) = layers.last() {
+            if let Some(is_of_use) = self.uses(&in_force, defaults, "unix-mode") {
+                *is_of_use |= args.listen.iter().any(Listen::is_file);
+            }
+            for key in ["topic-policy", "topic-backlog"] {
+                if let Some(is_of_use) = self.uses(&in_force, defaults, key) {
+                    *is_of_use |= args.topics;
+                }
+            }
         }
         let mut others = self.listeners.iter().flat_map(|other| &other.args.listen);
         let wants_systemd = args.listen.contains(&Listen::Systemd);
@@ -202,6 +209,27 @@ impl Settling {
         }
         let forwarding = args.forwarding();
         self.listeners.push(Arc::new(Listener { args, tls, forwarding, routes }));
+    }
+
+    /// Whether what somebody has said of `key` is of use anywhere, as far as is known; `None` if
+    /// nobody has. What a file says may be the default in so many words, as --print-config writes it.
+    fn uses(
+        &mut self,
+        in_force: &InForce<'_>,
+        defaults: &Layer,
+        key: &'static str,
+    ) -> Option<&mut bool> {
+        let Entry { values, source } = in_force.get(key)?;
+        let is_default = || defaults.0.get(key).is_some_and(|default| default.values == *values);
+        if *source == Source::Default || *source < Source::Flag && is_default() {
+            return None;
+        }
+        // Who listens elsewhere by a flag has put out what the file says of its listeners.
+        let is_put_out = *source < Source::Flag
+            && in_force.get("listen").is_some_and(|listen| listen.source == Source::Flag);
+        let is_of_use = self.uses.entry((*source, key)).or_default();
+        *is_of_use |= is_put_out;
+        Some(is_of_use)
     }
 
     /// The paths with the settings of which `layers` speak.

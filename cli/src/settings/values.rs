@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use corewire::{
     CloseCode, Compression, CompressionMode, ForwardedField, IpStack, Origins, Routes, SlowPolicy,
-    TrustedProxies, UnixEndpoint,
+    Spread, TrustedProxies, UnixEndpoint,
 };
+
+use crate::units;
 
 /// Where to listen, before names are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,60 @@ pub fn topic_policy(text: &str) -> Result<SlowPolicy, String> {
         "drop-oldest" => Ok(SlowPolicy::DropOldest),
         "conflate" => Ok(SlowPolicy::Conflate),
         _ => Err("it is close, skip-new, drop-oldest or conflate".into()),
+    }
+}
+
+/// How much memory the process may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryBudget {
+    Bytes(u64),
+    /// Whatever it likes.
+    Off,
+}
+
+pub fn memory_budget(text: &str) -> Result<MemoryBudget, String> {
+    match text {
+        "off" => Ok(MemoryBudget::Off),
+        _ => match units::bytes(text) {
+            Ok(0) => Err("nobody can do with nothing: it is a size, or off".into()),
+            Ok(bytes) => Ok(MemoryBudget::Bytes(bytes)),
+            Err(wanted) => Err(format!("{wanted}; or it is off")),
+        },
+    }
+}
+
+/// What is done when memory is scarce: one of the library's reactions, or all, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryReaction {
+    All,
+    None,
+    Shrink,
+    Flush,
+    Hold,
+    Plain,
+    Refuse,
+    Close,
+}
+
+pub fn memory_reaction(text: &str) -> Result<MemoryReaction, String> {
+    match text {
+        "all" => Ok(MemoryReaction::All),
+        "none" => Ok(MemoryReaction::None),
+        "shrink" => Ok(MemoryReaction::Shrink),
+        "flush" => Ok(MemoryReaction::Flush),
+        "hold" => Ok(MemoryReaction::Hold),
+        "plain" => Ok(MemoryReaction::Plain),
+        "refuse" => Ok(MemoryReaction::Refuse),
+        "close" => Ok(MemoryReaction::Close),
+        _ => Err("it is all, none, shrink, flush, hold, plain, refuse or close".into()),
+    }
+}
+
+pub fn spread(text: &str) -> Result<Spread, String> {
+    match text {
+        "kernel" => Ok(Spread::ByKernel),
+        "least-loaded" => Ok(Spread::LeastLoaded),
+        _ => Err("it is kernel or least-loaded".into()),
     }
 }
 

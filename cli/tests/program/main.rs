@@ -20,6 +20,8 @@ mod leaks;
 mod limits;
 #[cfg(all(test, target_os = "linux"))]
 mod listeners;
+#[cfg(all(test, target_os = "linux"))]
+mod memory;
 #[cfg(test)]
 mod process;
 #[cfg(test)]

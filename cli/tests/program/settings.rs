@@ -224,7 +224,7 @@ fn topics_that_cannot_be_served_as_they_are_wanted_are_refused() {
             "2: path: topics are at /topics: there is a pattern that matches the same paths",
         ),
         (
-            "max-backpressure = \"1KiB\"\nhigh-water = 1\ntopic-backlog = \"1025\"",
+            "max-backpressure = \"1KiB\"\nhigh-water = 1\ntopic-backlog = \"1025\"\ntopics = true",
             "3: topic-backlog: a client would be too slow at 1025 unsent bytes, and it fails at 1024",
         ),
     ]);
@@ -235,6 +235,62 @@ fn topics_that_cannot_be_served_as_they_are_wanted_are_refused() {
     {
         assert!(document.contains(line), "{line} is not in\n{document}");
     }
+}
+
+#[test]
+fn what_is_said_of_topics_where_nobody_serves_any_is_refused() {
+    let reason = "no listener with it serves topics";
+    let serving = "\n[[listener]]\nlisten = \"127.0.0.1:1\"\ntopics = true";
+    let other = "\n[[listener]]\nlisten = \"127.0.0.1:2\"";
+    for (setting, default) in [
+        ("topic-policy = \"conflate\"", Some("topic-policy = \"close\"")),
+        ("topic-backlog = \"9KiB\"", None),
+        ("max-subscriptions = 7", Some("max-subscriptions = 1024")),
+    ] {
+        let key = setting.split(' ').next().unwrap();
+        assert_refused([(setting, &format!("1: {key}: {reason}"))]);
+        assert_refused([(&format!("{setting}{other}"), &format!("1: {key}: {reason}"))]);
+        // One of those that have it is enough.
+        let file = Scrap::new(&format!("{setting}{other}{serving}"));
+        printed(&["--config", file.name()]);
+        // A flag says to listen elsewhere for once.
+        printed(&["--config", file.name(), "--listen", "127.0.0.1:3"]);
+        // What --print-config has written says nothing more than nothing.
+        let file = Scrap::new(default.unwrap_or_default());
+        printed(&["--config", file.name()]);
+    }
+    for flags in
+        [["--topic-policy", "close"], ["--topic-backlog", "1"], ["--max-subscriptions", "1"]]
+    {
+        let output = run(&[&["serve"][..], &flags].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr.starts_with(&format!("corewire: {}: {reason}", flags[0])), "{stderr}");
+        printed(&[&flags[..], &["--topics"]].concat());
+    }
+}
+
+#[test]
+fn memory_is_watched_as_is_said_or_not_at_all() {
+    assert_refused([
+        ("memory-budget = \"0\"", "1: memory-budget: nobody can do with nothing"),
+        ("memory-budget = \"80%\"", "1: memory-budget: a size is a number"),
+        ("memory-reaction = \"panic\"", "1: memory-reaction: it is all, none, shrink, flush, hold"),
+        ("memory-reaction = [\"none\", \"hold\"]", "1: memory-reaction: all and none stand alone"),
+        ("memory-reaction = []", "1: memory-reaction: all and none stand alone"),
+        (
+            "memory-budget = \"off\"\n\nmemory-reaction = \"hold\"",
+            "3: memory-reaction: nobody would see that memory is scarce",
+        ),
+        (
+            "[[listener]]\nlisten = \"127.0.0.1:1\"\nmemory-budget = \"1GiB\"",
+            "3: memory-budget: it is the same for every listener",
+        ),
+        ("spread = \"even\"", "1: spread: it is kernel or least-loaded"),
+    ]);
+    let document = printed(&["--memory-reaction", "shrink", "--memory-reaction", "hold"]);
+    let line = "memory-reaction = [\"shrink\", \"hold\"]  # --memory-reaction";
+    assert!(document.contains(line), "{document}");
 }
 
 #[test]

@@ -165,6 +165,9 @@ fn wrong_requests_have_their_codes_and_the_connection_goes_on() {
         (json!({"type": "publish", "topic": "a"}), "bad-request"),
         (json!({"topic": "a"}), "bad-request"),
         (json!({"type": "ping"}), "unknown-type"),
+        (json!({"type": "subscribe", "topic": long.repeat(10_000)}), "bad-topic"),
+        (json!({"type": long.repeat(10_000)}), "unknown-type"),
+        (json!({"type": "publish", "topic": [long.repeat(10_000)]}), "bad-request"),
     ] {
         let mut request = request;
         request["id"] = json!("i");
@@ -173,8 +176,19 @@ fn wrong_requests_have_their_codes_and_the_connection_goes_on() {
         assert_eq!(refusal["code"], code, "{request}");
         assert!(!refusal["reason"].as_str().unwrap().is_empty());
     }
-    client.send(TEXT, b"{");
-    assert_eq!(told(&mut client)["code"], "bad-json");
+    let unreadable = ["{", r#"{"type":"subscribe","topic":"\ud800"}"#, "{\"type\":1e999}", "\0"];
+    for request in unreadable {
+        client.send(TEXT, request.as_bytes());
+        let refusal = told(&mut client);
+        assert_eq!((&refusal["code"], refusal.get("id")), (&json!("bad-json"), None), "{request}");
+    }
+    let deep = format!("{{\"topic\":{}", "[".repeat(1 << 20));
+    let array = r#"["subscribe",1,"a",null,null,null]"#;
+    for request in [&deep, "7", "null", array, r#"{"type":"ping","type":"ping"}"#] {
+        client.send(TEXT, request.as_bytes());
+        let refusal = told(&mut client);
+        assert_eq!((&refusal["code"], refusal.get("id")), (&json!("bad-request"), None));
+    }
     client.send(BINARY, b"{}");
     assert_eq!(told(&mut client)["code"], "not-text");
     let subscribe = |client: &mut Client, topic| {

@@ -58,6 +58,41 @@ fn bad_test_switch_is_an_error_too() {
     assert_one_line(&output, &["COREWIRE_TEST_READ_BYTES"]);
 }
 
+/// Some of those that `serve` takes.
+const SERVE_FLAGS: [&str; 31] = [
+    "listen",
+    "threads",
+    "pin",
+    "max-message",
+    "max-backpressure",
+    "max-connections",
+    "max-connections-per-address",
+    "spread",
+    "memory-budget",
+    "memory-reaction",
+    "topics",
+    "topic-policy",
+    "topic-backlog",
+    "max-subscriptions",
+    "ping-every",
+    "dead-after",
+    "no-heartbeat",
+    "handshake-timeout",
+    "close-timeout",
+    "origin",
+    "backlog",
+    "rcvbuf",
+    "sndbuf",
+    "keepalive",
+    "drain-window",
+    "drain-grace",
+    "drain-code",
+    "max-lifetime",
+    "echo-streaming",
+    "log",
+    "quiet",
+];
+
 #[test]
 fn help_names_every_command_and_flag_with_examples() {
     let help = |args: &[&str]| {
@@ -70,32 +105,7 @@ fn help_names_every_command_and_flag_with_examples() {
         assert!(top.contains(word), "{word}");
     }
     let serve = help(&["serve", "--help"]);
-    for flag in [
-        "listen",
-        "threads",
-        "pin",
-        "max-message",
-        "max-backpressure",
-        "max-connections",
-        "max-connections-per-address",
-        "ping-every",
-        "dead-after",
-        "no-heartbeat",
-        "handshake-timeout",
-        "close-timeout",
-        "origin",
-        "backlog",
-        "rcvbuf",
-        "sndbuf",
-        "keepalive",
-        "drain-window",
-        "drain-grace",
-        "drain-code",
-        "max-lifetime",
-        "echo-streaming",
-        "log",
-        "quiet",
-    ] {
+    for flag in SERVE_FLAGS {
         assert!(serve.contains(&format!("--{flag}")), "{flag}");
     }
     assert!(serve.contains("Examples:") && serve.contains("[default: 127.0.0.1:9001]"));

@@ -137,8 +137,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             compression.map(|agreement| compression_keys(&agreement, config.role)).unzip();
         let sender = Sender::new(outbox, config, self.shared.moment).with_deflate(deflate);
         slot.phase = Phase::Open { sender, data };
-        if negotiated != Negotiated::default() {
-            self.shared.negotiated.insert(key.index, negotiated);
+        if let Some(subprotocol) = negotiated.subprotocol {
+            self.shared.subprotocols.insert(key.index, subprotocol);
         }
         self.receivers[key.index as usize].inbound = Inbound::Open(Receiver::new(inflate));
         self.shared.counters.handshakes_completed += 1;

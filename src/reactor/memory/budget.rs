@@ -147,6 +147,48 @@ mod tests {
     }
 
     #[test]
+    fn least_limit_up_the_tree_counts_and_what_is_no_number_is_passed_over() {
+        let own = ("/proc/self/cgroup", "0::/a/b/c\n");
+        let place = |group: &str| format!("/sys/fs/cgroup{group}/memory.max");
+        let [top, a, b, c] = ["", "/a", "/a/b", "/a/b/c"].map(place);
+        for (limits, budget) in [
+            ([None, Some("3000\n"), Some("max\n"), Some("5000\n")], 3000),
+            ([None, Some("5000\n"), Some("3000\n"), Some("max\n")], 3000),
+            ([Some("2000\n"), None, None, None], 2000),
+            ([None, Some("max"), None, Some("max\n")], 8192),
+            ([None, Some(""), Some("\n"), Some("0x10\n")], 8192),
+            ([None, Some("-1\n"), Some("12 34\n"), Some("99999999999999999999999\n")], 8192),
+            ([None, None, Some("7000"), Some("1e3\n")], 7000),
+        ] {
+            let mut list = vec![own, TWO, MEMORY];
+            for (path, limit) in [&top, &a, &b, &c].into_iter().zip(limits) {
+                list.extend(limit.map(|limit| (path.as_str(), limit)));
+            }
+            assert_eq!(bytes_of(&list), Some(budget), "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn what_proc_does_not_say_as_it_should_bounds_nothing() {
+        let limit = ("/sys/fs/cgroup/memory.max", "4096\n");
+        for own in
+            ["", "\n", "0", "0:", "0::", "::", "0:memory", "x", "0::relative\n", "0::/../up\n"]
+        {
+            let own = ("/proc/self/cgroup", own);
+            for mounts in ["", "-", " - ", "1 2 3", " - cgroup2", "1 2 3 / - cgroup2 x rw"] {
+                let mounts = ("/proc/self/mountinfo", mounts);
+                assert_eq!(
+                    bytes_of(&[own, mounts, limit, MEMORY]),
+                    Some(8192),
+                    "{own:?} {mounts:?}"
+                );
+            }
+            let budget = bytes_of(&[own, TWO, limit, MEMORY]);
+            assert!(matches!(budget, Some(8192 | 4096)), "{own:?}: {budget:?}");
+        }
+    }
+
+    #[test]
     fn in_a_container_the_path_is_told_from_the_top_of_all() {
         let own = ("/proc/self/cgroup", "0::/docker/abc/inner\n");
         let mount = ("/proc/self/mountinfo", "1 2 0:3 /docker/abc /cg ro - cgroup2 cgroup rw\n");

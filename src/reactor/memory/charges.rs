@@ -125,7 +125,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             + self.shared.wheel.entry_bytes();
         let receiving_bytes = match self.inbound(key) {
             Some(Inbound::Open(receiver)) => self.receive_pools.window_bytes(receiver),
-            Some(Inbound::Http(http)) => size_of_val(&**http),
+            Some(Inbound::Http(http)) => http.bytes(),
             Some(Inbound::Dialling | Inbound::Parting { .. } | Inbound::Vacant) | None => 0,
         };
         let sending_bytes = match &slot.phase {
@@ -133,7 +133,9 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             Phase::Dialling(dialling) => size_of_val(&**dialling),
             Phase::Http(_) | Phase::Parting { .. } | Phase::Closed { .. } | Phase::Ended => 0,
         };
-        places + receiving_bytes + sending_bytes + self.net.bytes_of(slot.socket)
+        let subprotocol_bytes = self.shared.subprotocols.bytes_of(key.index);
+        let socket_bytes = self.net.bytes_of(slot.socket);
+        places + receiving_bytes + sending_bytes + subprotocol_bytes + socket_bytes
     }
 
     fn inbound(&self, key: Key) -> Option<&Inbound<H::Data>> {

@@ -100,8 +100,36 @@ mod tests {
         let text = "some avg10=12.99 avg60=3.00 avg300=0.10 total=5\nfull avg10=99.00 avg60=0\n";
         assert_eq!(stall_percent(text), Some(12));
         assert_eq!(stall_percent("some avg10=100.00 avg60=0.00"), Some(100));
-        for text in ["", "full avg10=1.00", "some avg10=", "some avg10=-1.00", "some avg10=256.0"] {
+        assert_eq!(stall_percent("full avg10=1.00\nsome avg10=7"), Some(7), "in another order");
+        assert_eq!(stall_percent("some avg10=0.00 avg60"), Some(0), "cut off");
+        for text in [
+            "",
+            "\n",
+            "full avg10=1.00",
+            "some",
+            "some avg10=",
+            "some avg10=\n",
+            "some avg10=.50",
+            "some avg10=-1.00",
+            "some avg10=256.0",
+            "some avg10=nan avg60=0.00",
+            "some  avg10=1.00",
+            "some avg60=1.00 avg10=2.00",
+        ] {
             assert_eq!(stall_percent(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_known_and_no_error() {
+        let nowhere = SystemMemory { statm: None, stalls: None, page_bytes: 4096 };
+        assert_eq!(nowhere.sample(), MemorySample::default());
+        // Neither numbers nor, for a directory, anything.
+        for path in [concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), env!("CARGO_MANIFEST_DIR")]
+        {
+            let file = || File::open(path).ok();
+            let odd = SystemMemory { statm: file(), stalls: file(), page_bytes: 4096 };
+            assert_eq!(odd.sample(), MemorySample::default(), "{path}");
         }
     }
 

@@ -31,6 +31,10 @@ pub struct Watch {
     interval: Duration,
     /// Bytes and connections that had come and gone at the last look on the wheel.
     traffic: u64,
+    /// What is queued may grow to this until the next look. What is published to those who do not
+    /// read can grow by much in one turn too, but few turns publish: the mark stands here, and not
+    /// beside the one that each turn compares with.
+    queued_mark_bytes: usize,
     /// What all loops held at the latest look, and this one of it.
     pub(super) accounted: Accounted,
     /// Those who are not read because they hold much, and those who were since the level was
@@ -92,6 +96,7 @@ impl Watch {
             board,
             shard,
             traffic: 0,
+            queued_mark_bytes: usize::MAX,
             accounted: Accounted::default(),
             held: HashMap::new(),
             closing: Closing::default(),
@@ -226,6 +231,14 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         }
     }
 
+    /// The same behind a turn that has published.
+    pub(in crate::reactor) fn note_published_growth(&mut self) {
+        let queued_bytes = self.shared.pools.outbox.pinned_bytes();
+        if self.shared.watch.as_ref().is_some_and(|watch| queued_bytes > watch.queued_mark_bytes) {
+            self.look_at_memory();
+        }
+    }
+
     /// What can grow by much in one turn. Where it stands at a look, and how much it may grow until
     /// the next, makes the mark.
     #[inline]
@@ -246,9 +259,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.call_loop(|handler, at| handler.on_pressure(at, &change));
         }
         self.relieve();
-        let growing_bytes = self.growing_bytes();
-        let growth =
-            self.shared.watch.as_ref().map_or(usize::MAX, |watch| watch.growth_bytes_max());
-        self.growth_mark_bytes = growing_bytes.saturating_add(growth);
+        let (growing_bytes, queued_bytes) =
+            (self.growing_bytes(), self.shared.pools.outbox.pinned_bytes());
+        if let Some(watch) = &mut self.shared.watch {
+            let growth_bytes = watch.growth_bytes_max();
+            self.growth_mark_bytes = growing_bytes.saturating_add(growth_bytes);
+            watch.queued_mark_bytes = queued_bytes.saturating_add(growth_bytes);
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! Fairness: what a flood of tiny messages on one connection costs a quiet one beside it.
+//! Fairness: what a flood of tiny messages on one connection costs many quiet ones beside it.
 //!
-//! The quiet connection plays ping-pong all the time, calm and flooded by turns, so that a machine
-//! that drifts drifts for both. While flooded it may have to wait until the server has given the
+//! The quiet connections play ping-pong all the time, one after the other, calm and flooded by turns,
+//! so that a machine that drifts drifts for both. While flooded it may have to wait until the server has given the
 //! other connection the turn it is in, and one more: two budgets.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,7 +20,9 @@ use crate::stream::Stream;
 
 /// What is sent, and for how long.
 pub struct Shape {
-    /// Payload of every message of either connection.
+    /// Connections beside the flood.
+    pub quiet_connections: usize,
+    /// Payload of every message of any connection.
     pub payload_bytes: usize,
     /// Messages that the server handles for one connection before it turns to the next.
     pub budget_messages: u32,
@@ -39,6 +41,7 @@ pub struct Outcome {
     server_cpu: u64,
     flooded_elapsed: Duration,
     budget_messages: u32,
+    quiet_connections: usize,
 }
 
 impl Outcome {
@@ -54,6 +57,7 @@ impl Outcome {
         let holds = (self.flooded.value_at_quantile(0.99) as f64) < bound;
         let share = self.server_cpu as f64 / self.flooded_elapsed.as_nanos() as f64;
         vec![
+            ("quiet_connections", self.quiet_connections as f64),
             ("flood_messages", self.flood_messages as f64),
             ("server_cpu_percent", (share * 1000.0).round() / 10.0),
             ("calm_round_trips", self.calm.len() as f64),
@@ -146,6 +150,20 @@ impl Echo {
     }
 }
 
+/// The quiet connections, and whose turn it is.
+struct Quiet {
+    echoes: Vec<Echo>,
+    next: usize,
+}
+
+impl Quiet {
+    fn next(&mut self) -> &mut Echo {
+        let at = self.next;
+        self.next = (at + 1) % self.echoes.len();
+        &mut self.echoes[at]
+    }
+}
+
 /// Read or written of the flood between two looks at the quiet connection.
 const FLOOD_BYTES: usize = 8 * 1024;
 
@@ -162,12 +180,12 @@ const STALL: Duration = Duration::from_secs(10);
 /// # Errors
 /// What the sockets say, an answer that is no echo, or ten seconds without any answer.
 pub fn run(server: SocketAddr, shape: &Shape, pid: u32) -> io::Result<Outcome> {
-    let mut streams = connect::open(server, Protocol::Websocket, None, 2)?.into_iter();
-    let mut next = |messages| {
-        let stream = streams.next().ok_or_else(|| io::Error::other("a connection is missing"))?;
-        Ok::<_, io::Error>(Echo::new(stream, shape.payload_bytes, messages))
-    };
-    let (mut quiet, mut flood) = (next(1)?, next(4096)?);
+    let connections = shape.quiet_connections + 1;
+    let mut streams = connect::open(server, Protocol::Websocket, None, connections)?.into_iter();
+    let flood = streams.next().ok_or_else(|| io::Error::other("a connection is missing"))?;
+    let mut flood = Echo::new(flood, shape.payload_bytes, 4096);
+    let echoes = streams.map(|stream| Echo::new(stream, shape.payload_bytes, 1));
+    let mut quiet = Quiet { echoes: echoes.collect(), next: 0 };
     SockRef::from(flood.stream.socket()).set_send_buffer_size(FLOOD_SEND_BUFFER_BYTES)?;
     let histogram = || {
         Histogram::new_with_max(STALL.as_nanos() as u64, 3)
@@ -180,6 +198,7 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: u32) -> io::Result<Outcome> {
         server_cpu: 0,
         flooded_elapsed: Duration::ZERO,
         budget_messages: shape.budget_messages,
+        quiet_connections: shape.quiet_connections,
     };
     let mut buffer = vec![0; FLOOD_BYTES];
     // One round to warm up.
@@ -207,7 +226,7 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: u32) -> io::Result<Outcome> {
 
 /// One phase of ping-pong, beside `flood` if there is one; tells how much of that was answered.
 fn play(
-    quiet: &mut Echo,
+    quiets: &mut Quiet,
     mut flood: Option<&mut Echo>,
     duration: Duration,
     round_trips: &mut Histogram<u64>,
@@ -220,6 +239,7 @@ fn play(
         if sent_at >= end {
             return Ok(flood_answers);
         }
+        let quiet = quiets.next();
         quiet.write(quiet.requests.len())?;
         while quiet.unanswered > 0 || quiet.position > 0 {
             if let Some(flood) = &mut flood {

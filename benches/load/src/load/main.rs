@@ -78,11 +78,15 @@ struct Arguments {
     /// While idle: let each connection echo one message of this size, then look again.
     #[arg(long, value_name = "BYTES", requires = "idle")]
     one_message: Option<usize>,
-    /// Instead of loading: so many rounds of ping-pong on a quiet connection, calm and beside a flood
+    /// Instead of loading: so many rounds of ping-pong on quiet connections, calm and beside a flood
     /// by turns, each for --duration seconds.
     #[arg(long, value_name = "ROUNDS", requires = "pid", conflicts_with = "idle")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     fairness: Option<u32>,
+    /// While fair: the quiet connections, which play one after the other.
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 1, requires = "fairness")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    quiet: u32,
     /// While fair: messages that the server handles for one connection in one turn.
     #[arg(long, value_name = "MESSAGES", default_value_t = 1024, requires = "fairness")]
     budget: u32,
@@ -148,7 +152,8 @@ fn run(arguments: &Arguments) -> io::Result<String> {
         return Err(io::Error::other("only WebSocket has a compression"));
     }
     let descriptors = machine::raise_descriptor_limit()?;
-    let instead = arguments.idle.or(arguments.handshakes).or(arguments.fan_out);
+    let fair = arguments.fairness.map(|_| arguments.quiet as usize + 1);
+    let instead = arguments.idle.or(arguments.handshakes).or(arguments.fan_out).or(fair);
     let connections = instead.unwrap_or(arguments.connections) + arguments.stuck;
     // Standard streams, epoll and a file of /proc come on top.
     if connections as u64 + 16 > descriptors {
@@ -178,6 +183,7 @@ fn server_fields(arguments: &Arguments) -> io::Result<Vec<(&'static str, f64)>> 
         }
         (None, Some(rounds), _, Some(pid)) => {
             let shape = fair::Shape {
+                quiet_connections: arguments.quiet as usize,
                 payload_bytes: arguments.bytes,
                 budget_messages: arguments.budget,
                 rounds,
