@@ -7,9 +7,13 @@
 pub mod block;
 mod cursor;
 pub mod frames;
+pub mod growth;
+pub mod hashing;
+pub mod index;
 pub mod outbox;
 mod outbox_pool;
 mod recall;
+mod recalls;
 pub mod ring;
 mod segment;
 #[cfg_attr(feature = "net", path = "mapped_storage.rs")]
@@ -21,8 +25,9 @@ pub mod wheel;
 pub use block::{Block, BlockPool, BlockPoolLimits};
 pub use cursor::Cursor;
 pub use frames::FrameRange;
-pub use outbox::{Outbox, SegmentKey};
+pub use outbox::Outbox;
 pub use outbox_pool::OutboxPool;
+pub use recall::SegmentKey;
 pub use segment::Recall;
 pub use table::{Key, Table};
 pub use wheel::{TimerKey, Wheel};
