@@ -9,7 +9,11 @@ use super::index::NONE;
 use super::ring::Ring;
 
 /// The bytes of one segment: at least one of them is unwritten.
+///
+/// With a tag of its own, of which a ring's is 0: each short push asks whether the last one is a
+/// ring, and that takes more where the compiler hides the tag in what the variants hold.
 #[derive(Debug)]
+#[repr(u8)]
 pub enum Data {
     /// Copies, to which more is appended as long as there is room.
     Ring(Ring),
