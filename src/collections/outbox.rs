@@ -11,14 +11,14 @@
 //! idle connection owns nothing but that.
 
 use std::io::IoSlice;
-use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
 use super::PoolExhausted;
 use super::cursor::Cursor;
-use super::outbox_pool::{NONE, OutboxPool, Segment};
-use super::segment::{Data, Recall};
+use super::index::NONE;
+use super::outbox_pool::{OutboxPool, Segment};
+use super::segment::{Data, Recallable};
 
 pub use super::segment::HEADER_BYTES_MAX;
 
@@ -35,13 +35,6 @@ pub struct Outbox {
     pub(super) tail: u32,
     /// The sum of the segments' lengths; each of them is at least 1.
     pub(super) queued_bytes: u32,
-}
-
-/// A replaceable segment. Once a byte of the segment was consumed the key is stale, for ever.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct SegmentKey {
-    index: u32,
-    sequence: NonZeroU64,
 }
 
 impl Outbox {
@@ -127,7 +120,7 @@ impl Outbox {
             pool.rings.put_back(ring);
             return false;
         }
-        self.append(pool, Data::Ring(ring), 0);
+        self.append(pool, Data::Ring(ring));
         true
     }
 
@@ -191,61 +184,15 @@ impl Outbox {
         let separate = !header.is_empty() && !fits_tail;
         pool.reserve(0, 1 + usize::from(separate))?;
         if separate {
-            self.append(pool, Data::header(header), 0);
+            self.append(pool, Data::header(header));
         } else if let Some(ring) = pool.ring_mut(self.tail) {
             ring.push(header);
         }
         self.queued_bytes += header.len() as u32;
-        self.append_shared(pool, payload, 0);
+        self.queued_bytes += payload.len() as u32;
+        pool.shared_bytes += payload.len() as u64;
+        self.append(pool, Data::Shared(payload));
         Ok(())
-    }
-
-    /// Appends `bytes` by reference as a segment of their own, which [`Outbox::replace`] can change
-    /// until its first byte is consumed. This is how unsent pongs collapse into the latest.
-    ///
-    /// # Errors
-    /// [`PoolExhausted`] when the pool has no segment left.
-    ///
-    /// # Panics
-    /// If `bytes` is empty.
-    pub fn push_replaceable(
-        &mut self,
-        pool: &mut OutboxPool,
-        bytes: Bytes,
-    ) -> Result<SegmentKey, PoolExhausted> {
-        assert!(!bytes.is_empty(), "a segment holds at least one byte");
-        self.grown(bytes.len())?;
-        pool.reserve(0, 1)?;
-        pool.sequence += 1;
-        let sequence = NonZeroU64::new(pool.sequence).expect("counted up from 0 just now");
-        self.append_shared(pool, bytes, sequence.get());
-        Ok(SegmentKey { index: self.tail, sequence })
-    }
-
-    /// Puts `bytes` in the place of a segment of **this** outbox. Answers whether it did: `false`
-    /// when any byte of the segment was consumed, and when it is no longer queued.
-    ///
-    /// # Panics
-    /// If `bytes` is empty.
-    #[must_use]
-    pub fn replace(&mut self, pool: &mut OutboxPool, key: SegmentKey, bytes: Bytes) -> bool {
-        assert!(!bytes.is_empty(), "a segment holds at least one byte");
-        let Some(Segment { data: Data::Shared(queued), sequence, .. }) =
-            pool.segments.get_mut(key.index as usize)
-        else {
-            return false;
-        };
-        if *sequence != key.sequence.get() {
-            return false;
-        }
-        let (old, new) = (queued.len() as u64, bytes.len() as u64);
-        let Ok(queued_bytes) = u32::try_from(u64::from(self.queued_bytes) - old + new) else {
-            return false;
-        };
-        self.queued_bytes = queued_bytes;
-        pool.shared_bytes = pool.shared_bytes - old + new;
-        *queued = bytes;
-        true
     }
 
     /// Fills `slices` with the queued bytes, the oldest first, as far as it reaches, and returns
@@ -293,13 +240,13 @@ impl Outbox {
             let segment = &mut pool.segments[self.head as usize];
             let len = segment.data.len();
             if rest < len {
-                segment.sequence = 0;
                 segment.data.consume(rest);
                 match &mut segment.data {
                     Data::Shared(_) => pool.shared_bytes -= rest as u64,
                     // What the kernel has begun cannot be taken back.
-                    Data::Frames { recall, .. } if recall.is_possible() => {
-                        pool.recalls.remove(&std::mem::replace(recall, Recall::NEVER));
+                    Data::Frames { recallable, .. } if *recallable != Recallable::Never => {
+                        let recallable = std::mem::replace(recallable, Recallable::Never);
+                        pool.recalls.remove(&mut pool.segments, recallable, self.head);
                     }
                     Data::Frames { .. } | Data::Ring(_) | Data::Header { .. } => {}
                 }
@@ -362,21 +309,15 @@ impl Outbox {
                 return Ok(());
             }
             let ring = pool.rings.take().expect("as many rings as are filled were reserved");
-            self.append(pool, Data::Ring(ring), 0);
+            self.append(pool, Data::Ring(ring));
         }
     }
 
-    fn append_shared(&mut self, pool: &mut OutboxPool, bytes: Bytes, sequence: u64) {
-        self.queued_bytes += bytes.len() as u32;
-        pool.shared_bytes += bytes.len() as u64;
-        self.append(pool, Data::Shared(bytes), sequence);
-    }
-
     #[inline]
-    pub(super) fn append(&mut self, pool: &mut OutboxPool, data: Data, sequence: u64) {
+    pub(super) fn append(&mut self, pool: &mut OutboxPool, data: Data) {
         // `reserve` keeps the number of segments below `NONE`.
         let previous = self.tail;
-        let index = pool.segments.insert(Segment { data, next: NONE, previous, sequence }) as u32;
+        let index = pool.segments.insert(Segment { data, next: NONE, previous }) as u32;
         match pool.segments.get_mut(self.tail as usize) {
             Some(last) => last.next = index,
             None => self.head = index,
@@ -387,7 +328,8 @@ impl Outbox {
     // What frees a mapped ring makes this too large to be inlined unasked, and each write comes here.
     #[inline(always)]
     fn pop_front(&mut self, pool: &mut OutboxPool) {
-        let segment = pool.segments.remove(self.head as usize);
+        let at = self.head;
+        let segment = pool.segments.remove(at as usize);
         self.head = segment.next;
         if self.head == NONE {
             self.tail = NONE;
@@ -396,7 +338,7 @@ impl Outbox {
         }
         match segment.data {
             Data::Ring(ring) => pool.rings.put_back(ring),
-            other => pool.release(other),
+            other => pool.release(other, at),
         }
     }
 }
@@ -415,11 +357,13 @@ mod tests {
     use proptest::sample::Index;
 
     use super::*;
-    use crate::collections::Recall;
+    use crate::collections::{Recall, SegmentKey};
 
     const RING_BYTES: usize = 16;
     const RINGS_MAX: usize = 8;
-    const SEGMENTS_MAX: usize = 12;
+    const SEGMENTS_MAX: usize = 20;
+    /// For those in turn, and some that conflate.
+    const KEYS: [Option<u64>; 4] = [None, Some(0), Some(1), Some(2)];
 
     #[derive(Clone, Debug)]
     enum Operation {
@@ -431,8 +375,8 @@ mod tests {
         PushReplaceable(Vec<u8>),
         Replace { which: Index, bytes: Vec<u8> },
         PushFrames { bytes: Vec<u8>, kind: FrameKind },
-        ReplaceFrame { bytes: Vec<u8>, subject: u64, order: u64 },
-        TakeBack(u64),
+        ReplaceFrame { bytes: Vec<u8>, about: About },
+        TakeBack(About),
         LeaveLog,
         EndTurn,
         Consume(Index),
@@ -444,8 +388,11 @@ mod tests {
     enum FrameKind {
         Log,
         Own,
-        Recallable { subject: u64, order: u64 },
+        Recallable(About),
     }
+
+    /// What a frame that can be taken back is about, and its key.
+    type About = (u64, Option<u64>);
 
     fn operation() -> impl Strategy<Value = Operation> {
         let bytes = |count| prop::collection::vec(any::<u8>(), count);
@@ -461,12 +408,11 @@ mod tests {
             1 => bytes(1..20).prop_map(Operation::PushReplaceable),
             1 => (any::<Index>(), bytes(1..20))
                 .prop_map(|(which, bytes)| Operation::Replace { which, bytes }),
-            3 => (bytes(1..20), frame_kind())
+            6 => (bytes(1..20), frame_kind())
                 .prop_map(|(bytes, kind)| Operation::PushFrames { bytes, kind }),
-            1 => (bytes(1..20), 0..2_u64, 0..4_u64).prop_map(|(bytes, subject, order)| {
-                Operation::ReplaceFrame { bytes, subject, order }
-            }),
-            1 => (0..2_u64).prop_map(Operation::TakeBack),
+            1 => (bytes(1..20), about())
+                .prop_map(|(bytes, about)| Operation::ReplaceFrame { bytes, about }),
+            2 => about().prop_map(Operation::TakeBack),
             1 => Just(Operation::LeaveLog),
             1 => Just(Operation::EndTurn),
             3 => any::<Index>().prop_map(Operation::Consume),
@@ -476,11 +422,14 @@ mod tests {
 
     fn frame_kind() -> impl Strategy<Value = FrameKind> {
         prop_oneof![
-            Just(FrameKind::Log),
-            Just(FrameKind::Own),
-            (0..2_u64, 0..4_u64)
-                .prop_map(|(subject, order)| FrameKind::Recallable { subject, order }),
+            1 => Just(FrameKind::Log),
+            1 => Just(FrameKind::Own),
+            4 => about().prop_map(FrameKind::Recallable),
         ]
+    }
+
+    fn about() -> impl Strategy<Value = About> {
+        (0..2_u64, prop::sample::select(&KEYS[..]))
     }
 
     /// By what a piece can be changed, until a byte of it is gone.
@@ -488,7 +437,7 @@ mod tests {
     enum Handle {
         None,
         Key(SegmentKey),
-        Recall(u64, u64),
+        Recall(About),
     }
 
     /// What was pushed and not consumed.
@@ -511,24 +460,21 @@ mod tests {
             }
         }
 
-        fn holds(&self, wanted: Handle) -> bool {
-            self.pieces.iter().any(|(handle, _)| *handle == wanted)
-        }
-
         fn replace(&mut self, wanted: Handle, bytes: &[u8]) -> bool {
             let found = self.pieces.iter_mut().find(|(handle, _)| *handle == wanted);
             found.map(|(_, queued)| *queued = bytes.to_vec()).is_some()
         }
 
-        /// The length of the piece about `subject` with the smallest order.
-        fn take_back(&mut self, subject: u64) -> Option<usize> {
-            let recalls =
-                self.pieces.iter().enumerate().filter_map(|(at, (handle, _))| match handle {
-                    Handle::Recall(about, order) if *about == subject => Some((*order, at)),
-                    _ => None,
-                });
-            let (_, at) = recalls.min()?;
-            self.pieces.remove(at).map(|(_, bytes)| bytes.len())
+        /// Where the oldest piece about this is.
+        fn first(&self, about: About) -> Option<usize> {
+            self.pieces.iter().position(|(handle, _)| *handle == Handle::Recall(about))
+        }
+
+        fn recall(&self, (subject, key): About) -> Recall {
+            match key {
+                None => Recall::in_turn(self.owner, subject),
+                Some(key) => Recall::by_key(self.owner, subject, key),
+            }
         }
 
         fn consume(&mut self, mut count: usize) {
@@ -626,32 +572,22 @@ mod tests {
     ) -> Result<(), PoolExhausted> {
         match operation {
             Operation::PushFrames { bytes, kind } => push_frames(outbox, pool, model, bytes, kind)?,
-            Operation::ReplaceFrame { bytes, subject, order } => {
-                replace_frame(outbox, pool, model, bytes, (subject, order));
+            Operation::ReplaceFrame { bytes, about } => {
+                let expected = model.replace(Handle::Recall(about), &bytes);
+                let own = pool.frames.insert(Bytes::from(bytes));
+                assert_eq!(outbox.replace_recallable(pool, own, model.recall(about)), expected);
+                pool.frames.release(own);
             }
-            Operation::TakeBack(subject) => {
-                let expected = model.take_back(subject);
-                assert_eq!(outbox.recall_oldest(pool, model.owner, subject), expected);
+            Operation::TakeBack(about) => {
+                let taken = model.first(about).and_then(|at| model.pieces.remove(at));
+                let expected = taken.map(|(_, bytes)| bytes.len());
+                assert_eq!(outbox.recall_oldest(pool, model.recall(about)), expected);
             }
             Operation::LeaveLog => outbox.leave_log(pool),
             Operation::EndTurn => pool.frames.end_turn(),
             other => unreachable!("{other:?} is about something else"),
         }
         Ok(())
-    }
-
-    fn replace_frame(
-        outbox: &mut Outbox,
-        pool: &mut OutboxPool,
-        model: &mut Model,
-        bytes: Vec<u8>,
-        (subject, order): (u64, u64),
-    ) {
-        let expected = model.replace(Handle::Recall(subject, order), &bytes);
-        let own = pool.frames.insert(Bytes::from(bytes));
-        let recall = Recall::new(model.owner, subject, order);
-        assert_eq!(outbox.replace_recallable(pool, own, recall), expected);
-        pool.frames.release(own);
     }
 
     fn push_frames(
@@ -669,11 +605,10 @@ mod tests {
         }
         let own = pool.frames.insert(Bytes::from(bytes.clone()));
         let (pushed, handle) = match kind {
-            FrameKind::Recallable { subject, order }
-                if !model.holds(Handle::Recall(subject, order)) =>
-            {
-                let recall = Recall::new(model.owner, subject, order);
-                (outbox.push_recallable(pool, own, recall), Handle::Recall(subject, order))
+            // Of one key, one waits.
+            FrameKind::Recallable(about) if about.1.is_none() || model.first(about).is_none() => {
+                let recall = model.recall(about);
+                (outbox.push_recallable(pool, own, recall), Handle::Recall(about))
             }
             _ => (outbox.push_frames(pool, own), Handle::None),
         };
@@ -709,6 +644,13 @@ mod tests {
                     prop_assert_eq!(content(outbox, &pool), &expected[..]);
                     prop_assert_eq!(outbox.queued_bytes(), expected.len() as u64);
                     prop_assert_eq!(outbox.is_empty(), expected.is_empty());
+                    for about in [0, 1].into_iter().flat_map(|it| KEYS.map(|key| (it, key))) {
+                        let first = pool.recalls.first(&pool.segments, model.recall(about));
+                        let found =
+                            first.map(|at| pool.segments[at as usize].data.as_slices(&pool.frames));
+                        let expected = model.first(about).map(|at| &*model.pieces[at].1);
+                        prop_assert_eq!(found.map(|(bytes, _)| bytes), expected);
+                    }
                 }
             }
             for outbox in &mut outboxes {
@@ -716,7 +658,7 @@ mod tests {
             }
             prop_assert_eq!((pool.rings_in_use(), pool.segments(), pool.shared_bytes()), (0, 0, 0));
             pool.frames.end_turn();
-            prop_assert_eq!((pool.frames.blocks(), pool.recalls.len()), (0, 0));
+            prop_assert_eq!((pool.frames.blocks(), pool.recalls.pinned_bytes()), (0, 0));
         }
 
         #[test]
@@ -755,7 +697,7 @@ mod tests {
             Vacant(usize),
             Occupied(Segment),
         }
-        assert_eq!(size_of::<Entry>(), 56);
+        assert_eq!(size_of::<Entry>(), 48);
     }
 
     #[test]
@@ -797,7 +739,7 @@ mod tests {
             outbox.consume(&mut pool, 16);
             assert_eq!((pool.rings_in_use(), pool.segments()), (0, 0));
         }
-        assert!(pool.pinned_bytes() >= 16 && pool.pinned_bytes() < 16 + 8 * 56);
+        assert!(pool.pinned_bytes() >= 16 && pool.pinned_bytes() < 16 + 8 * 48);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The memory of all outboxes of a loop: one slab of segments, and the rings that some of them are.
 
-use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use slab::Slab;
 
 use super::PoolExhausted;
 use super::frames::Frames;
+use super::hashing::Hashing;
+use super::index::NONE;
+use super::recalls::Recalls;
 use super::ring::{Ring, RingPool};
-use super::segment::{Data, Recall};
+use super::segment::{Data, Recallable};
 
 /// The segments of all outboxes of a loop.
 #[derive(Debug)]
@@ -17,12 +20,11 @@ pub struct OutboxPool {
     pub(super) rings: RingPool,
     /// What several outboxes refer to.
     pub frames: Frames,
-    /// The segments that can be taken back, by what they are found by.
-    pub(super) recalls: BTreeMap<Recall, u32>,
+    pub(super) recalls: Recalls,
     pub(super) shared_bytes: u64,
     /// The number given to the latest replaceable segment. At a billion per second it lasts 584
     /// years, so no number comes twice.
-    pub(super) sequence: u64,
+    sequence: u64,
 }
 
 /// A piece of one outbox, and which one follows it.
@@ -31,8 +33,6 @@ pub(super) struct Segment {
     pub(super) data: Data,
     pub(super) next: u32,
     pub(super) previous: u32,
-    /// The number of a replaceable segment of which nothing is consumed; otherwise 0.
-    pub(super) sequence: u64,
 }
 
 impl OutboxPool {
@@ -47,10 +47,17 @@ impl OutboxPool {
             segments_max: segments_max.min(NONE as usize),
             rings: RingPool::new(ring_bytes, rings_max),
             frames: Frames::new(),
-            recalls: BTreeMap::new(),
+            recalls: Recalls::new(Hashing::new(0)),
             shared_bytes: 0,
             sequence: 0,
         }
+    }
+
+    /// Finds what can be taken back by hashes that nobody foresees.
+    #[must_use]
+    pub fn with_hashing(mut self, hashing: Hashing) -> Self {
+        self.recalls = Recalls::new(hashing);
+        self
     }
 
     /// Retains at most `count` unused rings; by default all of them are.
@@ -78,7 +85,7 @@ impl OutboxPool {
         self.rings.pinned_bytes()
             + self.segments.capacity() * size_of::<Segment>()
             + self.frames.pinned_bytes()
-            + self.recalls.len() * RECALL_BYTES
+            + self.recalls.pinned_bytes()
     }
 
     /// The unwritten bytes that are queued by reference, counted once for each reference.
@@ -91,10 +98,10 @@ impl OutboxPool {
         self.rings.in_use()
     }
 
-    /// A number above all that were given before: the order of a [`Recall`].
-    pub fn next_order(&mut self) -> u64 {
+    /// A number above all that were given before.
+    pub(super) fn next_number(&mut self) -> NonZeroU64 {
         self.sequence += 1;
-        self.sequence
+        NonZeroU64::new(self.sequence).expect("counted up from 0 just now")
     }
 
     /// How many segments are queued in all outboxes.
@@ -109,16 +116,16 @@ impl OutboxPool {
         self.segments.reserve_exact((self.segments.len() / 8).max(SEGMENTS_MIN));
     }
 
-    /// An outbox does not hold this any more. Out of the way of rings, which are nearly all there is.
+    /// An outbox does not hold this any more, which was the segment `at`. Out of the way of rings, which are nearly all there is.
     #[inline(never)]
-    pub(super) fn release(&mut self, data: Data) {
+    pub(super) fn release(&mut self, data: Data, at: u32) {
         match data {
             Data::Ring(ring) => self.rings.put_back(ring),
             Data::Shared(bytes) => self.shared_bytes -= bytes.len() as u64,
-            Data::Frames { range, recall } => {
+            Data::Frames { range, recallable } => {
                 self.frames.release(range);
-                if recall.is_possible() {
-                    self.recalls.remove(&recall);
+                if recallable != Recallable::Never {
+                    self.recalls.remove(&mut self.segments, recallable, at);
                 }
             }
             Data::Header { .. } => {}
@@ -141,11 +148,5 @@ impl OutboxPool {
     }
 }
 
-/// An entry of the map of recalls, whose nodes are two thirds full.
-const RECALL_BYTES: usize = (size_of::<Recall>() + size_of::<u32>()) * 3 / 2;
-
 /// How many more segments there are at least when there are more.
 const SEGMENTS_MIN: usize = 4;
-
-/// The index of no segment.
-pub(super) const NONE: u32 = u32::MAX;

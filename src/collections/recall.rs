@@ -1,13 +1,23 @@
 //! Frames that outboxes share, and those of them that are taken back while nothing of them was
 //! written.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 
 use super::PoolExhausted;
 use super::frames::FrameRange;
+use super::index::NONE;
 use super::outbox::Outbox;
-use super::outbox_pool::{NONE, OutboxPool};
-use super::segment::{Data, Recall};
+use super::outbox_pool::{OutboxPool, Segment};
+use super::segment::{Data, Recall, Recallable};
+
+/// A replaceable segment. Once a byte of the segment was consumed the key is stale, for ever.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct SegmentKey {
+    pub(super) index: u32,
+    number: NonZeroU64,
+}
 
 impl Outbox {
     /// Appends frames by reference. Those that follow the last ones in their block join them.
@@ -22,18 +32,18 @@ impl Outbox {
     ) -> Result<(), PoolExhausted> {
         let grown = self.grown(range.len())?;
         if let Some(last) = pool.segments.get_mut(self.tail as usize)
-            && let Data::Frames { range: tail, recall: Recall::NEVER } = &mut last.data
+            && let Data::Frames { range: tail, recallable: Recallable::Never } = &mut last.data
             && tail.is_followed_by(range)
         {
             tail.end = range.end;
             self.queued_bytes = grown;
             return Ok(());
         }
-        self.append_frames(pool, range, Recall::NEVER)
+        self.append_frames(pool, range, Recallable::Never)
     }
 
     /// Appends one whole frame by reference, which can be taken back by `recall` while nothing of it
-    /// was written. No other waits by the same.
+    /// was written. No other waits by the same key.
     ///
     /// # Errors
     /// [`PoolExhausted`] when the pool has no segment left, or 4 GiB are queued.
@@ -43,9 +53,8 @@ impl Outbox {
         range: FrameRange,
         recall: Recall,
     ) -> Result<(), PoolExhausted> {
-        self.append_frames(pool, range, recall)?;
-        let earlier = pool.recalls.insert(recall, self.tail);
-        debug_assert!(earlier.is_none(), "one message waits by each recall");
+        self.append_frames(pool, range, recall.recallable())?;
+        pool.recalls.insert(&mut pool.segments, recall, self.tail);
         Ok(())
     }
 
@@ -53,7 +62,7 @@ impl Outbox {
         &mut self,
         pool: &mut OutboxPool,
         range: FrameRange,
-        recall: Recall,
+        recallable: Recallable,
     ) -> Result<(), PoolExhausted> {
         let grown = self.grown(range.len())?;
         pool.reserve(0, 1)?;
@@ -61,7 +70,7 @@ impl Outbox {
             pool.grow();
         }
         pool.frames.retain(range);
-        self.append(pool, Data::Frames { range, recall }, 0);
+        self.append(pool, Data::Frames { range, recallable });
         self.queued_bytes = grown;
         Ok(())
     }
@@ -74,8 +83,8 @@ impl Outbox {
         range: FrameRange,
         recall: Recall,
     ) -> bool {
-        let Some(index) = pool.recalls.get(&recall) else { return false };
-        let Data::Frames { range: waiting, .. } = &mut pool.segments[*index as usize].data else {
+        let Some(at) = pool.recalls.first(&pool.segments, recall) else { return false };
+        let Data::Frames { range: waiting, .. } = &mut pool.segments[at as usize].data else {
             unreachable!("only frames are recalled")
         };
         let rest = self.queued_bytes as usize - waiting.len();
@@ -87,19 +96,11 @@ impl Outbox {
         true
     }
 
-    /// Takes back the oldest frame about `subject` that waits in **this** outbox, which is that of
-    /// `owner`; says how many bytes it had.
-    pub fn recall_oldest(
-        &mut self,
-        pool: &mut OutboxPool,
-        owner: u32,
-        subject: u64,
-    ) -> Option<usize> {
-        let (first, last) = Recall::all(owner, subject);
-        let (recall, index) = pool.recalls.range(first..=last).next()?;
-        let (recall, index) = (*recall, *index);
-        pool.recalls.remove(&recall);
-        let segment = pool.segments.remove(index as usize);
+    /// Takes back the frame that waits by `recall` in **this** outbox, the oldest if there are
+    /// several; says how many bytes it had.
+    pub fn recall_oldest(&mut self, pool: &mut OutboxPool, recall: Recall) -> Option<usize> {
+        let at = pool.recalls.first(&pool.segments, recall)?;
+        let segment = pool.segments.remove(at as usize);
         match pool.segments.get_mut(segment.previous as usize) {
             Some(previous) => previous.next = segment.next,
             None => self.head = segment.next,
@@ -108,12 +109,56 @@ impl Outbox {
             Some(next) => next.previous = segment.previous,
             None => self.tail = segment.previous,
         }
-        let Data::Frames { range, .. } = segment.data else {
-            unreachable!("only frames are recalled")
-        };
+        let bytes = segment.data.len();
+        pool.release(segment.data, at);
+        self.queued_bytes -= bytes as u32;
+        Some(bytes)
+    }
+
+    /// Appends `bytes` by reference as a segment of their own, which [`Outbox::replace`] can change
+    /// until its first byte is consumed. This is how unsent pongs collapse into the latest.
+    ///
+    /// # Errors
+    /// [`PoolExhausted`] when the pool has no segment left.
+    ///
+    /// # Panics
+    /// If `bytes` is empty.
+    pub fn push_replaceable(
+        &mut self,
+        pool: &mut OutboxPool,
+        bytes: Bytes,
+    ) -> Result<SegmentKey, PoolExhausted> {
+        assert!(!bytes.is_empty(), "a segment holds at least one byte");
+        self.grown(bytes.len())?;
+        let number = pool.next_number();
+        let range = pool.frames.insert(bytes);
+        let appended = self.append_frames(pool, range, Recallable::ByNumber(number));
         pool.frames.release(range);
-        self.queued_bytes -= range.len() as u32;
-        Some(range.len())
+        appended.map(|()| SegmentKey { index: self.tail, number })
+    }
+
+    /// Puts `bytes` in the place of a segment of **this** outbox. Answers whether it did: `false`
+    /// when any byte of the segment was consumed, and when it is no longer queued.
+    ///
+    /// # Panics
+    /// If `bytes` is empty.
+    #[must_use]
+    pub fn replace(&mut self, pool: &mut OutboxPool, key: SegmentKey, bytes: Bytes) -> bool {
+        assert!(!bytes.is_empty(), "a segment holds at least one byte");
+        let Some(Segment { data: Data::Frames { range, recallable }, .. }) =
+            pool.segments.get_mut(key.index as usize)
+        else {
+            return false;
+        };
+        if *recallable != Recallable::ByNumber(key.number) {
+            return false;
+        }
+        let rest = self.queued_bytes as usize - range.len();
+        let Ok(queued_bytes) = u32::try_from(rest + bytes.len()) else { return false };
+        self.queued_bytes = queued_bytes;
+        let new = pool.frames.insert(bytes);
+        pool.frames.release(std::mem::replace(range, new));
+        true
     }
 
     /// What waits is a slow reader's: small parts of large blocks get memory of their own, so that

@@ -94,11 +94,12 @@ impl Ring {
         let bytes = header.len() + payload.len();
         // Where the content wraps around, `end` lies behind the storage.
         let Some(target) = self.storage.get_mut(end..end + bytes) else { return false };
+        // In front of the copy, so that nothing has to be kept over it.
+        self.len += bytes as u32;
         if let Some((first, second)) = target.split_first_chunk_mut() {
             *first = header;
             copy(payload, second);
         }
-        self.len += bytes as u32;
         true
     }
 

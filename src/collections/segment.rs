@@ -1,13 +1,19 @@
 //! What one segment of an outbox holds.
 
+use std::num::NonZeroU64;
+
 use bytes::{Buf, Bytes};
 
 use super::frames::{FrameRange, Frames};
-use super::outbox_pool::NONE;
+use super::index::NONE;
 use super::ring::Ring;
 
 /// The bytes of one segment: at least one of them is unwritten.
+///
+/// With a tag of its own, of which a ring's is 0: each short push asks whether the last one is a
+/// ring, and that takes more where the compiler hides the tag in what the variants hold.
 #[derive(Debug)]
+#[repr(u8)]
 pub enum Data {
     /// Copies, to which more is appended as long as there is room.
     Ring(Ring),
@@ -17,8 +23,8 @@ pub enum Data {
     Frames {
         /// What is unwritten.
         range: FrameRange,
-        /// Who may take it back.
-        recall: Recall,
+        /// Who may change that.
+        recallable: Recallable,
     },
     /// The header in front of a shared payload: a ring for it alone would pin kilobytes.
     Header {
@@ -95,34 +101,64 @@ impl Data {
     }
 }
 
-/// By what a message that waits is found again, to be taken back or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Who may change frames that wait, as long as nothing of them is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recallable {
+    /// They stay as they are.
+    Never,
+    /// Who knows their number; none is given twice.
+    ByNumber(NonZeroU64),
+    /// They can be taken back once they are the oldest about their subject.
+    InTurn {
+        owner: u32,
+        subject: u64,
+        /// The segment of the next one about the same; that of the oldest for the newest.
+        newer: u32,
+    },
+    /// They can be replaced, and no others wait by the same.
+    ByKey { owner: u32, subject: u64, key: u64 },
+}
+
+impl Recallable {
+    /// What they are found by.
+    pub const fn recall(self) -> Option<Recall> {
+        match self {
+            Self::Never | Self::ByNumber(_) => None,
+            Self::InTurn { owner, subject, .. } => Some(Recall::in_turn(owner, subject)),
+            Self::ByKey { owner, subject, key } => Some(Recall::by_key(owner, subject, key)),
+        }
+    }
+}
+
+/// By what messages that wait are found again, to be taken back or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Recall {
-    /// Whose outbox it waits in; `NONE` if it stays where it is.
+    /// Whose outbox they wait in.
     owner: u32,
-    /// What it is about.
+    /// What they are about.
     subject: u64,
-    /// Which of those; the smallest is the oldest.
-    order: u64,
+    /// Which one of those; `None` for those of which the oldest goes first.
+    key: Option<u64>,
 }
 
 impl Recall {
-    /// For messages that stay.
-    pub const NEVER: Self = Self { owner: NONE, subject: 0, order: 0 };
-
-    /// A message about `subject` in the outbox of `owner`, a number below `u32::MAX`. Two of one
-    /// owner and subject differ in their order.
-    pub const fn new(owner: u32, subject: u64, order: u64) -> Self {
-        Self { owner, subject, order }
+    /// Messages about `subject` in the outbox of `owner`, of which the oldest is taken back first.
+    pub const fn in_turn(owner: u32, subject: u64) -> Self {
+        Self { owner, subject, key: None }
     }
 
-    pub(super) const fn is_possible(self) -> bool {
-        self.owner != NONE
+    /// The one message about `subject` with this key in the outbox of `owner`.
+    pub const fn by_key(owner: u32, subject: u64, key: u64) -> Self {
+        Self { owner, subject, key: Some(key) }
     }
 
-    /// The first and the last that one owner can have of a subject.
-    pub(super) const fn all(owner: u32, subject: u64) -> (Self, Self) {
-        (Self::new(owner, subject, 0), Self::new(owner, subject, u64::MAX))
+    /// What the segment says that waits by this; its neighbours are not known yet.
+    pub(super) const fn recallable(self) -> Recallable {
+        let Self { owner, subject, key } = self;
+        match key {
+            None => Recallable::InTurn { owner, subject, newer: NONE },
+            Some(key) => Recallable::ByKey { owner, subject, key },
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::masking_keys::MaskingKeys;
 use super::sender::Sender;
 use super::timer::Timeline;
 use crate::collections::OutboxPool;
+use crate::collections::hashing::Hashing;
 use crate::limits::LoopLimits;
 
 /// The memory that the connections of one loop share, and the origin of their time.
@@ -62,13 +63,14 @@ pub struct PoolsInUse {
 impl Pools {
     /// Pools within `limits`. `now` is the origin of time, no connection may be given an earlier
     /// instant; `seed` feeds the masking keys of clients and must be unpredictable in production
-    /// (RFC 6455 §5.3).
+    /// (RFC 6455 §5.3); so are the hashes by which messages are found.
     pub fn new(limits: &LoopLimits, now: Instant, seed: [u8; 32]) -> Self {
         Self {
             receive: ReceivePools::new(limits),
             send: SendPools {
                 outbox: OutboxPool::new(limits.ring_bytes, limits.rings_max, limits.segments_max)
-                    .with_rings_retained_max(limits.rings_retained),
+                    .with_rings_retained_max(limits.rings_retained)
+                    .with_hashing(Hashing::of_loop(&seed)),
                 masking_keys: MaskingKeys::new(seed),
                 timeline: Timeline::new(now),
                 deflate: DeflatePool::new(limits),

@@ -186,9 +186,9 @@ impl Transmit<'_> {
         let pool = &mut self.pools.outbox;
         let outbox = &mut self.sender.outbox;
         let mut delivery = Receipt::Taken;
-        let order = match route.settings.slow {
+        let recall = match route.settings.slow {
             SlowPolicy::Conflate => {
-                let recall = Recall::new(route.owner, route.topic, publication.key);
+                let recall = Recall::by_key(route.owner, route.topic, publication.key);
                 if outbox.replace_recallable(pool, range, recall) {
                     return Receipt::Conflated;
                 }
@@ -196,15 +196,13 @@ impl Transmit<'_> {
                     // The newest of each key is owed, and there is no room for one more key.
                     return self.give_up(Failure::Backpressure);
                 }
-                publication.key
+                recall
             }
             _ => {
+                let recall = Recall::in_turn(route.owner, route.topic);
                 let (mut messages, mut bytes) = (0, 0);
                 while outbox.queued_bytes() as usize >= bytes_max {
-                    let Some(recalled) = outbox.recall_oldest(pool, route.owner, route.topic)
-                    else {
-                        break;
-                    };
+                    let Some(recalled) = outbox.recall_oldest(pool, recall) else { break };
                     messages += 1;
                     bytes += recalled;
                 }
@@ -213,10 +211,9 @@ impl Transmit<'_> {
                 } else if outbox.queued_bytes() as usize >= bytes_max {
                     return Receipt::Skipped;
                 }
-                pool.next_order()
+                recall
             }
         };
-        let recall = Recall::new(route.owner, route.topic, order);
         match outbox.push_recallable(pool, range, recall) {
             Ok(()) => delivery,
             Err(PoolExhausted) => self.give_up(Failure::PoolExhausted),

@@ -2,9 +2,9 @@
 
 use slab::Slab;
 
-use super::hashing::Hashing;
-use super::index::{Index, NONE};
 use super::names::{ONE, REST};
+use crate::collections::hashing::Hashing;
+use crate::collections::index::{Index, NONE};
 
 /// A trie of filters by their levels, each with the number of its topic.
 ///

@@ -1,8 +1,8 @@
 //! Who is subscribed to what, in numbers alone.
 
-use super::growth;
-use super::hashing::Hashing;
-use super::index::{Index, NONE};
+use crate::collections::growth;
+use crate::collections::hashing::Hashing;
+use crate::collections::index::{Index, NONE};
 
 /// Pairs of a topic and a subscriber: both are numbers that the caller gives, dense and reused.
 ///

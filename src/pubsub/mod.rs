@@ -9,9 +9,6 @@
 //! is interned as one topic of the table. Names and filters are MQTT's (MQTT 5.0 §4.7).
 
 mod filters;
-mod growth;
-mod hashing;
-mod index;
 mod membership;
 mod names;
 mod settings;

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use crate::collections::hashing::Hashing;
+use crate::collections::index::Index;
 use crate::collections::{Key, Table};
 use crate::limits::TopicLimits;
 
 use super::filters::Filters;
-use super::hashing::Hashing;
-use super::index::Index;
 use super::membership::Membership;
 use super::names::{NameError, Pattern};
 use super::settings::TopicSettings;

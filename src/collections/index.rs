@@ -56,6 +56,7 @@ impl Index {
 
     /// Calls `from`, which is in and has this hash, `to` from now on, which is not in.
     pub fn rename(&mut self, from: u32, to: u32, hash: u64) {
+        growth::extend_to(&mut self.links, to as usize + 1, NONE);
         self.links[to as usize] = self.links[from as usize];
         *self.place(from, hash) = to;
         self.forget(from);
@@ -171,7 +172,6 @@ mod tests {
                     }
                     // Who has another name must have the same hash.
                     (4, true, false) if hash(number, spread) == hash(other, spread) => {
-                        index.links.resize(index.links.len().max(other as usize + 1), NONE);
                         index.rename(number, other, hash(number, spread));
                         model.remove(&number);
                         model.insert(other);
