@@ -189,10 +189,11 @@ pub use reactor::{
     Accepted, Adoption, Arrival, Buffer, Charge, Charges, Command, ConnectionId, Context,
     CountersError, Decision, DialError, DialPhase, DialSettings, DialTimeouts, Drain, DrainReport,
     Dropped, Endpoint, Handle, Handler, InheritedSocket, IpStack, ListenOptions, ListenerSettings,
-    Listening, Loop, MemorySource, Message, MioNet, Net, NetKey, Notice, PanicPolicy, Peer,
-    PeerAddress, PostError, PressureReactions, PressureSettings, PublishError, Published, Reactor,
+    Listening, Loop, MemorySource, Message, MioNet, Net, NetKey, PanicPolicy, Peer, PeerAddress,
+    PostError, PressureReactions, PressureSettings, PublishError, Published, Reactor,
     ReactorBuilder, ReactorConfig, Readiness, Received, Refusal, RemoteAddress, Route, ShardIndex,
-    SocketOptions, SystemMemory, Ticket, TimerId, UnixEndpoint, Usage, Verdict, Wait, Wake,
+    SocketOptions, SystemMemory, Ticket, TimerId, TopicMessage, UnixEndpoint, Usage, Verdict, Wait,
+    Wake,
 };
 #[cfg(feature = "tls")]
 pub use reactor::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};

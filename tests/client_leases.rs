@@ -81,11 +81,11 @@ fn descriptors() -> usize {
 
 #[test]
 fn ten_thousand_leases_of_threads_leave_nothing_behind() {
+    let before = descriptors();
     let server = Server::builder().threads(1).listen(([127, 0, 0, 1], 0));
     let server = server.build(|_shard| Echo).unwrap();
     let (url, handle) = (format!("ws://{}/", server.local_addresses()[0]), server.handle());
     let serving = thread::spawn(move || server.run().unwrap());
-    let before = descriptors();
     let to = Client::builder(&url).build().unwrap();
     let pool = Pool::builder().min(1).max(1).endpoint(to).start().unwrap();
     pairs(&pool, 1000);
@@ -99,11 +99,12 @@ fn ten_thousand_leases_of_threads_leave_nothing_behind() {
     assert_eq!((stats.size(), stats.members_in(MemberState::Idle)), (1, 1));
     pool.shut_down(LONG).unwrap();
     drop(pool);
+    handle.shutdown(Duration::from_secs(1)).unwrap();
+    serving.join().unwrap();
+    drop(handle);
     let until = Instant::now() + LONG;
     while descriptors() != before {
         assert!(Instant::now() < until, "{} descriptors, not {before}", descriptors());
         thread::sleep(Duration::from_millis(1));
     }
-    handle.shutdown(Duration::from_secs(1)).unwrap();
-    serving.join().unwrap();
 }

@@ -19,6 +19,8 @@ mod outages;
 mod refusals;
 #[path = "engine_dial/stages.rs"]
 mod stages;
+#[path = "engine_dial/subscribing.rs"]
+mod subscribing;
 #[path = "engine_dial/tunnels.rs"]
 mod tunnels;
 

@@ -24,6 +24,8 @@ mod proxied;
 mod simulation;
 #[path = "engine_tls/slow_readers.rs"]
 mod slow_readers;
+#[path = "engine_tls/subscribing.rs"]
+mod subscribing;
 #[path = "engine_tls/turns.rs"]
 mod turns;
 

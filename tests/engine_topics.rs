@@ -5,11 +5,21 @@
 
 #[path = "engine_topics/bed.rs"]
 mod bed;
+#[path = "engine_topics/callbacks.rs"]
+mod callbacks;
+#[cfg(feature = "deflate")]
+#[path = "engine_topics/compressed.rs"]
+mod compressed;
+#[path = "engine_topics/loops.rs"]
+mod loops;
 #[path = "engine_topics/publishing.rs"]
 mod publishing;
 #[path = "engine_topics/slow.rs"]
 mod slow;
 
+#[cfg(feature = "deflate")]
+#[path = "support/deflated.rs"]
+mod deflated;
 #[path = "support/sim_errno.rs"]
 mod sim_errno;
 #[path = "support/sim_host.rs"]

@@ -69,13 +69,18 @@ const SHARED: [&str; 8] = [
     "Arc::clone",
 ];
 /// Where they stand nevertheless, and why that costs no message anything.
-const SHARING: [(&str, &[&str], &str); 5] = [
+const SHARING: [(&str, &[&str], &str); 6] = [
     (
         "src/reactor/mailbox.rs",
         &["Mutex", "Condvar", "AtomicBool"],
         "what crosses: a turn reads the flag, and takes the lock if something waits",
     ),
     ("src/reactor/load.rs", &["AtomicU32"], "written when a connection comes or goes"),
+    (
+        "src/reactor/memory/board.rs",
+        &["AtomicU64", "Mutex"],
+        "written when memory is looked at, once in so many milliseconds",
+    ),
     ("src/reactor/tls/certificates.rs", &["RwLock"], "read once in a TLS handshake"),
     ("src/reactor/tls/roots.rs", &["Mutex"], "the system's roots are read once"),
     (

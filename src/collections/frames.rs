@@ -76,7 +76,8 @@ impl Frames {
     }
 
     /// Appends a frame of at most [`LOG_FRAME_BYTES_MAX`] to the log of this turn. The range is good
-    /// until [`Frames::end_turn`], and longer where an outbox has taken it.
+    /// until something more is appended, for which another log may begin, or the turn ends; and longer
+    /// where somebody has taken a reference.
     pub fn append(&mut self, frame: &[u8]) -> FrameRange {
         debug_assert!(frame.len() <= LOG_FRAME_BYTES_MAX, "large frames are not copied");
         let block = match self.log {
@@ -106,8 +107,15 @@ impl Frames {
 
     /// The turn is over: what is appended from now on belongs to another one.
     pub fn end_turn(&mut self) {
-        if let Some(block) = self.log.take() {
-            self.release(block_only(block));
+        let Some(index) = self.log.take() else { return };
+        self.release(block_only(index));
+        // Whoever still refers to it may do so for long, and room for more is of no use any more.
+        if let Some(Block { storage: Storage::Log(log), .. }) = self.blocks.get_mut(index as usize)
+            && log.capacity() > 2 * log.len()
+        {
+            self.bytes -= log.capacity() as u64;
+            log.shrink_to_fit();
+            self.bytes += log.capacity() as u64;
         }
     }
 
@@ -146,8 +154,9 @@ impl Frames {
         self.blocks[range.block as usize].references
     }
 
+    /// Takes one more reference, which [`Frames::release`] gives up.
     #[inline]
-    pub(super) fn retain(&mut self, range: FrameRange) {
+    pub fn retain(&mut self, range: FrameRange) {
         self.blocks[range.block as usize].references += 1;
     }
 

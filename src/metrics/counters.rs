@@ -44,7 +44,8 @@ counters! {
     loop_panics,
     /// Connections handed over by other threads that could not be taken.
     adoptions_failed,
-    /// Messages published to topics, from here or by other loops.
+    /// Messages published to topics, each counted once: by the loop whose callback or handle has
+    /// published it, and by the first loop if it was the handle of the server.
     published,
     /// Messages of topics that slow subscribers were not sent.
     published_skipped,

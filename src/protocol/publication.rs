@@ -71,6 +71,8 @@ impl Form {
             ..=LOG_FRAME_BYTES_MAX => pools.outbox.frames.append(frame),
             _ => self.own(frame, pools),
         };
+        // Another form may be what ends the log, before a subscriber has taken this one.
+        pools.outbox.frames.retain(range);
         self.corked = Some(range);
         range
     }
@@ -87,9 +89,9 @@ impl<'m> Publication<'m> {
 
     /// Nobody else gets it.
     pub(crate) fn finish(self, pools: &mut SendPools) {
-        let forms = self.compressed.into_iter().map(|(_, _, form)| form);
-        for own in forms.chain([self.plain]).filter_map(|form| form.own) {
-            pools.outbox.frames.release(own);
+        let forms = self.compressed.into_iter().map(|(_, _, form)| form).chain([self.plain]);
+        for range in forms.flat_map(|form| [form.corked, form.own]).flatten() {
+            pools.outbox.frames.release(range);
         }
     }
 
@@ -160,6 +162,11 @@ impl Transmit<'_> {
             Ok(()) => Receipt::Taken,
             Err(PoolExhausted) => self.give_up(Failure::PoolExhausted),
         }
+    }
+
+    /// What waits and is a small part of what many wait for gets memory of its own.
+    pub(crate) fn leave_log(&mut self) {
+        self.sender.outbox.leave_log(&mut self.pools.outbox);
     }
 
     /// The same behind what the kernel has refused, so that the message can be taken back as long as
@@ -254,5 +261,30 @@ impl Transmit<'_> {
             publication.compressed.len() - 1
         });
         Encoding::Compressed(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::limits::LoopLimits;
+    use crate::protocol::Pools;
+
+    #[test]
+    fn a_form_that_nobody_has_taken_yet_outlives_the_log() {
+        let mut pools = Pools::new(&LoopLimits::default(), Instant::now(), [0; 32]).send;
+        let message = PreparedMessage::text("hello");
+        let mut publication = Publication::new(&message, 0);
+        publication.range(Encoding::Plain, Flow::Free, &mut pools);
+        for _ in 0..5 {
+            pools.outbox.frames.append(&[0; LOG_FRAME_BYTES_MAX]);
+        }
+        let range = publication.range(Encoding::Plain, Flow::Free, &mut pools);
+        assert_eq!(pools.outbox.frames.get(range), message.frame());
+        publication.finish(&mut pools);
+        pools.outbox.frames.end_turn();
+        assert_eq!(pools.outbox.frames.blocks(), 0);
     }
 }

@@ -38,10 +38,13 @@ pub enum SlowPolicy {
     Close,
     /// The new message is dropped for this subscriber. For what is late when it is old.
     SkipNew,
-    /// The oldest messages of the queue are dropped, whole ones, until there is room. For streams
-    /// whose latest part counts.
+    /// The oldest messages of the queue that came by the same subscription are dropped, whole ones,
+    /// until there is room. For streams whose latest part counts. Connections that were dialled skip
+    /// the new one instead: their frames are masked for each alone.
     DropOldest,
-    /// A new message takes the place in the queue of the one with the same key, if that still
-    /// waits: of each key the newest survives. For the state of things, as prices are.
+    /// A new message takes the place in the queue of the one with the same topic and key, if that
+    /// still waits: of each key the newest survives, and of those without one. A key for which there
+    /// is no room closes the connection. For the state of things, as prices are. Connections that
+    /// were dialled skip the new one instead.
     Conflate,
 }

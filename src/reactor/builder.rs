@@ -36,7 +36,7 @@ impl<N: Net> ReactorBuilder<N> {
         let commands_max = config.limits.mailbox_commands_max;
         let mailbox = Inbox::new(net.waker(), commands_max);
         let occupancy = Occupancy::new(slots_max(&config.limits));
-        let handle = Handle::new(&mailbox, &occupancy, config.shard);
+        let handle = Handle::new(&mailbox, &occupancy, config.shard, &config.limits.topics);
         let board = Arc::new(Board::new(1));
         Self { net, config, listeners: Vec::new(), mailbox, occupancy, handle, board }
     }

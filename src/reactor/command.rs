@@ -17,10 +17,12 @@ use super::load::{Load, Occupancy, Room};
 use super::mailbox::{Inbox, Mailbox};
 use super::memory::Board;
 use super::net::Net;
-use super::publish::Notice;
+use super::siblings::TopicMessage;
 use super::turn::Reactor;
+use crate::limits::TopicLimits;
 use crate::metrics::Counters;
 use crate::protocol::PreparedMessage;
+use crate::pubsub::NameError;
 use crate::wire::{CloseCode, InvalidClose, encode_close};
 
 /// Posts commands to one loop from any thread.
@@ -33,6 +35,8 @@ pub struct Handle {
     mailbox: Arc<Mailbox<Command>>,
     load: Arc<Load>,
     shard: ShardIndex,
+    /// What the loop holds names of topics to.
+    pub(super) topics: TopicLimits,
     pub(super) board: Option<Arc<Board>>,
 }
 
@@ -45,7 +49,7 @@ pub enum Command {
     /// Send a message to all open connections of the loop.
     Broadcast(PreparedMessage),
     /// Publish messages to the subscribers of the loop.
-    Publish(Arc<[Notice]>),
+    Publish(Arc<[TopicMessage]>),
     /// Begin the closing handshake.
     Close(ConnectionId, CloseCode, Box<str>),
     /// End without a closing handshake.
@@ -77,6 +81,8 @@ pub enum PostError {
     WrongShard(Command),
     /// The close code may not stand on the wire, or the reason is too long.
     InvalidClose(InvalidClose),
+    /// Messages cannot be published to this name.
+    InvalidName(NameError),
 }
 
 impl fmt::Display for PostError {
@@ -85,6 +91,7 @@ impl fmt::Display for PostError {
             Self::Full(_) => out.write_str("the mailbox of the loop is full"),
             Self::WrongShard(_) => out.write_str("the connection belongs to another loop"),
             Self::InvalidClose(error) => error.fmt(out),
+            Self::InvalidName(error) => error.fmt(out),
         }
     }
 }
@@ -98,8 +105,14 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(super) fn new(inbox: &Inbox<Command>, occupancy: &Occupancy, shard: ShardIndex) -> Self {
-        Self { mailbox: inbox.mailbox(), load: occupancy.load(), shard, board: None }
+    pub(super) fn new(
+        inbox: &Inbox<Command>,
+        occupancy: &Occupancy,
+        shard: ShardIndex,
+        topics: &TopicLimits,
+    ) -> Self {
+        let (mailbox, load, topics) = (inbox.mailbox(), occupancy.load(), topics.clone());
+        Self { mailbox, load, shard, topics, board: None }
     }
 
     /// The loop that this handle posts to.
@@ -303,7 +316,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
                     self.shared.mark_dirty(key);
                 }
             }
-            Command::Publish(notices) => self.handle_published(&notices),
+            Command::Publish(messages) => self.handle_published(&messages),
             Command::Close(id, code, reason) => {
                 let key = id.key();
                 let closed =

@@ -39,7 +39,9 @@ pub(crate) fn counters_of(loops: &[Handle], timeout: Duration) -> Result<Counter
         match handle.post_timeout(Command::Count(answer.clone()), left()) {
             Ok(()) => {}
             Err(PostError::Full(_)) => return Err(CountersError::TimedOut),
-            Err(PostError::WrongShard(_) | PostError::InvalidClose(_)) => {
+            Err(
+                PostError::WrongShard(_) | PostError::InvalidClose(_) | PostError::InvalidName(_),
+            ) => {
                 unreachable!("it names neither a connection nor a close code")
             }
         }

@@ -360,7 +360,11 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             self.begin_ending();
         }
         let Departure::Ending(course) = self.shared.departure else { return };
-        if !self.shared.slots.is_empty() {
+        if !self.shared.slots.is_empty() || self.shared.subjects.is_stirred() {
+            return;
+        }
+        // What was published last may wait for the mailbox of another loop.
+        if course.deadline.is_some() && self.shared.subjects.waiting_messages() > 0 {
             return;
         }
         if let Some(timer) = course.deadline {
@@ -369,6 +373,8 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         let report = DrainReport { took: self.shared.now - course.began, ..course.report };
         report.add_to(&mut self.shared.counters);
         self.call_loop(|handler, at| handler.on_drained(at, &report));
+        self.end_publishing();
+        self.shared.counters.sends_dropped += self.shared.subjects.waiting_messages() as u64;
         self.shared.departure = Departure::Finished;
     }
 }

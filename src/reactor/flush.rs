@@ -143,7 +143,12 @@ impl<N: Net, H: Handler> Reactor<N, H> {
             (true, true) => DrainOwed::WhenEmpty,
         };
         let is_drained = match std::mem::replace(&mut slot.notes.drain_owed, owed) {
-            DrainOwed::No => false,
+            DrainOwed::No => {
+                if is_held_up {
+                    self.shared.subjects.note_held_up(key);
+                }
+                false
+            }
             DrainOwed::AtLowWater => is_low,
             DrainOwed::WhenEmpty => !is_held_up,
         };

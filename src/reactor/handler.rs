@@ -82,7 +82,8 @@ pub trait Handler {
     fn on_drain(&mut self, _: &mut Context<'_, Self::Data>) {}
 
     /// Messages of a topic were not sent to a subscriber because it is too slow: so many since it was
-    /// told last. Not told if the connection fails for it.
+    /// told last. Not told of a connection that is closing, as one that fails for it, nor if nobody is
+    /// subscribed to the topic any more.
     fn on_dropped(&mut self, _: &mut Context<'_, Self::Data>, _topic: &str, _: &Dropped) {}
 
     /// A topic or a filter has its first subscriber on this loop, or has none any more: what an
@@ -117,7 +118,8 @@ pub trait Handler {
     /// callback, and so are those that were dialled. None is dialled any more.
     fn on_shutdown(&mut self, _: &mut Loop<'_, Self::Data>) {}
 
-    /// Nothing is left of any connection; the loop is finished behind this callback. What became of
+    /// Nothing is left of any connection; the loop is finished behind this callback, and what it
+    /// publishes still goes to the loops beside it. What became of
     /// them is also in the loop's [`Counters`](crate::metrics::Counters).
     fn on_drained(&mut self, _: &mut Loop<'_, Self::Data>, _: &DrainReport) {}
 

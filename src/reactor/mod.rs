@@ -38,6 +38,7 @@ mod read;
 mod remote;
 mod settings;
 mod shared;
+mod siblings;
 mod slot;
 mod socket;
 mod subprotocols;
@@ -76,9 +77,10 @@ pub use net::{
     Accepted, Buffer, IpStack, ListenOptions, Listening, Net, NetKey, Readiness, Received,
     SocketOptions, Wait, Wake,
 };
-pub use publish::{Dropped, Notice, PublishError, Published};
+pub use publish::{Dropped, PublishError, Published};
 pub use remote::RemoteAddress;
 pub use settings::{PanicPolicy, ReactorConfig};
+pub use siblings::TopicMessage;
 pub use tls::Tls;
 #[cfg(feature = "tls")]
 pub use tls::{TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsFacts, TlsVersion};

@@ -1,25 +1,24 @@
 //! Publishing: from a loop to its subscribers, and to those of the loops beside it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
-use std::sync::Arc;
-use std::time::Duration;
 
-use super::command::{Command, Handle, PostError};
+use super::command::Handle;
 use super::context::{Peer, SlotSink, Writer};
 use super::event_loop::Loop;
 use super::handler::Handler;
 use super::net::Net;
 use super::shared::Shared;
+use super::siblings::{Siblings, TopicMessage};
 use super::slot::Phase;
-use super::turn::{Reactor, Timer};
+use super::turn::Reactor;
 use crate::collections::Key;
 use crate::limits::TopicLimits;
 use crate::metrics::Counters;
-use crate::protocol::{PreparedMessage, Publication, Receipt, Route, Transmit};
+use crate::protocol::{PreparedMessage, Publication, Receipt, Route, Sender, Transmit};
 use crate::pubsub::{NameError, SubscribeError, Subscribed, TopicId, TopicSettings, Topics};
 
 /// How many subscribers of a loop a message went to.
@@ -28,11 +27,12 @@ use crate::pubsub::{NameError, SubscribeError, Subscribed, TopicId, TopicSetting
 pub struct Published {
     /// Those whose queues have taken it.
     pub taken: u32,
-    /// Those that it was not sent to: they are too slow, or parting.
+    /// Those that it was not sent to: they are too slow, parting, or being sent a message in parts.
     pub skipped: u32,
 }
 
-/// Messages of a topic that a subscriber does not get, because it is too slow.
+/// Messages of a topic that a subscriber does not get, because it is too slow, or was being sent
+/// another one in parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dropped {
@@ -50,8 +50,8 @@ pub struct Dropped {
 pub enum PublishError {
     /// Messages cannot be published to this name.
     Name(NameError),
-    /// Another loop of the server does not take what is published here already: nobody was sent
-    /// this message.
+    /// Another loop of the server does not take what is published here: 65,536 messages or 64 MiB
+    /// wait for it. Nobody was sent this message.
     Congested,
 }
 
@@ -80,44 +80,11 @@ pub(super) struct Subjects {
     seed: u64,
     /// What slow subscribers have lost and were not told of, by connection and topic.
     dropped: BTreeMap<(Key, TopicId), Dropped>,
-    siblings: Vec<Sibling>,
-    /// What was published in this turn.
-    batch: Vec<Notice>,
-    retry: Retry,
+    /// Who has begun to be slow in this turn.
+    fallen_behind: Vec<Key>,
+    siblings: Siblings,
     /// Something of this has changed in this turn.
     is_stirred: bool,
-}
-
-/// Whether mailboxes that were full are tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retry {
-    None,
-    Armed,
-    Due,
-}
-
-/// Another loop of the server.
-#[derive(Debug)]
-struct Sibling {
-    handle: Handle,
-    /// What its mailbox has had no room for.
-    waiting: VecDeque<Arc<[Notice]>>,
-    waiting_messages: usize,
-}
-
-/// A message on its way to another loop.
-#[derive(Clone, Debug)]
-pub struct Notice {
-    topic: Box<str>,
-    key: Option<u64>,
-    message: PreparedMessage,
-}
-
-impl Notice {
-    /// One that goes to a loop, or to several.
-    pub(crate) fn to(topic: &str, message: &PreparedMessage) -> Arc<[Self]> {
-        Arc::from([Self { topic: topic.into(), key: None, message: message.clone() }])
-    }
 }
 
 /// A message to be published.
@@ -139,15 +106,14 @@ impl Subjects {
             topics: Topics::new(limits, seed),
             seed,
             dropped: BTreeMap::new(),
-            siblings: Vec::new(),
-            batch: Vec::new(),
-            retry: Retry::None,
+            fallen_behind: Vec::new(),
+            siblings: Siblings::default(),
             is_stirred: false,
         }
     }
 
     pub(super) fn pinned_bytes(&self) -> usize {
-        self.topics.pinned_bytes()
+        self.topics.pinned_bytes() + self.siblings.waiting_bytes()
     }
 
     pub(super) fn subscriptions(&self) -> usize {
@@ -173,13 +139,21 @@ impl Subjects {
         !self.dropped.is_empty() || self.topics.events() > 0
     }
 
+    /// A connection is held up, and was not before.
+    pub(super) fn note_held_up(&mut self, key: Key) {
+        if self.is_stirred {
+            self.fallen_behind.push(key);
+        }
+    }
+
     pub(super) fn handle_retry(&mut self) {
-        self.retry = Retry::Due;
+        self.siblings.handle_retry();
         self.is_stirred = true;
     }
 
-    fn is_congested(&self) -> bool {
-        self.siblings.iter().any(|sibling| sibling.waiting_messages >= WAITING_MAX)
+    /// Messages that have not found room in the mailboxes of other loops, once for each.
+    pub(super) fn waiting_messages(&self) -> usize {
+        self.siblings.waiting_messages()
     }
 
     /// What a message conflates by: its topic, and the key that it was given.
@@ -187,16 +161,10 @@ impl Subjects {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.seed);
         hasher.write(news.topic.as_bytes());
-        hasher.write_u64(news.key.unwrap_or_default());
+        news.key.hash(&mut hasher);
         hasher.finish()
     }
 }
-
-/// When a mailbox that was full is tried again: a tick of the wheel.
-const RETRY_AFTER: Duration = Duration::from_millis(1);
-
-/// Messages that wait for the mailbox of another loop; beyond it publishing is refused.
-const WAITING_MAX: usize = 1 << 16;
 
 impl<D> Shared<D> {
     fn publish(&mut self, writer: &mut dyn Writer, news: News<'_>) -> Result<Published, NameError> {
@@ -239,9 +207,7 @@ impl<D> Shared<D> {
         });
         publication.finish(&mut self.pools);
         self.counters.messages_sent += u64::from(published.taken);
-        result?;
-        self.counters.published += 1;
-        Ok(published)
+        result.map(|()| published)
     }
 }
 
@@ -295,16 +261,12 @@ impl<D> Loop<'_, D> {
     }
 
     fn publish_news(&mut self, news: News<'_>) -> Result<Published, PublishError> {
-        let subjects = &mut self.shared.subjects;
-        if subjects.is_congested() {
+        if self.shared.subjects.siblings.is_congested() {
             return Err(PublishError::Congested);
         }
         let published = self.shared.publish(self.writer, news)?;
-        let subjects = &mut self.shared.subjects;
-        if !subjects.siblings.is_empty() {
-            let News { topic, key, message, .. } = news;
-            subjects.batch.push(Notice { topic: topic.into(), key, message: message.clone() });
-        }
+        self.shared.counters.published += 1;
+        self.shared.subjects.siblings.note(news.topic, news.key, news.message);
         Ok(published)
     }
 
@@ -334,7 +296,8 @@ impl<D> Loop<'_, D> {
 
 impl<D> Peer<'_, D> {
     /// Subscribes the connection to a topic or a filter of topics; says whether it had not before.
-    /// It ends with the connection. Before `on_open` and after `on_close` nothing happens.
+    /// It ends with the connection. Nothing happens to one that is not open: before `on_open`, and
+    /// once a Close was sent or has come.
     ///
     /// # Errors
     /// What is wrong with the name, or which bound of [`TopicLimits`](crate::TopicLimits) is reached.
@@ -378,30 +341,22 @@ impl<D> Peer<'_, D> {
     }
 }
 
-impl Handle {
-    /// Publishes a message to the subscribers of this loop alone. See
-    /// [`ServerHandle::publish`](crate::ServerHandle::publish).
-    ///
-    /// # Errors
-    /// As [`Handle::post`].
-    pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
-        self.post(Command::Publish(Notice::to(topic, message)))
-    }
-}
-
 impl<N: Net, H: Handler> Reactor<N, H> {
     /// The loops beside this one, which get what is published here.
     pub fn set_siblings(&mut self, siblings: impl IntoIterator<Item = Handle>) {
-        let sibling = |handle| Sibling { handle, waiting: VecDeque::new(), waiting_messages: 0 };
-        self.shared.subjects.siblings = siblings.into_iter().map(sibling).collect();
+        self.shared.subjects.siblings = Siblings::new(siblings);
     }
 
-    pub(super) fn handle_published(&mut self, notices: &[Notice]) {
-        for Notice { topic, key, message } in notices {
+    pub(super) fn handle_published(&mut self, messages: &[TopicMessage]) {
+        for TopicMessage { topic, key, message, counted_by } in messages {
             let news = News { topic, key: *key, message, except: None };
-            // Names were checked where it was published first, or by nobody: then nobody gets it.
-            if self.shared.publish(&mut self.net, news).is_err() {
-                self.shared.counters.sends_dropped += 1;
+            match self.shared.publish(&mut self.net, news) {
+                Ok(_) if *counted_by == Some(self.shared.shard) => {
+                    self.shared.counters.published += 1;
+                }
+                Ok(_) => {}
+                // It was checked by a loop with other limits.
+                Err(_) => self.shared.counters.sends_dropped += 1,
             }
         }
     }
@@ -409,32 +364,15 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     /// What was published in this turn has left: it is handed to the other loops.
     #[cold]
     pub(super) fn end_publishing(&mut self) {
+        // All have been written to: who still refers to what this turn has published is slow.
+        for key in mem::take(&mut self.shared.subjects.fallen_behind) {
+            self.shared.with_transmit(key, &mut self.net, |transmit| transmit.leave_log());
+        }
         self.shared.pools.outbox.frames.end_turn();
         self.shared.subjects.is_stirred = self.shared.subjects.has_news();
-        self.post_published();
+        let Shared { subjects, wheel, now, .. } = &mut self.shared;
+        subjects.siblings.post(wheel, *now);
         self.note_published_growth();
-    }
-
-    fn post_published(&mut self) {
-        let Subjects { siblings, batch, retry, .. } = &mut self.shared.subjects;
-        let batch: Arc<[Notice]> = mem::take(batch).into();
-        let mut is_waiting = false;
-        for sibling in siblings {
-            if !batch.is_empty() {
-                sibling.waiting_messages += batch.len();
-                sibling.waiting.push_back(batch.clone());
-            }
-            sibling.post();
-            is_waiting |= !sibling.waiting.is_empty();
-        }
-        *retry = match (is_waiting, *retry) {
-            (false, Retry::None | Retry::Due) => Retry::None,
-            (_, Retry::Armed) => Retry::Armed,
-            (true, Retry::None | Retry::Due) => {
-                self.shared.wheel.insert(self.shared.now + RETRY_AFTER, Timer::Published);
-                Retry::Armed
-            }
-        };
     }
 
     /// Tells who lost what, and which topics have their first subscriber or none any more.
@@ -442,7 +380,7 @@ impl<N: Net, H: Handler> Reactor<N, H> {
     pub(super) fn tell_news(&mut self) {
         for ((key, topic), dropped) in mem::take(&mut self.shared.subjects.dropped) {
             let name: Option<Box<str>> = self.shared.subjects.topics.name(topic).map(Into::into);
-            let is_open = self.shared.sender(key).is_some();
+            let is_open = self.shared.sender(key).is_some_and(Sender::is_open);
             if let Some(name) = name
                 && is_open
             {
@@ -452,21 +390,6 @@ impl<N: Net, H: Handler> Reactor<N, H> {
         for _ in 0..self.shared.subjects.topics.events() {
             let Some(event) = self.shared.subjects.topics.poll_event() else { return };
             self.call_loop(|handler, at| handler.on_topic(at, &event.pattern, event.change));
-        }
-    }
-}
-
-impl Sibling {
-    fn post(&mut self) {
-        while let Some(batch) = self.waiting.pop_front() {
-            let messages = batch.len();
-            match self.handle.post(Command::Publish(batch)) {
-                Err(PostError::Full(Command::Publish(batch))) => {
-                    self.waiting.push_front(batch);
-                    return;
-                }
-                Ok(()) | Err(_) => self.waiting_messages -= messages,
-            }
         }
     }
 }

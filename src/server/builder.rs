@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use super::acceptor::{Acceptor, Spread};
+use super::described::Described;
 use super::error::ServerError;
 use super::handle::ServerHandle;
 use super::shards::{Acceptance, Server, Shard, ThreadHook};
@@ -73,13 +74,6 @@ struct Place {
 }
 
 type Change = dyn FnOnce(&mut ListenOptions, &mut ListenerSettings);
-
-/// A [`Place`] with everything that holds there.
-struct Described {
-    endpoint: Endpoint,
-    options: ListenOptions,
-    settings: ListenerSettings,
-}
 
 /// Loops that are ready, and what stands in front of them.
 struct Bound<N> {
@@ -477,30 +471,6 @@ fn add_routes(
             .map_err(|error| ServerError::Route { pattern: pattern.clone(), error })?;
     }
     Ok(())
-}
-
-impl Described {
-    fn listen<N: Net>(&self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
-        reactor.listen(self.endpoint.clone(), &self.options, self.settings.clone())
-    }
-
-    /// Listens for the first of several loops, so that the others can listen there too.
-    fn listen_first<N: Net>(&mut self, reactor: &mut ReactorBuilder<N>) -> io::Result<Endpoint> {
-        // Where nothing can be bound twice the loops share one socket.
-        self.endpoint = self.endpoint.bind(&self.options)?;
-        if let Endpoint::Tcp(address) = self.endpoint {
-            // With SO_REUSEPORT two servers on one port are no error, they share its connections;
-            // so whether somebody is there already is asked without it.
-            reactor.probe(address, &self.options)?;
-            self.options.reuse_port = true;
-        }
-        let endpoint = self.listen(reactor)?;
-        if let Endpoint::Tcp(address) = &mut self.endpoint {
-            // The first loop's port 0 becomes the port of all.
-            *address = endpoint.socket_addr().unwrap_or(*address);
-        }
-        Ok(endpoint)
-    }
 }
 
 fn seed() -> Result<[u8; 32], ServerError> {

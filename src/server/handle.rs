@@ -9,8 +9,8 @@ use crate::limit::PressureSnapshot;
 use crate::metrics::Counters;
 use crate::protocol::PreparedMessage;
 use crate::reactor::{
-    Adoption, Command, ConnectionId, CountersError, Decision, Drain, Handle, Notice, PostError,
-    Room, ShardIndex, Ticket, counters_of,
+    Adoption, Command, ConnectionId, CountersError, Decision, Drain, Handle, PostError, Room,
+    ShardIndex, Ticket, counters_of,
 };
 use crate::wire::CloseCode;
 
@@ -50,13 +50,27 @@ impl ServerHandle {
     }
 
     /// Publishes a message to all subscribers of a topic, whichever loop they are of. Two messages of
-    /// one thread keep their order for each of them.
+    /// one thread keep their order for each of them. It is counted once, by the first loop.
     ///
     /// # Errors
-    /// [`PostError::Full`] if a mailbox was full; nobody is sent it.
+    /// [`PostError::InvalidName`] if messages cannot be published to such a name. [`PostError::Full`]
+    /// if a mailbox was full. Nobody is sent it.
     pub fn publish(&self, topic: &str, message: &PreparedMessage) -> Result<(), PostError> {
-        let notices = Notice::to(topic, message);
-        Handle::post_to_all(&self.loops, || Command::Publish(notices.clone()))
+        self.post(Command::Publish(self.loops[0].topic_message(topic, None, message)?))
+    }
+
+    /// The same, with what [`SlowPolicy::Conflate`](crate::SlowPolicy) tells messages of one topic
+    /// apart by.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::publish`].
+    pub fn publish_keyed(
+        &self,
+        topic: &str,
+        key: u64,
+        message: &PreparedMessage,
+    ) -> Result<(), PostError> {
+        self.post(Command::Publish(self.loops[0].topic_message(topic, Some(key), message)?))
     }
 
     /// Begins the closing handshake of a connection.
@@ -190,8 +204,8 @@ impl ServerHandle {
             Command::Decide(ticket, _) => self.post_to(ticket.id().shard(), command),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Broadcast(message) => self.broadcast(&message),
-            Command::Publish(notices) => {
-                Handle::post_to_all(&self.loops, || Command::Publish(notices.clone()))
+            Command::Publish(messages) => {
+                Handle::post_to_all(&self.loops, || Command::Publish(messages.clone()))
             }
             Command::Drain(drain) => self.drain(&drain),
             Command::Rebalance(fraction, drain) => self.rebalance(fraction, &drain),

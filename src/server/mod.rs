@@ -8,6 +8,7 @@
 
 mod acceptor;
 mod builder;
+mod described;
 mod error;
 mod handle;
 mod shards;

@@ -266,6 +266,8 @@ fn panic_on_the_pools_thread_ends_every_lease() {
     one.send(Message::Text("bye 1000")).unwrap();
     assert!(matches!(receiving.join().unwrap(), LeaseError::LoopFailed));
     assert!(matches!(one.recv(), Err(LeaseError::Closed(_))));
+    // Each lease ends by itself, so that of another says nothing of this one.
+    assert!(matches!(third.recv(), Err(LeaseError::LoopFailed)));
     assert!(matches!(third.send(Message::Text("")), Err(LeaseError::LoopFailed)));
     assert!(matches!(third.flush(LONG), Ok(())), "nothing was sent");
     drop((one, third));

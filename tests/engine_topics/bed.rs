@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use corewire::{
-    CloseSummary, Config, ConnectionId, Context, Dropped, Handler, ListenOptions, ListenerSettings,
-    Loop, Message, PreparedMessage, Published, Reactor, ReactorConfig, Role, TopicChange,
+    CloseSummary, Config, ConnectionId, Context, DrainReport, Dropped, Handler, ListenOptions,
+    ListenerSettings, Loop, LoopLimits, Message, PreparedMessage, Published, Reactor,
+    ReactorConfig, Role, TopicChange,
 };
 
 use crate::sim_net::{Sim, SimNet, SimPeer};
@@ -15,10 +16,26 @@ use crate::sim_peer::{TEXT, frames, split_head, upgrade_request};
 
 type Act = Box<dyn FnOnce(&mut Loop<'_, ()>)>;
 
+/// What a callback does besides writing down that it was called.
+pub type Habit = fn(&mut Loop<'_, ()>, Occasion, Option<ConnectionId>);
+
+/// Which callback it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    Open,
+    Dropped,
+    Topic,
+    Drain,
+    Close,
+    Gone,
+    Drained,
+}
+
 /// The application: writes down what it hears, and does what the test wants done.
 #[derive(Default)]
 pub struct App {
     script: VecDeque<Act>,
+    pub habit: Option<Habit>,
     opened: Option<ConnectionId>,
     pub dropped: Vec<(ConnectionId, String, Dropped)>,
     pub topics: Vec<(String, TopicChange)>,
@@ -26,11 +43,20 @@ pub struct App {
     pub closes: Vec<(ConnectionId, CloseSummary)>,
 }
 
+impl App {
+    fn act(&self, at: &mut Loop<'_, ()>, occasion: Occasion, id: Option<ConnectionId>) {
+        if let Some(habit) = self.habit {
+            habit(at, occasion, id);
+        }
+    }
+}
+
 impl Handler for App {
     type Data = ();
 
     fn on_open(&mut self, ctx: &mut Context<'_, ()>) {
         self.opened = Some(ctx.id());
+        self.act(ctx, Occasion::Open, self.opened);
     }
 
     /// `subscribe TOPIC`, or else it is published to `all`.
@@ -45,19 +71,34 @@ impl Handler for App {
     }
 
     fn on_dropped(&mut self, ctx: &mut Context<'_, ()>, topic: &str, dropped: &Dropped) {
-        self.dropped.push((ctx.id(), topic.into(), *dropped));
+        let id = ctx.id();
+        self.dropped.push((id, topic.into(), *dropped));
+        self.act(ctx, Occasion::Dropped, Some(id));
     }
 
-    fn on_topic(&mut self, _: &mut Loop<'_, ()>, topic: &str, change: TopicChange) {
+    fn on_topic(&mut self, at: &mut Loop<'_, ()>, topic: &str, change: TopicChange) {
         self.topics.push((topic.into(), change));
+        self.act(at, Occasion::Topic, None);
     }
 
     fn on_drain(&mut self, ctx: &mut Context<'_, ()>) {
-        self.drains.push(ctx.id());
+        let id = ctx.id();
+        self.drains.push(id);
+        self.act(ctx, Occasion::Drain, Some(id));
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_, ()>, summary: &CloseSummary) {
-        self.closes.push((ctx.id(), summary.clone()));
+        let id = ctx.id();
+        self.closes.push((id, summary.clone()));
+        self.act(ctx, Occasion::Close, Some(id));
+    }
+
+    fn on_gone(&mut self, at: &mut Loop<'_, ()>, id: ConnectionId) {
+        self.act(at, Occasion::Gone, Some(id));
+    }
+
+    fn on_drained(&mut self, at: &mut Loop<'_, ()>, _: &DrainReport) {
+        self.act(at, Occasion::Drained, None);
     }
 
     fn on_notice(&mut self, at: &mut Loop<'_, ()>, _: Box<dyn Any + Send>) {
@@ -81,8 +122,14 @@ pub struct Member {
 
 impl Bed {
     pub fn new(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_limits(LoopLimits::default(), change)
+    }
+
+    pub fn with_limits(limits: LoopLimits, change: impl FnOnce(&mut Config)) -> Self {
         let (net, sim) = SimNet::new(1, 256 << 10);
-        let mut reactor = Reactor::new(net, App::default(), ReactorConfig::new([1; 32]));
+        let mut reactor_config = ReactorConfig::new([1; 32]);
+        reactor_config.limits = limits;
+        let mut reactor = Reactor::new(net, App::default(), reactor_config);
         let mut config = Config::new(Role::Server);
         config.heartbeat = None;
         change(&mut config);

@@ -52,6 +52,8 @@ fn slow_subscriber_is_closed_with_1013() {
     bed.turn();
     let code = bed.app().closes.iter().find(|(id, _)| *id == slow.id).unwrap().1.code;
     assert_eq!(code, CloseCode::TRY_AGAIN_LATER);
+    assert_eq!(bed.app().dropped, [], "its end is what it is told");
+    assert_eq!(bed.reactor.counters().published_skipped, 1);
 }
 
 #[test]
@@ -165,4 +167,70 @@ fn messages_to_ten_thousand_that_are_stuck_are_one_copy() {
     let grown = after.pinned_bytes - before.pinned_bytes;
     assert!(grown <= 300 * 64 * 2 + 2048, "{grown}");
     drop(members);
+}
+
+/// What one turn publishes lies in one place; who keeps a little of it does not keep all of that.
+#[test]
+fn readers_who_fall_behind_one_after_the_other_keep_what_they_wait_for_and_little_more() {
+    const MEMBERS: usize = 50;
+    let mut bed = Bed::new(|_| {});
+    let members: Vec<_> = (0..MEMBERS).map(|_| bed.open_with("")).collect();
+    let before = bed.reactor.usage().pinned_bytes;
+    for member in &members {
+        let id = member.id;
+        member.peer.set_buffers(1 << 20, 100);
+        bed.act(move |at| {
+            assert!(at.peer(id).subscribe("news").unwrap());
+            at.publish("news", &PreparedMessage::text(&"x".repeat(1000))).unwrap();
+            assert!(at.peer(id).unsubscribe("news"));
+        });
+    }
+    let each = (bed.reactor.usage().pinned_bytes - before) / MEMBERS;
+    // 904 bytes wait for each, the rest of a frame of 1,004.
+    assert!(each <= 2 << 10, "{each} bytes each");
+}
+
+#[test]
+fn messages_without_a_key_and_those_of_any_key_do_not_take_each_others_places() {
+    let (mut bed, slow, _quick) = stuck(SlowPolicy::Conflate);
+    bed.publish("news", &numbered(0..10, 300));
+    let begun = bed.reactor.counters().published_conflated;
+    bed.act(|at| {
+        for round in 0..3 {
+            let text = |what: &str| PreparedMessage::text(&format!("{what} {round}"));
+            at.publish("news", &text("none")).unwrap();
+            at.publish_keyed("news", 0, &text("zero")).unwrap();
+        }
+    });
+    assert_eq!(bed.reactor.counters().published_conflated - begun, 4);
+    let got = texts_of(&drain(&mut bed, &slow));
+    assert_eq!(got[got.len() - 2..], ["none 2", "zero 2"]);
+}
+
+/// They are written to in front of those who do read, when all still refer to the same place.
+#[test]
+fn readers_who_fall_behind_beside_many_who_do_not_keep_little_more_than_they_wait_for() {
+    const STUCK: usize = 20;
+    let mut bed = Bed::new(|_| {});
+    let members: Vec<_> = (0..STUCK).map(|_| bed.open_with("")).collect();
+    let quick: Vec<_> = (0..30).map(|_| bed.subscriber("all")).collect();
+    // An emptied log is kept for the next turn.
+    bed.publish("all", &numbered(0..60, 1000));
+    quick.iter().for_each(|member| drop(texts(&member.peer)));
+    let before = bed.reactor.usage().pinned_bytes;
+    for member in &members {
+        let id = member.id;
+        member.peer.set_buffers(1 << 20, 100);
+        bed.act(move |at| {
+            assert!(at.peer(id).subscribe("news").unwrap());
+            at.publish("news", &PreparedMessage::text(&"x".repeat(1000))).unwrap();
+            assert!(at.peer(id).unsubscribe("news"));
+            for text in numbered(0..60, 1000) {
+                at.publish("all", &PreparedMessage::text(&text)).unwrap();
+            }
+        });
+        assert!(quick.iter().all(|member| texts(&member.peer).len() == 60));
+    }
+    let each = (bed.reactor.usage().pinned_bytes - before) / STUCK;
+    assert!(each <= 2 << 10, "{each} bytes each");
 }

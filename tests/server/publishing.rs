@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use corewire::{
-    Context, Handler, LoopLimits, Message, PostError, PreparedMessage, ServerBuilder, ServerHandle,
-    Spread,
+    Context, Handler, LoopLimits, Message, NameError, PostError, PreparedMessage, ServerBuilder,
+    ServerHandle, Spread,
 };
 
 use crate::client::Client;
@@ -95,5 +95,33 @@ fn other_threads_publish_to_all_loops_or_are_told_that_there_is_no_room() {
             }
             clients.iter_mut().for_each(|client| hear(client, THREADS * EACH));
         });
+    });
+}
+
+#[test]
+fn other_threads_are_told_of_names_that_are_none_and_what_they_publish_counts_once() {
+    run(|address, handle| {
+        let mut clients: Vec<_> = (0..3).map(|_| open(address)).collect();
+        let message = PreparedMessage::text("hello 0");
+        for (name, rule) in [
+            ("", NameError::Empty),
+            ("a/+", NameError::Wildcard),
+            ("a\0", NameError::Nul),
+            ("1/2/3/4/5/6/7/8/9", NameError::TooManyLevels),
+        ] {
+            for refused in [
+                handle.publish(name, &message),
+                handle.publish_keyed(name, 1, &message),
+                handle.loops()[1].publish(name, &message),
+            ] {
+                let is_told = matches!(refused, Err(PostError::InvalidName(told)) if told == rule);
+                assert!(is_told, "{name:?}: {refused:?}");
+            }
+        }
+        handle.publish("hall", &message).unwrap();
+        clients.iter_mut().for_each(|client| hear(client, 1));
+        handle.loops()[2].publish("nobody", &message).unwrap();
+        let counters = handle.counters(Duration::from_secs(10)).unwrap();
+        assert_eq!((counters.published, counters.sends_dropped), (2, 0));
     });
 }

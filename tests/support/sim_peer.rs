@@ -118,7 +118,7 @@ pub fn answers(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
 pub fn frames(bytes: &[u8]) -> (Vec<Frame>, usize) {
     let (mut frames, mut at, mut in_message) = (Vec::<Frame>::new(), 0, false);
     while let Some((frame, frame_bytes)) = frame(&bytes[at..]) {
-        assert!(frames.iter().all(|frame| frame.opcode != CLOSE), "a frame behind a Close");
+        assert!(frames.last().is_none_or(|it| it.opcode != CLOSE), "a frame behind a Close");
         match frame.opcode {
             CONTINUATION => {
                 assert!(in_message && !frame.compressed, "a continuation without a message")

@@ -2,7 +2,7 @@
 //! server.
 //!
 //! Subscribers call `/sub`, the publisher calls `/pub`. So many messages leave in one write; once each
-//! subscriber has each of them, as many follow.
+//! subscriber has each of them, as many follow. Those who are stuck subscribe too and never read.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
@@ -24,8 +24,12 @@ use crate::stream::Stream;
 pub struct Shape {
     /// What stands on top of TCP. A raw server passes on what the publisher sends, as it comes.
     pub protocol: Protocol,
+    /// What is called behind `/sub` and `/pub`, with its slash; perhaps nothing.
+    pub topic: String,
     /// Connections that everything must reach.
     pub subscribers: usize,
+    /// Connections that subscribe and never read.
+    pub stuck: usize,
     /// Messages that leave in one write; at least 1.
     pub at_once: usize,
     /// Payload of every message.
@@ -128,6 +132,8 @@ struct Crowd {
     buffer: Vec<u8>,
     /// The publisher is the last.
     connections: Vec<Connection>,
+    /// Kept open, and no more than that.
+    _stuck: Vec<Stream>,
     /// Masked frames, as many as leave at once, each lot in one piece.
     lots: Vec<Vec<u8>>,
     at_once: usize,
@@ -166,9 +172,12 @@ impl Crowd {
             .collect();
         let expected =
             Expected::echo(shape.protocol, DataOpcode::Binary, &payload(0), &messages[0]);
-        let mut streams =
-            connect::open_at(server, SUBSCRIBERS, shape.protocol, shape.subscribers.max(1))?;
-        streams.extend(connect::open_at(server, PUBLISHER, shape.protocol, 1)?);
+        let open = |who: &str, count| {
+            connect::open_at(server, &format!("{who}{}", shape.topic), shape.protocol, count)
+        };
+        let stuck = open(SUBSCRIBERS, shape.stuck)?;
+        let mut streams = open(SUBSCRIBERS, shape.subscribers.max(1))?;
+        streams.extend(open(PUBLISHER, 1)?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(streams.len());
         for stream in streams {
@@ -181,6 +190,7 @@ impl Crowd {
             events: Vec::with_capacity(1024),
             buffer: vec![0; BUFFER_BYTES],
             connections,
+            _stuck: stuck,
             lots: messages.chunks(at_once).map(<[Vec<u8>]>::concat).collect(),
             at_once,
             expected,

@@ -98,6 +98,12 @@ struct Arguments {
     #[arg(long, value_name = "SUBSCRIBERS")]
     #[arg(conflicts_with_all = ["idle", "fairness", "handshakes", "tls", "compression"])]
     fan_out: Option<usize>,
+    /// While fanning out: call /sub/TOPIC and /pub/TOPIC.
+    #[arg(long, requires = "fan_out")]
+    topic: Option<String>,
+    /// While fanning out: so many subscribe as well and never read.
+    #[arg(long, value_name = "SUBSCRIBERS", requires = "fan_out", default_value_t = 0)]
+    stuck: usize,
     /// Instead of loading: start this client and answer it, as `PROGRAM --connect ADDRESS --connections
     /// COUNT --in-flight COUNT --bytes COUNT`.
     #[arg(long, value_name = "PROGRAM")]
@@ -148,7 +154,7 @@ fn run(arguments: &Arguments) -> io::Result<String> {
     let descriptors = machine::raise_descriptor_limit()?;
     let fair = arguments.fairness.map(|_| arguments.quiet as usize + 1);
     let instead = arguments.idle.or(arguments.handshakes).or(arguments.fan_out).or(fair);
-    let connections = instead.unwrap_or(arguments.connections);
+    let connections = instead.unwrap_or(arguments.connections) + arguments.stuck;
     // Standard streams, epoll and a file of /proc come on top.
     if connections as u64 + 16 > descriptors {
         let text = format!("{connections} connections need more than {descriptors} descriptors");
@@ -225,7 +231,9 @@ fn fan_out_fields(
 ) -> io::Result<Vec<(&'static str, f64)>> {
     let shape = fan_out::Shape {
         protocol: arguments.protocol,
+        topic: arguments.topic.as_ref().map_or(String::new(), |topic| format!("/{topic}")),
         subscribers,
+        stuck: arguments.stuck,
         at_once: arguments.in_flight as usize,
         payload_bytes: arguments.bytes,
         warm_up: seconds(arguments.warm_up)?,
