@@ -2,10 +2,11 @@
 //! server.
 //!
 //! Subscribers call `/sub`, the publisher calls `/pub`. So many messages leave in one write; once each
-//! subscriber has each of them, as many follow. Those who are stuck subscribe too and never read.
+//! subscriber has each of them, as many follow.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use corewire_load::machine;
@@ -28,8 +29,6 @@ pub struct Shape {
     pub topic: String,
     /// Connections that everything must reach.
     pub subscribers: usize,
-    /// Connections that subscribe and never read.
-    pub stuck: usize,
     /// Messages that leave in one write; at least 1.
     pub at_once: usize,
     /// Payload of every message.
@@ -114,7 +113,7 @@ impl Connection {
 }
 
 /// Where subscribers and the publisher knock.
-const SUBSCRIBERS: &str = "/sub";
+pub const SUBSCRIBERS: &str = "/sub";
 const PUBLISHER: &str = "/pub";
 
 /// Without any copy for so long, the run is given up.
@@ -125,18 +124,22 @@ const VARIETY: usize = 64;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// What leaves in one write.
+struct Lot {
+    /// Masked frames in one piece.
+    frames: Vec<u8>,
+    messages: usize,
+}
+
 /// Everybody who is connected, and what is said.
-struct Crowd {
+pub struct Crowd {
     epoll: rustix::fd::OwnedFd,
     events: Vec<epoll::Event>,
     buffer: Vec<u8>,
     /// The publisher is the last.
     connections: Vec<Connection>,
-    /// Kept open, and no more than that.
-    _stuck: Vec<Stream>,
-    /// Masked frames, as many as leave at once, each lot in one piece.
-    lots: Vec<Vec<u8>>,
-    at_once: usize,
+    /// As many messages as leave at once.
+    lots: Rc<[Lot]>,
     expected: Expected,
     round_trips: Histogram<u64>,
 }
@@ -163,8 +166,26 @@ pub fn run(server: SocketAddr, shape: &Shape, pid: Option<u32>) -> io::Result<Ou
     })
 }
 
+impl Lot {
+    fn new(messages: &[Vec<u8>]) -> Lot {
+        Lot { frames: messages.concat(), messages: messages.len() }
+    }
+}
+
+/// Connections that call one of both.
+///
+/// # Errors
+/// What the sockets say.
+pub fn open(server: SocketAddr, who: &str, shape: &Shape, count: usize) -> io::Result<Vec<Stream>> {
+    connect::open_at(server, &format!("{who}{}", shape.topic), shape.protocol, count)
+}
+
 impl Crowd {
-    fn open(server: SocketAddr, shape: &Shape) -> io::Result<Crowd> {
+    /// Connects everybody.
+    ///
+    /// # Errors
+    /// What the sockets say.
+    pub fn open(server: SocketAddr, shape: &Shape) -> io::Result<Crowd> {
         let at_once = shape.at_once.max(1);
         let payload = |seed| DataOpcode::Binary.payload(shape.payload_bytes, seed as u64);
         let messages: Vec<Vec<u8>> = (0..VARIETY.next_multiple_of(at_once))
@@ -172,12 +193,8 @@ impl Crowd {
             .collect();
         let expected =
             Expected::echo(shape.protocol, DataOpcode::Binary, &payload(0), &messages[0]);
-        let open = |who: &str, count| {
-            connect::open_at(server, &format!("{who}{}", shape.topic), shape.protocol, count)
-        };
-        let stuck = open(SUBSCRIBERS, shape.stuck)?;
-        let mut streams = open(SUBSCRIBERS, shape.subscribers.max(1))?;
-        streams.extend(open(PUBLISHER, 1)?);
+        let mut streams = open(server, SUBSCRIBERS, shape, shape.subscribers.max(1))?;
+        streams.extend(open(server, PUBLISHER, shape, 1)?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(streams.len());
         for stream in streams {
@@ -190,9 +207,7 @@ impl Crowd {
             events: Vec::with_capacity(1024),
             buffer: vec![0; BUFFER_BYTES],
             connections,
-            _stuck: stuck,
-            lots: messages.chunks(at_once).map(<[Vec<u8>]>::concat).collect(),
-            at_once,
+            lots: messages.chunks(at_once).map(Lot::new).collect(),
             expected,
             round_trips: Histogram::new_with_max(STALL.as_nanos() as u64, 3)
                 .map_err(|error| io::Error::other(error.to_string()))?,
@@ -200,10 +215,13 @@ impl Crowd {
     }
 
     /// Publishes for `duration`, at least once, and returns how many copies have arrived.
-    fn run_for(&mut self, duration: Duration) -> io::Result<u64> {
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn run_for(&mut self, duration: Duration) -> io::Result<u64> {
         let mut deliveries = 0;
         let end = Instant::now() + duration;
-        for lot in (0..self.lots.len()).cycle() {
+        for lot in self.lots.clone().iter().cycle() {
             deliveries += self.publish(lot)?;
             if Instant::now() >= end {
                 break;
@@ -212,16 +230,31 @@ impl Crowd {
         Ok(deliveries)
     }
 
+    /// Publishes so many bytes of messages, a lot of 64 at a time.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn pour(&mut self, bytes: usize) -> io::Result<()> {
+        let lots = &self.lots[..VARIETY.min(self.lots.len())];
+        let frames: Vec<Vec<u8>> = lots.iter().map(|lot| lot.frames.clone()).collect();
+        let messages = lots.iter().map(|lot| lot.messages).sum();
+        let all = Lot { frames: frames.concat(), messages };
+        for _ in 0..bytes.div_ceil(all.frames.len()) {
+            self.publish(&all)?;
+        }
+        Ok(())
+    }
+
     /// Publishes one lot and spins until all have all of it.
-    fn publish(&mut self, lot: usize) -> io::Result<u64> {
+    fn publish(&mut self, lot: &Lot) -> io::Result<u64> {
         let (publisher, subscribers) =
             self.connections.split_last_mut().expect("the publisher is always there");
-        let copies = subscribers.len() * self.at_once;
+        let copies = subscribers.len() * lot.messages;
         for subscriber in subscribers {
-            subscriber.owed = self.at_once;
+            subscriber.owed = lot.messages;
         }
         let sent_at = Instant::now();
-        publisher.stream.write_all_spinning(&self.lots[lot])?;
+        publisher.stream.write_all_spinning(&lot.frames)?;
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut missing = copies;
         while missing > 0 {

@@ -19,6 +19,7 @@ mod handshakes;
 mod idle;
 mod json;
 mod stream;
+mod stuck;
 
 use std::fmt::Write as _;
 use std::io;
@@ -101,9 +102,13 @@ struct Arguments {
     /// While fanning out: call /sub/TOPIC and /pub/TOPIC.
     #[arg(long, requires = "fan_out")]
     topic: Option<String>,
-    /// While fanning out: so many subscribe as well and never read.
-    #[arg(long, value_name = "SUBSCRIBERS", requires = "fan_out", default_value_t = 0)]
-    stuck: usize,
+    /// While fanning out: so many others subscribe and never read, --rounds times, and go again.
+    #[arg(long, value_name = "SUBSCRIBERS", requires_all = ["fan_out", "pid"])]
+    stuck: Option<usize>,
+    /// How often those who are stuck come and go.
+    #[arg(long, default_value_t = 5, requires = "stuck")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
     /// Instead of loading: start this client and answer it, as `PROGRAM --connect ADDRESS --connections
     /// COUNT --in-flight COUNT --bytes COUNT`.
     #[arg(long, value_name = "PROGRAM")]
@@ -154,7 +159,7 @@ fn run(arguments: &Arguments) -> io::Result<String> {
     let descriptors = machine::raise_descriptor_limit()?;
     let fair = arguments.fairness.map(|_| arguments.quiet as usize + 1);
     let instead = arguments.idle.or(arguments.handshakes).or(arguments.fan_out).or(fair);
-    let connections = instead.unwrap_or(arguments.connections) + arguments.stuck;
+    let connections = instead.unwrap_or(arguments.connections) + arguments.stuck.unwrap_or(0);
     // Standard streams, epoll and a file of /proc come on top.
     if connections as u64 + 16 > descriptors {
         let text = format!("{connections} connections need more than {descriptors} descriptors");
@@ -233,12 +238,15 @@ fn fan_out_fields(
         protocol: arguments.protocol,
         topic: arguments.topic.as_ref().map_or(String::new(), |topic| format!("/{topic}")),
         subscribers,
-        stuck: arguments.stuck,
         at_once: arguments.in_flight as usize,
         payload_bytes: arguments.bytes,
         warm_up: seconds(arguments.warm_up)?,
         duration: seconds(arguments.duration)?,
     };
+    if let (Some(connections), Some(pid)) = (arguments.stuck, arguments.pid) {
+        let stuck = stuck::Stuck { connections, rounds: arguments.rounds };
+        return Ok(stuck::run(arguments.url, &shape, &stuck, pid)?.fields());
+    }
     Ok(fan_out::run(arguments.url, &shape, arguments.pid)?.fields())
 }
 
