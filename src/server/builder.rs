@@ -15,7 +15,7 @@ use crate::protocol::Config;
 use crate::reactor::{
     Board, Endpoint, Handler, ListenOptions, ListenerSettings, MioNet, Net, PanicPolicy,
     PressureSettings, Reactor, ReactorBuilder, ReactorConfig, Route, ShardIndex, SocketOptions,
-    Tls,
+    SystemMemory, Tls,
 };
 use crate::wire::Role;
 
@@ -400,11 +400,15 @@ impl<N: Net> ServerBuilder<N> {
         }
         let mut loops = Vec::with_capacity(threads);
         let board = Arc::new(Board::new(threads));
-        let pressure = match std::mem::replace(&mut self.pressure, Pressure::Never) {
+        let mut pressure = match std::mem::replace(&mut self.pressure, Pressure::Never) {
             Pressure::Usual => usual_pressure,
             Pressure::Never => None,
             Pressure::By(settings) => Some(*settings),
         };
+        if let Some(settings) = &mut pressure {
+            // Its files are open once for all loops.
+            settings.source.get_or_insert_with(|| Arc::new(SystemMemory::new()));
+        }
         for index in 0..threads {
             let mut config = ReactorConfig::new(seed()?);
             config.shard = ShardIndex(index as u8);

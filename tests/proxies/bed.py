@@ -122,7 +122,9 @@ class Corewire(Process):
     def __init__(self, bed, *flags, listen=None, name="corewire", command=None, **rest):
         self.port = free_port()
         listen = listen or f"127.0.0.1:{self.port}"
-        command = command or [os.environ["COREWIRE"], "serve", "--listen", listen, *flags]
+        # Nobody wants to wait while it parts from one client after the other.
+        serve = [os.environ["COREWIRE"], "serve", "--listen", listen, "--drain-window", "0s"]
+        command = command or [*serve, *flags]
         super().__init__(bed, name, [*command, "--log", "debug", "--threads", "2"], **rest)
         said = lambda: "threads: 2" in self.log.read_text()
         wait_until(lambda: said() or not self.is_alive(), "corewire starts")
@@ -140,10 +142,10 @@ class Corewire(Process):
     def await_descriptors(self, count):
         wait_until(lambda: self.descriptors() == count, f"corewire is back at {count} descriptors")
 
-    def stop(self):
+    def stop(self, by=signal.SIGINT):
         """Tells it to end; the count of WebSocket connections that it has had."""
         assert self.is_alive(), f"corewire ended by itself:\n{self.log.read_text()[-2000:]}"
-        self.popen.send_signal(signal.SIGINT)
+        self.popen.send_signal(by)
         return self.await_end()
 
     def await_end(self):

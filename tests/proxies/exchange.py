@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,12 +33,12 @@ def await_client(client):
 
 
 def exchange_all(server, url, certificate=None):
-    """All steps of the client, and then the 1001 of the server, which ends cleanly."""
+    """All steps of the client, and then the 1012 of the server, which drains."""
     await_client(talk(url, certificate=certificate))
     client = talk(url, "going-away", certificate=certificate)
     line = client.stdout.readline()
     assert line == "connected\n", f"the client said: {line}{client.stdout.read()}"
-    assert server.stop() > 10
+    assert server.stop(signal.SIGTERM) > 10
     await_client(client)
 
 
