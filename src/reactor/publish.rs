@@ -331,9 +331,32 @@ impl<D> Peer<'_, D> {
         topic: &str,
         message: &PreparedMessage,
     ) -> Result<Published, PublishError> {
+        self.publish_to_others(topic, None, message)
+    }
+
+    /// The same, with what [`SlowPolicy::Conflate`](crate::SlowPolicy) tells messages of one topic
+    /// apart by.
+    ///
+    /// # Errors
+    /// As [`Peer::publish`].
+    pub fn publish_keyed(
+        &mut self,
+        topic: &str,
+        key: u64,
+        message: &PreparedMessage,
+    ) -> Result<Published, PublishError> {
+        self.publish_to_others(topic, Some(key), message)
+    }
+
+    fn publish_to_others(
+        &mut self,
+        topic: &str,
+        key: Option<u64>,
+        message: &PreparedMessage,
+    ) -> Result<Published, PublishError> {
         let except = self.is_there().then_some(self.key.index);
         let mut at = Loop { shared: &mut *self.shared, writer: &mut *self.writer };
-        at.publish_news(News { topic, key: None, message, except })
+        at.publish_news(News { topic, key, message, except })
     }
 
     fn is_there(&self) -> bool {

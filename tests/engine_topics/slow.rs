@@ -91,10 +91,16 @@ fn slow_subscriber_misses_what_is_oldest_and_no_frame_is_torn() {
 
 #[test]
 fn newest_of_each_key_survives_in_its_place() {
-    let (mut bed, slow, _quick) = stuck(SlowPolicy::Conflate);
+    let (mut bed, slow, quick) = stuck(SlowPolicy::Conflate);
+    let other = quick.id;
     let keyed = |bed: &mut Bed, key: u64, text: String| {
         bed.act(move |at| {
-            at.publish_keyed("news", key, &PreparedMessage::text(&text)).unwrap();
+            let message = PreparedMessage::text(&text);
+            // One of them by a connection.
+            let _ = match key {
+                4 => at.peer(other).publish_keyed("news", key, &message).unwrap(),
+                _ => at.publish_keyed("news", key, &message).unwrap(),
+            };
         });
     };
     for round in 0..50 {
