@@ -7,15 +7,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
-use support::{Protocol, Server, listed};
+use support::{Protocol, Server, Uninterrupted, listed};
 use tungstenite::client::client_with_config;
 use tungstenite::{Message, WebSocket};
 
 const SUBSCRIBERS: usize = 5;
 
-fn upgrade(server: &Server, path: &str) -> WebSocket<TcpStream> {
+fn upgrade(server: &Server, path: &str) -> WebSocket<Uninterrupted> {
     let url = format!("ws://{}{path}", server.address);
-    client_with_config(url, server.connect(), None).expect("the peer upgrades").0
+    client_with_config(url, Uninterrupted(server.connect()), None).expect("the peer upgrades").0
 }
 
 /// Runs `check` against each of one protocol, all at once, and names those that fail.
@@ -38,7 +38,7 @@ fn binary(payload_bytes: usize) -> Message {
     Message::binary((0..payload_bytes).map(|at| (at % 251) as u8).collect::<Vec<u8>>())
 }
 
-fn assert_all_have(subscribers: &mut [WebSocket<TcpStream>], sent: &Message) {
+fn assert_all_have(subscribers: &mut [WebSocket<Uninterrupted>], sent: &Message) {
     for subscriber in subscribers {
         let got = subscriber.read().expect("a copy");
         assert!(got == *sent, "{} bytes came for {}: not the same", got.len(), sent.len());
